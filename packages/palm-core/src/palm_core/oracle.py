@@ -1,0 +1,185 @@
+"""The oracle protocol: what Algorithm 1 asks, and what an answer must be.
+
+An oracle is any object with ``objectives`` and ``solve``; it imports nothing
+of PALM but :class:`palm_core.Policy`. Answers are checked at the door.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from palm_core.errors import InputError, OracleAnswerError
+from palm_core.policies import LARGEST_REWARD, Policy
+from palm_core.simplex import check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """Finds the best policy for a weight vector (paper, section 3.2).
+
+    An oracle may also have these attributes, read by :func:`claims`:
+
+    * ``epsilon``, ``delta``: every answer is within (ε_o, δ_o) of opt_w
+      (paper, footnote 3); absent means exact.
+    * ``reward_bound``: R_max, at least max_π Σ_i |r_i(π)|.
+    * ``regularizer_bound``: f_max, at least max_π f(π) over the policies that
+      are optimal at some weight.
+    * ``fingerprint``: a string that changes when its answers would.
+    """
+
+    objectives: tuple[str, ...]
+
+    def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:
+        """Yield one policy per row of ``weights`` (k, d), in order, as each is ready."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """What an oracle says of itself: slack (ε_o, δ_o), R_max and f_max (or ``None``)."""
+
+    epsilon: float = 0.0
+    delta: float = 0.0
+    reward_bound: float | None = None
+    regularizer_bound: float | None = None
+
+
+def claims(oracle: Oracle) -> Claims:
+    """Read the optional attributes of ``oracle``.
+
+    Raises:
+        InputError: a claimed slack or bound that is not a number in its range.
+    """
+
+    def read(name: str, **limits: Any) -> float | None:
+        value = getattr(oracle, name, None)
+        return None if value is None else check_number(value, name=f"oracle.{name}", **limits)
+
+    return Claims(
+        epsilon=read("epsilon", least=0.0, most=1.0) or 0.0,
+        delta=read("delta", least=0.0) or 0.0,
+        reward_bound=read("reward_bound", least=0.0),
+        regularizer_bound=read("regularizer_bound", least=0.0),
+    )
+
+
+def check_oracle(oracle: Any) -> tuple[str, ...]:
+    """Return the objectives of ``oracle``, or say why it is none.
+
+    Raises:
+        InputError: ``objectives`` or ``solve`` is missing, or the objectives
+            are not at least two distinct names.
+    """
+    if not callable(getattr(oracle, "solve", None)):
+        raise InputError(f"oracle {type(oracle).__name__}: must have a method solve(weights)")
+    names = getattr(oracle, "objectives", None)
+    if (
+        isinstance(names, str)
+        or not isinstance(names, (tuple, list))
+        or not all(isinstance(name, str) and name for name in names)
+        or len(set(names)) != len(names)
+        or len(names) < 2
+    ):
+        raise InputError(f"oracle.objectives = {names!r}: must be at least two distinct names")
+    return tuple(names)
+
+
+def weight_id(weights: NDArray[np.float64]) -> str:
+    """A readable policy id for a weight vector, unique to six significant digits.
+
+    Example:
+        >>> weight_id(np.array([0.75, 0.25]))
+        'w0.75-0.25'
+    """
+    return "w" + "-".join(f"{value:.6g}" for value in weights)
+
+
+def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[str, ...]) -> Policy:
+    """Return ``answer`` with float64 arrays of the right shapes, or refuse it.
+
+    Args:
+        answer: what the oracle yielded.
+        weights: (d,) the weight vector that it was asked for.
+        objectives: the d objectives of the task.
+
+    Raises:
+        OracleAnswerError: not a policy; an empty id; another weight vector than
+            the one asked for; rewards or regulariser of the wrong shape, not
+            finite, or (regulariser) negative; ``info`` that is not JSON.
+    """
+    if not isinstance(answer, Policy):
+        raise OracleAnswerError(
+            f"the oracle answered a {type(answer).__name__}, must be a palm_core.Policy"
+        )
+    name = answer.id
+    if not isinstance(name, str) or not name.strip():
+        raise OracleAnswerError(f"policy id = {name!r}: must be a name")
+    d = len(objectives)
+    asked = _array(answer.weights, (d,), f"policy {name!r}: weights")
+    # The same policy may answer several weights; one asked for w says w.
+    if not np.allclose(asked, weights, rtol=0.0, atol=1e-9):
+        raise OracleAnswerError(
+            f"policy {name!r} answers weights {_shown(asked)}, was asked for {_shown(weights)}"
+        )
+    rewards = _array(answer.rewards, (d,), f"policy {name!r}: rewards")
+    regularizer = _array(answer.regularizer, (), f"policy {name!r}: regularizer")
+    if regularizer < 0:
+        raise OracleAnswerError(
+            f"policy {name!r}: regularizer = {float(regularizer):g}: must be at least 0"
+        )
+    errors = answer.reward_errors
+    if errors is not None:
+        errors = _array(errors, (d,), f"policy {name!r}: reward_errors")
+    per_prompt = answer.prompt_rewards
+    if per_prompt is not None:
+        per_prompt = _array(per_prompt, (None, d), f"policy {name!r}: prompt_rewards")
+    per_prompt_f = answer.prompt_regularizer
+    if per_prompt_f is not None:
+        rows = None if per_prompt is None else len(per_prompt)
+        per_prompt_f = _array(per_prompt_f, (rows,), f"policy {name!r}: prompt_regularizer")
+    if answer.artifact is not None and not isinstance(answer.artifact, str):
+        raise OracleAnswerError(f"policy {name!r}: artifact must be a path or URI as a string")
+    try:
+        info = json.loads(json.dumps(dict(answer.info), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise OracleAnswerError(f"policy {name!r}: info must be plain JSON: {error}") from error
+    return replace(
+        answer,
+        weights=np.array(weights, dtype=np.float64),
+        rewards=rewards,
+        regularizer=float(regularizer),
+        reward_errors=errors,
+        prompt_rewards=per_prompt,
+        prompt_regularizer=per_prompt_f,
+        info=info,
+    )
+
+
+def _array(value: Any, shape: tuple[int | None, ...], name: str) -> NDArray[np.float64]:
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise OracleAnswerError(f"{name} must be numbers: {error}") from error
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        want = "(" + ", ".join("n" if size is None else str(size) for size in shape) + ")"
+        raise OracleAnswerError(f"{name} must have shape {want}, has {array.shape}")
+    if not (np.abs(array) <= LARGEST_REWARD).all():
+        raise OracleAnswerError(f"{name} must be finite numbers, got {_shown(np.ravel(array))}")
+    return array
+
+
+def _shown(values: NDArray[np.float64]) -> str:
+    rest = ", …" if values.size > 6 else ""
+    return "(" + ", ".join(f"{value:.6g}" for value in values[:6]) + rest + ")"
