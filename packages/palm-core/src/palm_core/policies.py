@@ -8,7 +8,6 @@ at every weight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from palm_core.errors import InputError
 from palm_core.simplex import check_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 # Differences and sums of few values must not overflow.
