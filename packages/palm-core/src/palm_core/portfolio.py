@@ -1,0 +1,256 @@
+"""The result: a few policies, how to choose among them, and what is proven.
+
+Routing is one matrix product: argmax_{π ∈ P} J_w(π), ties to the first policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
+import numpy as np
+
+from palm_core.documents import (
+    FORMAT,
+    VERSION,
+    CertificateRecord,
+    GapsRecord,
+    NormalizationRecord,
+    PortfolioDocument,
+    PruningRecord,
+    SlackRecord,
+    TheoremRecord,
+    policy_from_record,
+    record_of_policy,
+)
+from palm_core.errors import InputError
+from palm_core.files import write_atomically
+from palm_core.normalization import Normalization
+from palm_core.policies import PolicySet
+from palm_core.simplex import check_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from palm_core.policies import Policy
+
+LARGEST_FILE = 1 << 28
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Portfolio:
+    """A few policies that serve every weight vector (paper, definition 3.2).
+
+    Args:
+        policies: the portfolio, in raw units, in the order they were chosen.
+        objectives: d names.
+        normalization: the space that weights given to :meth:`route` live in.
+        oracle_calls: how many oracle calls the run has made.
+        candidates: how many distinct policies the portfolio was chosen from.
+        slack: oracle slack, claimed and measured.
+        pruning: how the cover was found, or ``None`` for a hand-made portfolio.
+        gaps: exact gaps against all candidates.
+        theorem: the a-priori guarantee, or why Theorem 3.4 does not apply.
+        certificate: a guarantee against every policy at every weight.
+        task: the task as it was resolved, plain values.
+        task_hash: its SHA-256.
+        made_with: package → version.
+
+    Raises:
+        InputError: policies that do not share the objectives, or whose names
+            repeat.
+    """
+
+    policies: tuple[Policy, ...]
+    objectives: tuple[str, ...]
+    normalization: Normalization
+    oracle_calls: int = 0
+    candidates: int = 0
+    slack: SlackRecord = field(default_factory=SlackRecord)
+    pruning: PruningRecord | None = None
+    gaps: GapsRecord | None = None
+    theorem: TheoremRecord | None = None
+    certificate: CertificateRecord | None = None
+    task: Mapping[str, Any] | None = None
+    task_hash: str | None = None
+    made_with: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        limits = self.normalization
+        if not len(limits.lower) == len(limits.upper) == len(self.objectives):
+            raise InputError(f"normalization: must have {len(self.objectives)} limits each way")
+        if not (np.isfinite(limits.lower).all() and np.isfinite(limits.upper).all()):
+            raise InputError("normalization: limits must be finite")
+        if not (limits.spread > 0).all():
+            raise InputError("normalization: upper limits must be above lower limits")
+        _ = self.policy_set  # refuses what is not a set of policies in d objectives
+
+    @cached_property
+    def policy_set(self) -> PolicySet:
+        """The portfolio in normalised units, where weights are interpreted."""
+        return self.normalization.apply(PolicySet.from_policies(self.policies, self.objectives))
+
+    def __len__(self) -> int:
+        return len(self.policies)
+
+    def __repr__(self) -> str:
+        return f"Portfolio({len(self)} policies: {', '.join(p.id for p in self.policies)})"
+
+    @overload
+    def route(self, weights: Sequence[float]) -> Policy: ...
+    @overload
+    def route(self, weights: ArrayLike) -> Policy | list[Policy]: ...
+    def route(self, weights: ArrayLike) -> Policy | list[Policy]:
+        """Return the best policy of the portfolio for each weight vector.
+
+        Args:
+            weights: (d,) or (k, d) on the simplex, in the space of
+                :attr:`normalization` (the table's normalised columns, say).
+
+        Returns:
+            One policy for (d,), a list of k for (k, d).
+
+        Raises:
+            InputError: see :func:`palm_core.check_weights`.
+        """
+        chosen = self.route_indices(weights)
+        if np.ndim(weights) == 1:
+            return self.policies[int(chosen[0])]
+        return [self.policies[i] for i in chosen.tolist()]
+
+    def route_indices(self, weights: ArrayLike) -> NDArray[np.intp]:
+        """Index into :attr:`policies` of the best policy, (k,) for (k, d) weights."""
+        rows = check_weights(weights, len(self.objectives))
+        values = self.policy_set.vertex_values.T
+        best = np.empty(len(rows), dtype=np.intp)
+        for start in range(0, len(rows), _CHUNK):
+            block = slice(start, start + _CHUNK)
+            best[block] = np.argmax(rows[block] @ values, axis=1)
+        return best
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``portfolio.json``: whole or not at all, over an earlier one.
+
+        Args:
+            path: a file, or an existing folder to put ``portfolio.json`` into.
+
+        Returns:
+            The file written.
+
+        Raises:
+            WorkError: the file cannot be written.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / "portfolio.json"
+        write_atomically(file, msgspec.json.format(msgspec.json.encode(self._document())))
+        return file
+
+    @classmethod
+    def load(cls, path: str | Path) -> Portfolio:
+        """Read a portfolio file, or the one in a run's folder.
+
+        A portfolio is data: nothing in it is run or opened.
+
+        Raises:
+            InputError: no such file, not a portfolio, cut short, from a newer
+                version, or with values that no portfolio can have.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / "portfolio.json"
+            if not file.exists():
+                raise InputError(f"{path} is a directory without a portfolio.json")
+        try:
+            if file.stat().st_size > LARGEST_FILE:
+                raise InputError(f"{file}: larger than {LARGEST_FILE} bytes, not a portfolio")
+            document = _decode(file.read_bytes(), file)
+        except FileNotFoundError:
+            raise InputError(f"{file}: no such file") from None
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+        try:
+            return cls._from_document(document)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+
+    def _document(self) -> PortfolioDocument:
+        return PortfolioDocument(
+            objectives=list(self.objectives),
+            normalization=NormalizationRecord(
+                method=self.normalization.method,
+                lower=list(self.normalization.lower),
+                upper=list(self.normalization.upper),
+                over=self.normalization.over,
+            ),
+            policies=[record_of_policy(policy) for policy in self.policies],
+            oracle_calls=self.oracle_calls,
+            candidates=self.candidates,
+            slack=self.slack,
+            pruning=self.pruning,
+            gaps=self.gaps,
+            theorem=self.theorem,
+            certificate=self.certificate,
+            task=None if self.task is None else dict(self.task),
+            task_hash=self.task_hash,
+            made_with=dict(self.made_with),
+        )
+
+    @classmethod
+    def _from_document(cls, document: PortfolioDocument) -> Portfolio:
+        limits = document.normalization
+        d = len(document.objectives)
+        for record in document.policies:
+            if len(record.weights) != d or len(record.rewards) != d:
+                raise InputError(f"policy {record.id!r}: must have {d} weights and {d} rewards")
+        return cls(
+            policies=tuple(policy_from_record(record) for record in document.policies),
+            objectives=tuple(document.objectives),
+            normalization=Normalization(
+                method=limits.method,
+                lower=tuple(limits.lower),
+                upper=tuple(limits.upper),
+                over=limits.over,
+            ),
+            oracle_calls=document.oracle_calls,
+            candidates=document.candidates,
+            slack=document.slack,
+            pruning=document.pruning,
+            gaps=document.gaps,
+            theorem=document.theorem,
+            certificate=document.certificate,
+            task=document.task,
+            task_hash=document.task_hash,
+            made_with=document.made_with,
+        )
+
+
+class _Head(msgspec.Struct):
+    format: str
+    version: int
+
+
+def _decode(data: bytes, file: Path) -> PortfolioDocument:
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except msgspec.ValidationError:
+        raise InputError(f"{file}: is not a portfolio (no format and version)") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: is cut short or not JSON: {error}") from error
+    if head.format != FORMAT:
+        raise InputError(f"{file}: format = {head.format!r}: must be {FORMAT!r}")
+    if head.version > VERSION:
+        raise InputError(
+            f"{file}: written in portfolio format {head.version}, this palm-core reads up to "
+            f"{VERSION}; upgrade palm-core to read it"
+        )
+    try:
+        return msgspec.json.decode(data, type=PortfolioDocument)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise InputError(f"{file}: {error}") from error

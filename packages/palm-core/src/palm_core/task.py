@@ -1,0 +1,226 @@
+"""Task files: what is asked of a run, checked before anything is spent.
+
+A task is TOML; unknown tables and keys are refused by name. ``[oracle]`` goes to
+the oracle's factory, which checks its own options.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palm_core.errors import InputError
+from palm_core.normalization import NORMALIZATIONS
+from palm_core.simplex import check_count, check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
+MU_HINT = "0.5 means neighbouring weights differ by half"
+METHODS = ("greedy", "exact")
+SOLVERS = ("cbc", "highs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task file, resolved: every default filled in.
+
+    Args:
+        oracle: an entry point of ``palm.oracles`` or "package.module:factory".
+        options: keyword options of the oracle's factory.
+        mu: the grid's multiplicative step μ in (0, 1] (Algorithm 1).
+        alpha: the grid's additive threshold α in (0, 1].
+        prune_mu: μ' in [0, 1]; the grid's μ where not given.
+        prune_alpha: α' ≥ 0, in units of (normalised) reward.
+        method: "greedy" or "exact".
+        solver: "cbc", "highs" or ``None`` for the default.
+        time_limit: seconds for the integer program.
+        normalize: "minmax" or "none".
+        seed: the run's seed.
+        folder: what relative modules and paths in the task are relative to.
+    """
+
+    oracle: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mu: float
+    alpha: float
+    prune_mu: float
+    prune_alpha: float = 0.0
+    method: str = "greedy"
+    solver: str | None = None
+    time_limit: float = 60.0
+    normalize: str = "none"
+    seed: int = 0
+    folder: Path = Path()
+
+    def resolved(self) -> dict[str, Any]:
+        """The task as plain values: stored with the run, and what its hash is of."""
+        return {
+            "oracle": {"name": self.oracle, **self.options},
+            "grid": {"mu": self.mu, "alpha": self.alpha},
+            "prune": {
+                "mu": self.prune_mu,
+                "alpha": self.prune_alpha,
+                "method": self.method,
+                "solver": self.solver,
+                "time_limit": self.time_limit,
+                "normalize": self.normalize,
+            },
+            "run": {"seed": self.seed},
+        }
+
+
+def load_task(path: str | Path) -> Task:
+    """Read and check a task file.
+
+    Raises:
+        InputError: one line with the file, the table, the key, its value and
+            what would be accepted.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{file} is a directory, must be a task file (.toml)")
+    try:
+        content = tomllib.loads(file.read_bytes().decode())
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such task file") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{file}: is not TOML: {error}") from error
+    try:
+        return parse_task(content, folder=file.parent)
+    except InputError as error:
+        raise InputError(f"{file.name} {error}") from error
+
+
+def parse_task(content: Mapping[str, Any], *, folder: Path | None = None) -> Task:
+    """Check the parsed tables of a task.
+
+    Raises:
+        InputError: an unknown, missing or unacceptable entry.
+    """
+    _known(content, _TABLES, "", "table")
+    tables: dict[str, dict[str, Any]] = {}
+    for name, reader in _TABLES.items():
+        given = content.get(name, {})
+        if not isinstance(given, dict):
+            raise InputError(f"[{name}] = {given!r}: must be a table")
+        tables[name] = {}
+        for key, value in given.items():
+            if reader is None:  # the oracle's own options
+                tables[name][key] = value
+                continue
+            _known(given, reader, f"[{name}] ", "key")
+            tables[name][key] = reader[key](value, f"[{name}] {key}")
+    oracle = tables["oracle"]
+    name = oracle.pop("name", None)
+    if name is None:
+        raise InputError('[oracle] name: is missing; `name = "tabular"` is the embedded oracle')
+    if not isinstance(name, str) or not name:
+        raise InputError(f"[oracle] name = {name!r}: must be the name of an oracle")
+    grid, prune, run = tables["grid"], tables["prune"], tables["run"]
+    for key, hint in (("mu", MU_HINT), ("alpha", ALPHA_HINT)):
+        if key not in grid:
+            raise InputError(f"[grid] {key}: is missing, must be in (0, 1]; {hint}")
+    return Task(
+        oracle=name,
+        options=_plain(oracle),
+        mu=grid["mu"],
+        alpha=grid["alpha"],
+        prune_mu=prune.pop("mu", grid["mu"]),
+        prune_alpha=prune.pop("alpha", 0.0),
+        seed=run.get("seed", 0),
+        folder=folder or Path(),
+        **prune,
+    )
+
+
+def task_hash(task: Mapping[str, Any]) -> str:
+    """SHA-256 of a resolved task, written "sha256:…"."""
+    canonical = json.dumps(task, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say which fields of two resolved tasks differ: "[oracle] beta was 0.1, is 0.2"."""
+    lines = []
+    for table in sorted({*old, *new}):
+        was, now = old.get(table, {}), new.get(table, {})
+        for key in sorted({*was, *now}):
+            before, after = was.get(key), now.get(key)
+            if before != after:
+                lines.append(f"[{table}] {key} was {_shown(before)}, is {_shown(after)}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return repr(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _known(given: Mapping[str, Any], accepted: Mapping[str, Any], where: str, kind: str) -> None:
+    for name in given:
+        if name in accepted:
+            continue
+        near = difflib.get_close_matches(name, accepted, 1)
+        ask = f"did you mean {near[0]!r}?" if near else f"must be one of {', '.join(accepted)}"
+        raise InputError(f"{where}{name}: unknown {kind}; {ask}")
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(json.loads(json.dumps(options, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"[oracle]: options must be plain finite values: {error}") from error
+
+
+def _number(hint: str = "", **limits: float) -> Callable[[Any, str], float]:
+    def read(value: Any, name: str) -> float:
+        if isinstance(value, str):  # "8/30", as the paper writes its parameters
+            try:
+                value = float(Fraction(value))
+            except (ValueError, ZeroDivisionError, OverflowError):
+                raise InputError(f"{name} = {value!r}: must be a number or a fraction") from None
+        return check_number(value, name=name, hint=hint, **limits)
+
+    return read
+
+
+def _choice(*accepted: str) -> Callable[[Any, str], str]:
+    def read(value: Any, name: str) -> str:
+        if value not in accepted:
+            raise InputError(f"{name} = {value!r}: must be one of {', '.join(accepted)}")
+        return str(value)
+
+    return read
+
+
+def _count(least: int) -> Callable[[Any, str], int]:
+    return lambda value, name: check_count(value, name=name, least=least)
+
+
+_TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
+    "oracle": None,
+    "grid": {
+        "mu": _number(MU_HINT, above=0.0, most=1.0),
+        "alpha": _number(ALPHA_HINT, above=0.0, most=1.0),
+    },
+    "prune": {
+        "mu": _number(least=0.0, most=1.0),
+        "alpha": _number(least=0.0),
+        "method": _choice(*METHODS),
+        "solver": _choice(*SOLVERS),
+        "time_limit": _number(above=0.0),
+        "normalize": _choice(*NORMALIZATIONS),
+    },
+    "run": {"seed": _count(0)},
+}
