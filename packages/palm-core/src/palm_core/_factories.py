@@ -1,0 +1,145 @@
+"""Factories by name: import ``"package.module:factory"``, check options, call it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from contextlib import contextmanager
+from functools import reduce
+from importlib import import_module, invalidate_caches
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palm_core.errors import InputError, OracleImportError, PalmError, UnknownOracleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+LONGEST_REASON = 300
+
+
+@contextmanager
+def importable(folder: Path) -> Iterator[None]:
+    """Modules in ``folder`` come first; afterwards last, for worker processes.
+
+    A worker that is handed the oracle imports its module again, along the
+    ``sys.path`` it inherits.
+    """
+    if not folder.is_dir():
+        raise InputError(f"folder = {str(folder)!r}: must be a folder that exists")
+    entry = str(folder.resolve())
+    lasting = entry in sys.path
+    sys.path.insert(0, entry)
+    invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
+        if not lasting:
+            sys.path.append(entry)
+
+
+def import_factory(name: str, folder: Path) -> Any:
+    """The object that ``name``, "package.module:factory", stands for.
+
+    Raises:
+        InputError: ``name`` is not of that form.
+        UnknownOracleError: there is no such module, or nothing of that name in it.
+        OracleImportError: the module fails to import, or another file of its
+            name is imported already.
+    """
+    module_name, _, attribute = name.partition(":")
+    for part in (*module_name.split("."), *attribute.split(".")):
+        if not part.isidentifier():
+            raise InputError(f"oracle {name!r}: must be a name or 'package.module:factory'")
+    _check_not_taken(name, module_name.partition(".")[0], folder)
+    try:
+        module = import_module(module_name)
+    except Exception as error:
+        absent = getattr(error, "name", None)
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{absent}."):
+            raise UnknownOracleError(
+                f"unknown oracle {name!r}: there is no module {absent!r} in {folder} "
+                "or among the installed packages"
+            ) from error
+        raise OracleImportError(f"oracle {name!r} does not import: {reason(error)}") from error
+    try:
+        return reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        names = [item for item in dir(module) if not item.startswith("_")]
+        raise UnknownOracleError(
+            f"unknown oracle {name!r}: {error}" + did_you_mean(attribute, names)
+        ) from error
+
+
+def _check_not_taken(name: str, top: str, folder: Path) -> None:
+    """Refuse to take a module of the same name, imported from elsewhere, for the user's."""
+    spec = PathFinder.find_spec(top, [str(folder)])
+    if top not in sys.modules or spec is None or not spec.has_location or spec.origin is None:
+        return
+    present = getattr(sys.modules[top], "__file__", None)
+    if present is None or Path(present).resolve() != Path(spec.origin).resolve():
+        raise OracleImportError(
+            f"oracle {name!r} does not import: another module {top!r} is imported already "
+            f"({present or 'part of Python'}); rename {spec.origin}"
+        )
+
+
+def check_options(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Refuse options that ``factory`` does not take, and their absence where it needs them.
+
+    Raises:
+        InputError: naming the option, the nearest accepted one, and all of them.
+    """
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        return  # compiled callables may have no signature; the call will tell
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    accepted = [parameter.name for parameter in named]
+    listed = f"Accepted: {', '.join(accepted)}" if accepted else "It takes no options"
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        for option in options:
+            if option not in accepted:
+                near = did_you_mean(option, accepted) or "."
+                raise InputError(f"[oracle] {option}: unknown option of {name!r}{near} {listed}")
+    for parameter in named:
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise InputError(f"[oracle] {parameter.name}: missing, {name!r} needs it. {listed}")
+
+
+def make(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """Call ``factory``; what it raises comes out as one line, with its cause kept.
+
+    Raises:
+        PalmError: as the factory raised it.
+        InputError: the factory refused a value.
+        OracleImportError: an import in the factory failed, or it broke otherwise.
+    """
+    try:
+        return factory(**options)
+    except PalmError:
+        raise
+    except (TypeError, ValueError, LookupError, OSError) as error:
+        raise InputError(f"[oracle] {name!r} refused its options: {reason(error)}") from error
+    except Exception as error:
+        what = "does not import" if isinstance(error, ImportError) else "could not be made"
+        raise OracleImportError(f"oracle {name!r} {what}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What ``error`` says, on one line; its type too where the text alone is no sentence."""
+    text = " ".join(str(error).split())
+    if len(text) > LONGEST_REASON:
+        text = text[:LONGEST_REASON] + " …"
+    if isinstance(error, (ImportError, OSError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` where a name is near, else nothing."""
+    near = difflib.get_close_matches(given, list(names), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
