@@ -357,7 +357,7 @@ class TestMaking:
         assert refused("number") == "oracle 'number' is of type int: must be a class or a function"
 
     def test_a_name_is_a_text(self) -> None:
-        assert refused(3) == "oracle = 3: must be a name or 'package.module:factory'"  # type: ignore[arg-type]  # the point of the test
+        assert refused(3) == "oracle = 3: must be a name or 'package.module:factory'"
 
 
 class TestModules:

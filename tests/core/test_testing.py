@@ -564,14 +564,14 @@ class TestTheBaseClass:
                 return Sound()
 
         with pytest.raises(SkipTest, match="left out"):
-            Conformance().test_order()  # type: ignore[attr-defined]  # made from RULES
+            Conformance().test_order()
 
     def test_it_must_be_told_what_to_test(self) -> None:
         class Conformance(OracleConformance):
             pass
 
         with pytest.raises(NotImplementedError, match=r"Conformance must define make_oracle\(\)"):
-            Conformance().test_order()  # type: ignore[attr-defined]  # made from RULES
+            Conformance().test_order()
 
     def test_all_tests_share_one_oracle(self) -> None:
         made = []
