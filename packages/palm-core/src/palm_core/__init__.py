@@ -14,11 +14,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from palm_core.errors import InputError, OracleAnswerError, PalmError, PluginError, WorkError
     from palm_core.policies import Policy, PolicySet
+    from palm_core.portfolio import Portfolio
     from palm_core.simplex import check_weights, sample_weights, uniform_lattice
 
 _HOME = {
     "errors": ("InputError", "OracleAnswerError", "PalmError", "PluginError", "WorkError"),
     "policies": ("Policy", "PolicySet"),
+    "portfolio": ("Portfolio",),
     "simplex": ("check_weights", "sample_weights", "uniform_lattice"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -30,6 +32,7 @@ __all__ = [
     "PluginError",
     "Policy",
     "PolicySet",
+    "Portfolio",
     "WorkError",
     "check_weights",
     "sample_weights",

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core.documents import GapsRecord, PruningRecord, SlackRecord, TheoremRecord
+from palm_core.documents import PruningRecord, SlackRecord, TheoremRecord, record_of_gaps
 from palm_core.errors import InputError, OracleAnswerError, PalmError, WorkError
 from palm_core.executors import answers as oracle_answers
 from palm_core.ledger import Answer, Ledger
@@ -24,8 +23,8 @@ from palm_core.normalization import Normalization
 from palm_core.oracle import Claims, Oracle, check_answer, check_oracle, claims
 from palm_core.policies import Policy, PolicySet
 from palm_core.portfolio import Portfolio
-from palm_core.simplex import check_number
-from palm_core.task import ALPHA_HINT, MU_HINT, task_hash
+from palm_core.settings import Settings
+from palm_core.task import task_hash
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -36,20 +35,6 @@ Progress = Callable[[int, int], None]
 
 #: More calls than this are refused: no oracle answers a million weights.
 MOST_CALLS = 1_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What Algorithm 1 is run with; see :func:`build_portfolio`."""
-
-    mu: float
-    alpha: float
-    prune_mu: float
-    prune_alpha: float = 0.0
-    method: str = "greedy"
-    solver: str | None = None
-    time_limit: float = 60.0
-    normalize: str = "none"
 
 
 def build_portfolio(
@@ -108,16 +93,17 @@ def build_portfolio(
             f"target_epsilon = {target_epsilon!r}: adaptive grids are not part of this version; "
             "give mu and alpha"
         )
+    if mu is None or alpha is None:
+        name = "mu" if mu is None else "alpha"
+        raise InputError(f"{name}: is missing, must be in (0, 1]")
     settings = Settings(
-        mu=check_number(mu, name="mu", above=0.0, most=1.0, hint=MU_HINT),
-        alpha=check_number(alpha, name="alpha", above=0.0, most=1.0, hint=ALPHA_HINT),
-        prune_mu=check_number(
-            mu if prune_mu is None else prune_mu, name="prune_mu", least=0.0, most=1.0
-        ),
-        prune_alpha=check_number(prune_alpha, name="prune_alpha", least=0.0),
+        mu=mu,
+        alpha=alpha,
+        prune_mu=mu if prune_mu is None else prune_mu,
+        prune_alpha=prune_alpha,
         method=method,
         solver=solver,
-        time_limit=check_number(time_limit, name="time_limit", above=0.0),
+        time_limit=time_limit,
         normalize=normalize,
     )
     weights = grid_for(len(objectives), settings.mu, settings.alpha)
@@ -125,11 +111,9 @@ def build_portfolio(
     if run_dir is None:
         answers = collect(oracle, weights, executor=executor, progress=progress)
     else:
-        with Ledger.begin(Path(run_dir), plain, objectives) as ledger:
+        with Ledger.begin(Path(run_dir), plain, objectives, claims(oracle)) as ledger:
             answers = collect(oracle, weights, ledger=ledger, executor=executor, progress=progress)
-    portfolio = assemble(
-        answers, objectives, settings, claimed=claims(oracle), task=plain
-    )
+    portfolio = assemble(answers, objectives, settings, claimed=claims(oracle), task=plain)
     if run_dir is not None:
         portfolio.save(Path(run_dir) / "portfolio.json")
     return portfolio
@@ -147,8 +131,7 @@ def grid_for(n_objectives: int, mu: float, alpha: float) -> NDArray[np.float64]:
     if size > MOST_CALLS:
         shown = f"{size:,}".replace(",", " ") if size < 10**18 else f"about {size:.2e}"
         raise InputError(
-            f"this grid has {shown} weights; the oracle would be called for each. "
-            "Raise mu or alpha"
+            f"this grid has {shown} weights; the oracle would be called for each. Raise mu or alpha"
         )
     return construct_grid(n_objectives, mu, alpha)
 
@@ -257,12 +240,7 @@ def assemble(
             weights=len(weights),
             negative_optima=pruned.n_negative,
         ),
-        gaps=GapsRecord(
-            epsilon=exact.epsilon if np.isfinite(exact.epsilon) else None,
-            delta=exact.delta,
-            epsilon_weights=exact.epsilon_weights.tolist(),
-            delta_weights=exact.delta_weights.tolist(),
-        ),
+        gaps=record_of_gaps(exact),
         theorem=_theorem(raw, settings, claimed),
         task=None if task is None else dict(task),
         task_hash=None if task is None else task_hash(task),
@@ -295,14 +273,45 @@ def _calls(
 def _same_or_new(policy: Policy, by_id: dict[str, Policy]) -> None:
     """Take ``policy`` into ``by_id``; the same id must mean the same values."""
     other = by_id.setdefault(policy.id, policy)
-    if (
-        not np.array_equal(other.rewards, policy.rewards)
-        or other.regularizer != policy.regularizer
-    ):
+    if not np.array_equal(other.rewards, policy.rewards) or other.regularizer != policy.regularizer:
         raise OracleAnswerError(
             f"policy id {policy.id!r} was answered twice with different rewards; "
             "ids must be unique in a run"
         )
+
+
+def _theorem(raw: PolicySet, settings: Settings, claimed: Claims) -> TheoremRecord:
+    """Theorem 3.4 for these answers, in numbers or in words."""
+    from palm_core.bounds import Guarantee, apply_theorem
+
+    if settings.normalize != "none":
+        return TheoremRecord(
+            applies=False,
+            statement="Theorem 3.4 does not apply: rewards were normalised after the oracle "
+            "calls, so no oracle was asked for the weights it speaks of",
+        )
+    result = apply_theorem(
+        raw,
+        mu=settings.mu,
+        alpha=settings.alpha,
+        prune_mu=settings.prune_mu,
+        prune_alpha=settings.prune_alpha,
+        oracle_epsilon=claimed.epsilon,
+        oracle_delta=claimed.delta,
+        reward_bound=claimed.reward_bound,
+        regularizer_bound=claimed.regularizer_bound,
+    )
+    if not isinstance(result, Guarantee):
+        return TheoremRecord(applies=False, statement=str(result))
+    return TheoremRecord(
+        applies=True,
+        statement=str(result),
+        epsilon=result.epsilon,
+        delta=result.delta,
+        sharper_epsilon=result.sharper_epsilon,
+        sharper_delta=result.sharper_delta,
+        bounds_measured=bool(result.measured),
+    )
 
 
 def _describe(oracle: Oracle, settings: Settings) -> dict[str, Any]:
@@ -312,15 +321,7 @@ def _describe(oracle: Oracle, settings: Settings) -> dict[str, Any]:
             "name": f"{kind.__module__}:{kind.__qualname__}",
             "fingerprint": getattr(oracle, "fingerprint", None),
         },
-        "grid": {"mu": settings.mu, "alpha": settings.alpha},
-        "prune": {
-            "mu": settings.prune_mu,
-            "alpha": settings.prune_alpha,
-            "method": settings.method,
-            "solver": settings.solver,
-            "time_limit": settings.time_limit,
-            "normalize": settings.normalize,
-        },
+        **settings.tables(),
     }
 
 

@@ -6,13 +6,17 @@ keep the version; a change that an older reader would misunderstand raises it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
 from palm_core.policies import Policy
+
+if TYPE_CHECKING:
+    from palm_core.gaps import Gaps
 
 FORMAT: Final = "palm-portfolio"
 VERSION: Final = 1
@@ -158,4 +162,15 @@ def policy_from_record(record: PolicyRecord, **per_prompt: Any) -> Policy:
         artifact=record.artifact,
         info=record.info,
         **per_prompt,
+    )
+
+
+def record_of_gaps(gaps: Gaps) -> GapsRecord:
+    """Return what is written of exact gaps; an infinite ε is written as null."""
+    finite = math.isfinite(gaps.epsilon)
+    return GapsRecord(
+        epsilon=gaps.epsilon if finite else None,
+        delta=gaps.delta,
+        epsilon_weights=gaps.epsilon_weights.tolist() if finite else None,
+        delta_weights=gaps.delta_weights.tolist(),
     )

@@ -11,7 +11,7 @@ import io
 import json
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from palm_core.documents import PolicyRecord, policy_from_record, record_of_policy
 from palm_core.errors import InputError, WorkError
+from palm_core.oracle import Claims
 from palm_core.task import changed_fields, task_hash
 
 if TYPE_CHECKING:
@@ -69,7 +70,13 @@ class Ledger:
         self._connection = connection
 
     @classmethod
-    def begin(cls, folder: Path, task: Mapping[str, Any], objectives: tuple[str, ...]) -> Ledger:
+    def begin(
+        cls,
+        folder: Path,
+        task: Mapping[str, Any],
+        objectives: tuple[str, ...],
+        claimed: Claims | None = None,
+    ) -> Ledger:
         """Open the ledger of ``folder`` for ``task``, making it where there is none.
 
         Raises:
@@ -93,7 +100,7 @@ class Ledger:
                     "SELECT count(*) FROM sqlite_master"
                 ).fetchone()[0]
                 if fresh:
-                    ledger._create(task, objectives)
+                    ledger._create(task, objectives, claimed or Claims())
             ledger._check(task)
         except BaseException:
             ledger.close()
@@ -141,6 +148,11 @@ class Ledger:
         """The objectives that the rewards are in, in order."""
         return tuple(json.loads(self._value("objectives")))
 
+    @property
+    def claims(self) -> Claims:
+        """What the oracle claimed of itself when the run began."""
+        return msgspec.json.decode(self._value("claims"), type=Claims)
+
     def answers(self) -> list[Answer]:
         """All answers so far, in the order they arrived."""
         with _told(self.file):
@@ -171,7 +183,9 @@ class Ledger:
                 row,
             )
 
-    def _create(self, task: Mapping[str, Any], objectives: tuple[str, ...]) -> None:
+    def _create(
+        self, task: Mapping[str, Any], objectives: tuple[str, ...], claimed: Claims
+    ) -> None:
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             for statement in _TABLES.split(";\n"):
@@ -182,6 +196,7 @@ class Ledger:
                     ("task", json.dumps(task, sort_keys=True)),
                     ("task_hash", task_hash(task)),
                     ("objectives", json.dumps(objectives)),
+                    ("claims", json.dumps(asdict(claimed))),
                     ("begun", datetime.now(UTC).isoformat(timespec="seconds")),
                 ],
             )

@@ -10,22 +10,18 @@ import difflib
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
 from palm_core.normalization import NORMALIZATIONS
+from palm_core.settings import ALPHA_HINT, METHODS, MU_HINT, SOLVERS, Settings, check_choice
 from palm_core.simplex import check_count, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
-MU_HINT = "0.5 means neighbouring weights differ by half"
-METHODS = ("greedy", "exact")
-SOLVERS = ("cbc", "highs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,28 +31,14 @@ class Task:
     Args:
         oracle: an entry point of ``palm.oracles`` or "package.module:factory".
         options: keyword options of the oracle's factory.
-        mu: the grid's multiplicative step μ in (0, 1] (Algorithm 1).
-        alpha: the grid's additive threshold α in (0, 1].
-        prune_mu: μ' in [0, 1]; the grid's μ where not given.
-        prune_alpha: α' ≥ 0, in units of (normalised) reward.
-        method: "greedy" or "exact".
-        solver: "cbc", "highs" or ``None`` for the default.
-        time_limit: seconds for the integer program.
-        normalize: "minmax" or "none".
+        settings: the grid and the pruning.
         seed: the run's seed.
         folder: what relative modules and paths in the task are relative to.
     """
 
     oracle: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    mu: float
-    alpha: float
-    prune_mu: float
-    prune_alpha: float = 0.0
-    method: str = "greedy"
-    solver: str | None = None
-    time_limit: float = 60.0
-    normalize: str = "none"
+    options: Mapping[str, Any]
+    settings: Settings
     seed: int = 0
     folder: Path = Path()
 
@@ -64,15 +46,7 @@ class Task:
         """The task as plain values: stored with the run, and what its hash is of."""
         return {
             "oracle": {"name": self.oracle, **self.options},
-            "grid": {"mu": self.mu, "alpha": self.alpha},
-            "prune": {
-                "mu": self.prune_mu,
-                "alpha": self.prune_alpha,
-                "method": self.method,
-                "solver": self.solver,
-                "time_limit": self.time_limit,
-                "normalize": self.normalize,
-            },
+            **self.settings.tables(),
             "run": {"seed": self.seed},
         }
 
@@ -133,13 +107,15 @@ def parse_task(content: Mapping[str, Any], *, folder: Path | None = None) -> Tas
     return Task(
         oracle=name,
         options=_plain(oracle),
-        mu=grid["mu"],
-        alpha=grid["alpha"],
-        prune_mu=prune.pop("mu", grid["mu"]),
-        prune_alpha=prune.pop("alpha", 0.0),
+        settings=Settings(
+            mu=grid["mu"],
+            alpha=grid["alpha"],
+            prune_mu=prune.pop("mu", grid["mu"]),
+            prune_alpha=prune.pop("alpha", 0.0),
+            **prune,
+        ),
         seed=run.get("seed", 0),
         folder=folder or Path(),
-        **prune,
     )
 
 
@@ -195,13 +171,8 @@ def _number(hint: str = "", **limits: float) -> Callable[[Any, str], float]:
     return read
 
 
-def _choice(*accepted: str) -> Callable[[Any, str], str]:
-    def read(value: Any, name: str) -> str:
-        if value not in accepted:
-            raise InputError(f"{name} = {value!r}: must be one of {', '.join(accepted)}")
-        return str(value)
-
-    return read
+def _choice(accepted: tuple[str, ...]) -> Callable[[Any, str], str]:
+    return lambda value, name: check_choice(value, accepted, name=name)
 
 
 def _count(least: int) -> Callable[[Any, str], int]:
@@ -217,10 +188,10 @@ _TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
     "prune": {
         "mu": _number(least=0.0, most=1.0),
         "alpha": _number(least=0.0),
-        "method": _choice(*METHODS),
-        "solver": _choice(*SOLVERS),
+        "method": _choice(METHODS),
+        "solver": _choice(SOLVERS),
         "time_limit": _number(above=0.0),
-        "normalize": _choice(*NORMALIZATIONS),
+        "normalize": _choice(NORMALIZATIONS),
     },
     "run": {"seed": _count(0)},
 }

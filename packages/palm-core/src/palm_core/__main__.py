@@ -1,0 +1,25 @@
+"""``palm`` and ``python -m palm_core``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say in one line what it needs."""
+    try:
+        from palm_core.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in {"cyclopts", "rich"}:
+            raise
+        # Not "palm-core[cli]" by name alone: that name is not ours on any index yet.
+        sys.stderr.write(
+            "palm: the command line needs two more packages (the extra palm-core[cli]): "
+            'python -m pip install "cyclopts>=5.4,<6" "rich>=14"\n'
+        )
+        raise SystemExit(2) from None
+    raise SystemExit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

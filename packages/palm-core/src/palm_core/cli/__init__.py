@@ -1,0 +1,1 @@
+"""The command line ``palm``; nothing here is imported by the library."""

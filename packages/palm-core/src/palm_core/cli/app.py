@@ -1,0 +1,71 @@
+"""The application: its commands, and how what went wrong is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cyclopts import App, CycloptsError
+
+from palm_core import __version__
+from palm_core.cli import model_commands, run_commands
+from palm_core.errors import InputError, PalmError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HELP = """Few policies for many preferences, and proof that they are enough.
+
+Start with a table of models you already have: palm select models.csv
+--maximize helpful --minimize cost --epsilon 0.02
+"""
+
+
+def make_app() -> App:
+    """Return the application with all its commands."""
+    app = App(
+        name="palm",
+        help=HELP,
+        version=__version__,
+        exit_on_error=False,
+        print_error=False,
+        help_on_error=False,
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    app.command(model_commands.select)
+    app.command(model_commands.route)
+    app.command(run_commands.oracles)
+    app.command(run_commands.plan)
+    app.command(run_commands.build)
+    app.command(run_commands.prune)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line.
+
+    Returns:
+        The exit code: 0 done, 1 the work failed, 2 the request was wrong.
+    """
+    try:
+        make_app()(list(arguments))
+    except CycloptsError as error:
+        return _fail(str(error), 2)
+    except PalmError as error:
+        return _fail(str(error), 2 if isinstance(error, InputError) else 1)
+    except MemoryError:
+        return _fail("this needs more memory than there is", 1)
+    except KeyboardInterrupt:
+        return _fail("stopped", 130)
+    except BrokenPipeError:
+        # The reader (head, less) went away: nothing is wrong, but nothing more
+        # can be said, not even by the interpreter's last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write("palm: " + " ".join(message.split()) + "\n")
+    return code

@@ -1,0 +1,265 @@
+"""Commands on models that exist: ``select`` from a table, ``route`` among a few."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from palm_core.cli import output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from palm_core.selection import Selection
+
+Columns = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def select(
+    scores: Annotated[Path, Parameter(name="TABLE")],
+    /,
+    *,
+    maximize: Columns = (),
+    minimize: Columns = (),
+    epsilon: float = 0.01,
+    delta: float = 0.0,
+    normalize: Literal["minmax", "none"] = "minmax",
+    solver: Literal["cbc", "highs"] | None = None,
+    time_limit: float = 60.0,
+    save: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Find the smallest set of models worth keeping, out of models you have.
+
+    For every weighting of the objectives, the best of the selected models is
+    within the tolerance of the best of all models. The gap is exact.
+
+    Example: palm select models.csv --maximize helpful --minimize cost --epsilon 0.02
+
+    Parameters
+    ----------
+    scores
+        Models and their scores: .csv, .tsv, .json, .parquet, .npy or .npz.
+    maximize
+        Columns where more is better.
+    minimize
+        Columns where less is better.
+    epsilon
+        How far from the best is near enough, as a share: 0.02 is 2 %.
+    delta
+        The same as an amount, added to it, in (normalised) units of score.
+    normalize
+        Scale each column to 0-1 over the table, or keep raw scores.
+    solver
+        Integer program solver; cbc comes with PuLP.
+    time_limit
+        Seconds for proving that no fewer will do.
+    save
+        Write the selection as a portfolio file, for palm route.
+    json
+        Print one JSON document instead.
+    """
+    from palm_core.selection import select_models
+    from palm_core.tables import read_table
+
+    source = read_table(scores)
+    candidates = source.policies(maximize=maximize, minimize=minimize)
+    found = select_models(
+        candidates,
+        epsilon=epsilon,
+        delta=delta,
+        normalize=normalize,
+        solver=solver,
+        time_limit=time_limit,
+        over=f"the {len(candidates)} models of {scores.name}",
+    )
+    if save is not None:
+        found.portfolio().save(save)
+    if json:
+        output.print_json(_select_document(found))
+        return
+    _show_selection(found, minimize)
+    if save is not None:
+        output.note(f"Saved to {save}: palm route {save} --weights {found.objectives[0]}=…")
+
+
+def route(
+    source: Annotated[Path, Parameter(name="PORTFOLIO")],
+    /,
+    *,
+    weights: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    table: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Say which policy of a portfolio serves a weighting best.
+
+    Example: palm route runs/demo --weights helpful=0.7,brief=0.3
+
+    Parameters
+    ----------
+    source
+        A run's folder, or a portfolio file.
+    weights
+        One weighting each, as name=value,name=value; an objective left out
+        weighs 0, and the values add to 1.
+    table
+        A table with one weighting per row and one column per objective.
+    json
+        Print one JSON document instead.
+    """
+    import numpy as np
+
+    from palm_core.errors import InputError
+    from palm_core.portfolio import Portfolio
+    from palm_core.simplex import check_weights
+    from palm_core.tables import read_table
+
+    portfolio = Portfolio.load(source)
+    objectives = portfolio.objectives
+    rows = [_named_weights(text, objectives) for text in weights]
+    if table is not None:
+        given = read_table(table)
+        rows.extend(np.column_stack([given.numbers(name) for name in objectives]))
+    if not rows:
+        example = ",".join(f"{name}={1 / len(objectives):.2g}" for name in objectives)
+        raise InputError(f"--weights or --table is needed; for example --weights {example}")
+    asked = check_weights(np.array(rows), len(objectives), name="--weights")
+    chosen = portfolio.route_indices(asked)
+    values = np.einsum("kd,kd->k", asked, portfolio.policy_set.vertex_values[chosen])
+    if json:
+        output.print_json(
+            {
+                "objectives": list(objectives),
+                "routes": [
+                    {
+                        "weights": row.tolist(),
+                        "policy": portfolio.policies[index].id,
+                        "value": value,
+                        "artifact": portfolio.policies[index].artifact,
+                    }
+                    for row, index, value in zip(asked, chosen, values, strict=True)
+                ],
+            }
+        )
+        return
+    for row, index in zip(asked, chosen, strict=True):
+        policy = portfolio.policies[index]
+        where = f"   {policy.artifact}" if policy.artifact else ""
+        if len(asked) == 1:
+            output.say(f"{policy.id}{where}")
+        else:
+            output.say(f"{', '.join(f'{value:g}' for value in row)}   {policy.id}{where}")
+
+
+def _named_weights(text: str, objectives: tuple[str, ...]) -> list[float]:
+    import difflib
+
+    from palm_core.errors import InputError
+
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.rpartition("=")
+        name = name.strip()
+        if not equals:
+            raise InputError(f"--weights {text}: {part!r} must be name=value")
+        if name not in objectives:
+            near = difflib.get_close_matches(name, objectives, 1)
+            ask = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(objectives)}"
+            raise InputError(f"--weights {text}: the portfolio has no objective {name!r}; {ask}")
+        if name in found:
+            raise InputError(f"--weights {text}: {name!r} is given twice")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(f"--weights {text}: {value!r} is not a number") from None
+    return [found.get(name, 0.0) for name in objectives]
+
+
+def _select_document(found: Selection) -> dict[str, Any]:
+    gaps = found.gaps
+    return {
+        "portfolio": [model.name for model in found.models],
+        "epsilon": gaps.epsilon,
+        "delta": gaps.delta,
+        "epsilon_weights": gaps.epsilon_weights,
+        "delta_weights": gaps.delta_weights,
+        "status": found.status,
+        "lower_bound": found.lower_bound,
+        "tolerance": {"epsilon": found.tolerance[0], "delta": found.tolerance[1]},
+        "candidates": found.n_candidates,
+        "objectives": list(found.objectives),
+        "normalization": found.normalization.method,
+        "models": [
+            {
+                "name": model.name,
+                "scores": dict(zip(found.objectives, model.scores.tolist(), strict=True)),
+                "serves": None if model.interval is None else list(model.interval),
+                "share": model.share,
+                "gap_without": model.gap_without,
+            }
+            for model in found.models
+        ],
+    }
+
+
+def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
+    size, d = len(found.models), len(found.objectives)
+    epsilon, delta = found.tolerance
+    parts = [output.percent(epsilon)] if epsilon > 0 or delta == 0 else []
+    parts += [f"{delta:g}"] if delta > 0 else []
+    gaps = found.gaps
+    output.say(
+        f"{size} of {found.n_candidates} models {'is' if size == 1 else 'are'} enough: for every "
+        f"weighting of the {d} objectives, {'it' if size == 1 else f'the best of these {size}'}\n"
+        f"is within {' plus '.join(parts)} of the best of all {found.n_candidates} "
+        f"(exactly {_gap_text(found)})."
+    )
+    if found.status == "optimal":
+        if size == 2:
+            output.say("No single model can do that (proven).")
+        elif size > 2:
+            output.say(f"No {size - 1} models can do that (proven).")
+    else:
+        output.say(
+            f"At least {found.lower_bound} are needed; whether fewer than {size} will do was not "
+            "settled in the time (--time-limit)."
+        )
+    output.say()
+    serves = f"serves weight on {found.objectives[0]}" if d == 2 else "serves share of weights"
+    headers = ["model", serves, "without it the gap is", *found.objectives]
+    rows = []
+    for model in found.models:
+        if model.interval is None:
+            place = output.percent(model.share, 1)
+        else:
+            place = f"{model.interval[0]:.2f} ─ {model.interval[1]:.2f}"
+        scores = [
+            -value if name in minimized else value
+            for name, value in zip(found.objectives, model.scores.tolist(), strict=True)
+        ]
+        rows.append(
+            [model.name, place, output.percent(model.gap_without, 1), *map(output.number, scores)]
+        )
+    output.table(headers, rows)
+    output.say()
+    if found.normalization.method == "minmax":
+        output.say("Scores were scaled to 0–1 per column (--normalize none keeps them raw).")
+    if gaps.reason:
+        output.say(gaps.reason)
+
+
+def _gap_text(found: Selection) -> str:
+    gaps, names = found.gaps, found.objectives
+    if found.tolerance[1] > 0 or not math.isfinite(gaps.epsilon):
+        where = output.weights_text(gaps.delta_weights, names)
+        amount = f"{output.number(gaps.delta)} in units of score, at {where}"
+        if not math.isfinite(gaps.epsilon):
+            return amount
+        return f"{output.percent(gaps.epsilon)} or {amount}"
+    if gaps.epsilon <= 0:
+        return "no loss at all"
+    return f"{output.percent(gaps.epsilon)}, at {output.weights_text(gaps.epsilon_weights, names)}"

@@ -1,0 +1,121 @@
+"""How the command line speaks: results on standard output, the rest on standard error."""
+
+from __future__ import annotations
+
+import math
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+def out() -> Console:
+    """Return the console for results; plain text when it is not a terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console for progress, notes and errors."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "", *, style: str | None = None) -> None:
+    """Print a line of the result as it is; brackets are not markup."""
+    out().print(text, style=style, markup=False)
+
+
+def note(text: str) -> None:
+    """Print a remark to standard error."""
+    err().print(text, style="dim", markup=False)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document; numbers JSON cannot write become null."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+    """Print a table: the first ``left`` columns to the left, numbers to the right."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for index, header in enumerate(headers):
+        grid.add_column(header, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*map(_plain, row))
+    console = Console(highlight=False)
+    from rich.padding import Padding
+
+    console.print(Padding(grid, (0, 0, 0, 2)))
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """Write 0.0142 as "1.42 %"; "—" for nothing, "unbounded" where it is infinite."""
+    if value is None:
+        return "—"
+    if not math.isfinite(value):
+        return "unbounded"
+    text = f"{100 * value:.{digits}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    if float(text) == 0 and value > 0:
+        return f"{100 * value:.1g} %"
+    return f"{text} %"
+
+
+def number(value: float) -> str:
+    """Write a number with four significant digits, whole ones without a point."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000 and value == int(value) and abs(value) < 1e15:
+        return f"{int(value)}"
+    return f"{value:.4g}"
+
+
+def weights_text(weights: Sequence[float], objectives: Sequence[str]) -> str:
+    """Name a weight vector: "helpful = 0.70, brief = 0.30"; for two, the first says all."""
+    if len(objectives) == 2:
+        return f"{objectives[0]} = {weights[0]:.2f}"
+    named = zip(objectives, weights, strict=True)
+    return ", ".join(f"{name} = {weight:.2f}" for name, weight in named if weight >= 0.005)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with the time left on standard error, if a person watches it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = err()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report

@@ -1,0 +1,320 @@
+"""Commands on runs: ``oracles``, ``plan``, ``build`` and ``prune``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from palm_core.cli import output
+
+if TYPE_CHECKING:
+    from palm_core.oracle import Oracle
+    from palm_core.portfolio import Portfolio
+    from palm_core.task import Task
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def oracles(*, json: Flag = False) -> None:
+    """List the oracles that a task can name, and what to install for the others.
+
+    Parameters
+    ----------
+    json
+        Print one JSON document instead.
+    """
+    from palm_core.plugins import describe_oracles
+
+    found = describe_oracles()
+    if json:
+        output.print_json(
+            {
+                "oracles": [
+                    {
+                        "name": info.name,
+                        "installed": info.installed,
+                        "package": info.distribution,
+                        "version": info.version,
+                        "factory": info.value,
+                        "hint": info.hint,
+                    }
+                    for info in found
+                ]
+            }
+        )
+        return
+    rows = [
+        [
+            info.name,
+            info.distribution if not info.installed else f"{info.distribution} {info.version}",
+            "installed" if info.installed else info.hint,
+        ]
+        for info in found
+    ]
+    output.table(["oracle", "package", ""], rows, left=3)
+    output.say()
+    output.say('An oracle of your own needs no package: [oracle] name = "module:factory"')
+
+
+def plan(task_file: Annotated[Path, Parameter(name="TASK")], /, *, json: Flag = False) -> None:
+    """Say what a task will cost and what it will guarantee, before anything is spent.
+
+    Example: palm plan task.toml
+
+    Parameters
+    ----------
+    task_file
+        The task, a .toml file.
+    json
+        Print one JSON document instead.
+    """
+    from palm_core.planning import make_plan
+
+    task, oracle = _load(task_file)
+    made = make_plan(task, oracle)
+    if json:
+        output.print_json(made.document())
+        return
+    output.say(f"{task_file.stem} · {_objectives(made.objectives)} · oracle {task.oracle}")
+    grid = task.settings
+    output.table(
+        ["", ""],
+        [
+            ["oracle calls", f"{made.calls:,}".replace(",", " ")],
+            ["grid", f"μ = {grid.mu:.4g}, α = {grid.alpha:.4g}"],
+            [
+                "pruning",
+                f"μ' = {grid.prune_mu:.4g}, α' = {grid.prune_alpha:.4g}, {grid.method}",
+            ],
+        ],
+        left=2,
+    )
+    output.say()
+    for line in made.lines():
+        output.say(line)
+
+
+def build(
+    task_file: Annotated[Path, Parameter(name="TASK")],
+    /,
+    *,
+    out: Path,
+    json: Flag = False,
+) -> None:
+    """Ask the oracle at every weight of the task's grid and keep few of the policies.
+
+    Every answer is kept as it arrives: run the same command again and it goes
+    on where it stood.
+
+    Example: palm build task.toml --out runs/first
+
+    Parameters
+    ----------
+    task_file
+        The task, a .toml file.
+    out
+        The run's folder, made where there is none.
+    json
+        Print one JSON document instead.
+    """
+    from palm_core.build import build_portfolio
+
+    task, oracle = _load(task_file)
+    try:
+        with output.progress(f"{task_file.stem}: oracle calls") as report:
+            portfolio = build_portfolio(
+                oracle,
+                **asdict(task.settings),
+                run_dir=out,
+                task=task.resolved(),
+                progress=report,
+            )
+    except KeyboardInterrupt:
+        output.note(
+            f"Stopped. The finished calls are kept; to go on: palm build {task_file} --out {out}"
+        )
+        raise
+    if json:
+        output.print_json(_document(portfolio))
+        return
+    output.say(f"{task_file.stem} · {_objectives(portfolio.objectives)} · oracle {task.oracle}")
+    _show(portfolio)
+    output.say()
+    output.say(f"Saved in {out}. Other sizes, no oracle call: palm prune {out} --curve")
+    first = ",".join(f"{name}={1 / len(portfolio.objectives):.2g}" for name in portfolio.objectives)
+    output.say(f"Which policy for whom: palm route {out} --weights {first}")
+
+
+def prune(
+    run: Annotated[Path, Parameter(name="RUN")],
+    /,
+    *,
+    mu: float | None = None,
+    alpha: float | None = None,
+    method: Literal["greedy", "exact"] | None = None,
+    solver: Literal["cbc", "highs"] | None = None,
+    time_limit: float | None = None,
+    curve: Flag = False,
+    save: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Choose a portfolio of another size out of a run; no oracle call.
+
+    Example: palm prune runs/first --mu 0.02 --method exact
+
+    Parameters
+    ----------
+    run
+        The folder of a run that palm build made.
+    mu
+        μ' in [0, 1]: how far from the best covers a weight, as a share.
+    alpha
+        α': the same as an amount, in units of reward.
+    method
+        greedy (fast) or exact (smallest, proven where time allows).
+    solver
+        Integer program solver; cbc comes with PuLP.
+    time_limit
+        Seconds for the integer program.
+    curve
+        Show all sizes: one line for each μ' at which the portfolio changes.
+    save
+        Write the portfolio to this file (the run's own is left as it is).
+    json
+        Print one JSON document instead.
+    """
+    from palm_core.errors import InputError
+    from palm_core.runs import Run
+
+    made = Run.open(run)
+    changes: dict[str, Any] = {
+        "prune_mu": mu,
+        "prune_alpha": alpha,
+        "method": method,
+        "solver": solver,
+        "time_limit": time_limit,
+    }
+    settings = replace(made.settings, **{k: v for k, v in changes.items() if v is not None})
+    if curve:
+        if mu is not None or save is not None:
+            other = "--mu" if mu is not None else "--save"
+            raise InputError(f"--curve shows every μ': it does not go with {other}")
+        _show_curve(made.curve(settings), json=json)
+        return
+    if mu is None and alpha is None and method is None:
+        raise InputError("--mu is needed (or --alpha, --method); --curve shows all sizes")
+    portfolio = made.prune(settings)
+    if save is not None:
+        portfolio.save(save)
+    if json:
+        output.print_json(_document(portfolio))
+        return
+    _show(portfolio)
+    if save is not None:
+        output.note(f"Saved to {save}")
+
+
+def _load(task_file: Path) -> tuple[Task, Oracle]:
+    from palm_core.plugins import load_oracle
+    from palm_core.task import load_task
+
+    task = load_task(task_file)
+    return task, load_oracle(task.oracle, task.folder, **task.options)
+
+
+def _objectives(names: tuple[str, ...]) -> str:
+    return f"{len(names)} objectives: {', '.join(names)}"
+
+
+def _document(portfolio: Portfolio) -> dict[str, Any]:
+    pruning = portfolio.pruning
+    return {
+        "portfolio": [policy.id for policy in portfolio.policies],
+        "oracle_calls": portfolio.oracle_calls,
+        "candidates": portfolio.candidates,
+        "objectives": list(portfolio.objectives),
+        "gaps": portfolio.gaps,
+        "certificate": portfolio.certificate,
+        "theorem": portfolio.theorem,
+        "slack": portfolio.slack,
+        "pruning": pruning,
+        "policies": [
+            {
+                "id": policy.id,
+                "weights": policy.weights.tolist(),
+                "rewards": policy.rewards.tolist(),
+                "regularizer": policy.regularizer,
+                "artifact": policy.artifact,
+            }
+            for policy in portfolio.policies
+        ],
+    }
+
+
+def _show(portfolio: Portfolio) -> None:
+    pruning, gaps = portfolio.pruning, portfolio.gaps
+    assert pruning is not None
+    assert gaps is not None
+    size = len(portfolio)
+    output.say(
+        f"{size} of {portfolio.candidates} policies {'is' if size == 1 else 'are'} enough "
+        f"({portfolio.oracle_calls} oracle calls): at every weight of the grid the best of them is "
+        f"within {output.percent(pruning.mu)}"
+        + (f" plus {pruning.alpha:g}" if pruning.alpha else "")
+        + " of the best found."
+    )
+    if pruning.status == "optimal":
+        output.say(f"No fewer will do on this grid (proven, {pruning.solver}).")
+    else:
+        output.say(f"At least {pruning.lower_bound} are needed on this grid (proven).")
+    output.say()
+    regularized = any(policy.regularizer for policy in portfolio.policies)
+    headers = ["policy", *portfolio.objectives] + ["regulariser"] * regularized
+    rows = []
+    for policy in portfolio.policies:
+        cells = [policy.id, *map(output.number, policy.rewards.tolist())]
+        rows.append(cells + [output.number(policy.regularizer)] * regularized)
+    output.table(headers, rows)
+    output.say()
+    names = portfolio.objectives
+    if gaps.epsilon is None:
+        share = "no finite ε (the best value is not positive at some weight)"
+    else:
+        share = f"ε {output.percent(gaps.epsilon)}"
+        if gaps.epsilon > 0 and gaps.epsilon_weights:
+            share += f" at {output.weights_text(gaps.epsilon_weights, names)}"
+    output.say(f"Against all {portfolio.candidates} policies found, at every weight, exactly:")
+    output.say(f"  {share};  δ {output.number(gaps.delta)}")
+    slack = portfolio.slack
+    if slack.measured > 0:
+        output.say(
+            f"Oracle slack: at {slack.measured_at} another policy found is better by "
+            f"{output.number(slack.measured)}."
+        )
+    if pruning.negative_optima:
+        output.say(
+            f"At {pruning.negative_optima} of {pruning.weights} weights the best value is "
+            "negative: a share of it means nothing, so only α' counted there."
+        )
+    if portfolio.theorem is not None:
+        output.say(portfolio.theorem.statement)
+
+
+def _show_curve(points: list[Any], *, json: bool) -> None:
+    if json:
+        output.print_json({"curve": [point.document() for point in points]})
+        return
+    rows = [
+        [
+            output.percent(point.mu, 3),
+            str(point.size),
+            output.percent(point.epsilon),
+            output.number(point.delta),
+            "proven" if point.status == "optimal" else f"at least {point.lower_bound}",
+        ]
+        for point in points
+    ]
+    output.table(["μ'", "policies", "exact ε", "exact δ", "fewest on the grid"], rows, left=0)

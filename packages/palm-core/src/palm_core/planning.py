@@ -1,0 +1,120 @@
+"""What a task will cost and guarantee, before any oracle call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from palm_core.oracle import check_oracle, claims
+
+if TYPE_CHECKING:
+    from palm_core.bounds import Guarantee
+    from palm_core.oracle import Claims, Oracle
+    from palm_core.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A task, priced.
+
+    Args:
+        task: the task.
+        objectives: d names, as the oracle gives them.
+        calls: oracle calls, |W| = n^d − (n−1)^d.
+        claims: what the oracle claims of itself.
+        guarantee: Theorem 3.4, where the oracle claims R_max and f_max.
+        coefficients: without them, δ = c_R·R_max + c_f·f_max + c: (c_R, c_f, c)
+            of the theorem's pair, and ``guarantee`` has ε only.
+    """
+
+    task: Task
+    objectives: tuple[str, ...]
+    calls: int
+    claims: Claims
+    guarantee: Guarantee
+    coefficients: tuple[float, float, float] | None
+
+    def lines(self) -> list[str]:
+        """The guarantee in words, with what it assumes."""
+        known = self.guarantee
+        if self.task.settings.normalize != "none":
+            return [
+                "Theorem 3.4 makes no promise here: rewards are normalised after the oracle "
+                "calls ([prune] normalize)."
+            ]
+        if self.coefficients is None:
+            first = str(known)
+        else:
+            reward, regularizer, rest = self.coefficients
+            extra = f" + {rest:.3g}" if rest else ""
+            first = (
+                f"Theorem 3.4: at most {known.size} policies serve every weight within "
+                f"ε = {known.epsilon:.3g}, δ = {reward:.3g}·R_max + {regularizer:.3g}·f_max{extra}"
+                " (the oracle does not say its R_max and f_max)"
+            )
+        return [
+            first + ".",
+            "It assumes rewards ≥ 0 and best values ≥ 0, which palm build checks on the answers.",
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """The plan as plain values."""
+        known = self.guarantee
+        reward, regularizer, _ = self.coefficients or (None, None, None)
+        bounded = self.coefficients is None
+        return {
+            "oracle": self.task.oracle,
+            "objectives": list(self.objectives),
+            "oracle_calls": self.calls,
+            "grid": {"mu": self.task.settings.mu, "alpha": self.task.settings.alpha},
+            "theorem": {
+                "promised": self.task.settings.normalize == "none",
+                "epsilon": known.epsilon,
+                "sharper_epsilon": known.sharper_epsilon,
+                "delta": known.delta if bounded else None,
+                "sharper_delta": known.sharper_delta if bounded else None,
+                "size": known.size,
+                "delta_per_reward_bound": reward,
+                "delta_per_regularizer_bound": regularizer,
+            },
+            "task": self.task.resolved(),
+        }
+
+
+def make_plan(task: Task, oracle: Oracle) -> Plan:
+    """Price a task: arithmetic only, however large its grid."""
+    from palm_core.bounds import theorem_bounds
+    from palm_core.grid import grid_size
+
+    objectives = check_oracle(oracle)
+    claimed = claims(oracle)
+
+    def bounds(reward: float, regularizer: float) -> Guarantee:
+        return theorem_bounds(
+            len(objectives),
+            task.settings.mu,
+            task.settings.alpha,
+            reward,
+            regularizer,
+            prune_mu=task.settings.prune_mu,
+            prune_alpha=task.settings.prune_alpha,
+            oracle_epsilon=claimed.epsilon,
+            oracle_delta=claimed.delta,
+        )
+
+    known = claimed.reward_bound is not None and claimed.regularizer_bound is not None
+    coefficients = None
+    if known:
+        guarantee = bounds(claimed.reward_bound or 0.0, claimed.regularizer_bound or 0.0)
+    else:
+        guarantee = bounds(0.0, 0.0)
+        rest = guarantee.delta  # δ is affine in the two bounds
+        coefficients = (bounds(1.0, 0.0).delta - rest, bounds(0.0, 1.0).delta - rest, rest)
+    return Plan(
+        task=task,
+        objectives=objectives,
+        calls=grid_size(len(objectives), task.settings.mu, task.settings.alpha),
+        claims=claimed,
+        guarantee=guarantee,
+        coefficients=coefficients,
+    )

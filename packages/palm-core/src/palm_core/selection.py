@@ -1,0 +1,195 @@
+"""The smallest set of models worth keeping, out of models already scored.
+
+No oracle and no grid: the candidates are given, so the gap is exact at every
+weight vector of the simplex (theory: the covered weights of a policy are
+convex, and the worst weight is a corner of the chosen portfolio's cells).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_core.documents import record_of_gaps
+from palm_core.errors import InputError
+from palm_core.normalization import Normalization
+from palm_core.policies import Policy
+from palm_core.portfolio import Portfolio
+from palm_core.simplex import check_number, sample_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from palm_core.gaps import Gaps
+    from palm_core.policies import PolicySet
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selected:
+    """One model of the selection.
+
+    Args:
+        name: the model.
+        scores: (d,) its rewards in raw units, costs negated.
+        interval: for d = 2 the weights on the first objective that it serves
+            best among the selected, else ``None``.
+        share: the share of the simplex that it serves best.
+        weights: (d,) a weight vector that it serves.
+        gap_without: the multiplicative gap of the selection without it;
+            ``None`` where it is the only one or the gap is not finite.
+    """
+
+    name: str
+    scores: NDArray[np.float64]
+    interval: tuple[float, float] | None
+    share: float
+    weights: NDArray[np.float64]
+    gap_without: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """The smallest set of models within (ε, δ) of all models at every weight.
+
+    Args:
+        models: the selected ones, by falling weight on the first objective.
+        indices: their rows in the candidates, in the same order.
+        n_candidates: how many models there were to choose from.
+        objectives: d names.
+        normalization: the space in which weights and gaps are.
+        tolerance: (ε, δ) as asked.
+        gaps: exact gaps of the selection against all candidates.
+        status: "optimal" if no smaller set will do (proven), else "feasible".
+        lower_bound: at least so many models are needed.
+    """
+
+    models: tuple[Selected, ...]
+    indices: NDArray[np.intp]
+    n_candidates: int
+    objectives: tuple[str, ...]
+    normalization: Normalization
+    tolerance: tuple[float, float]
+    gaps: Gaps
+    status: str
+    lower_bound: int
+
+    def portfolio(self) -> Portfolio:
+        """Return the selection as a portfolio, to save or to route with.
+
+        Each policy's ``weights`` are some that it serves; nobody was asked for them.
+        """
+        return Portfolio(
+            policies=tuple(
+                Policy(id=model.name, weights=model.weights, rewards=model.scores)
+                for model in self.models
+            ),
+            objectives=self.objectives,
+            normalization=self.normalization,
+            candidates=self.n_candidates,
+            gaps=record_of_gaps(self.gaps),
+        )
+
+
+def select_models(
+    candidates: PolicySet,
+    *,
+    epsilon: float = 0.01,
+    delta: float = 0.0,
+    normalize: str = "minmax",
+    solver: str | None = None,
+    time_limit: float = 60.0,
+    over: str = "",
+) -> Selection:
+    """Select the fewest models that are within (ε, δ) of the best at every weight.
+
+    For every w in Δ_d the best selected model π has
+    J_w(π) ≥ opt(w) − ε·max(opt(w), 0) − δ, opt over all candidates.
+
+    Args:
+        candidates: the models, (m, d) rewards, costs already negated.
+        epsilon: multiplicative tolerance in [0, 1].
+        delta: additive tolerance, in units of (normalised) reward.
+        normalize: "minmax" scales each objective to [0, 1] over the candidates,
+            "none" keeps raw units.
+        solver: "cbc" or "highs" for the integer program; ``None`` chooses.
+        time_limit: seconds for the integer program.
+        over: what the candidates are called in the stored normalisation.
+
+    Raises:
+        InputError: fewer than two candidates, a tolerance out of range, or an
+            objective on which all candidates score the same.
+
+    Example:
+        >>> from palm_core import PolicySet
+        >>> models = PolicySet([[1, 0], [0.9, 0.6], [0.6, 0.9], [0, 1]], names=list("abcd"))
+        >>> [model.name for model in select_models(models, epsilon=0.1).models]
+        ['b', 'c']
+    """
+    from palm_core.envelope import serving_intervals, serving_shares
+    from palm_core.gaps import gaps
+    from palm_core.minimal import minimal_report
+
+    if len(candidates) < 2:
+        raise InputError(f"at least 2 models are needed to select from, got {len(candidates)}")
+    epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
+    delta = check_number(delta, name="delta", least=0.0)
+    normalization = Normalization.fit(
+        candidates, normalize, over=over or f"{len(candidates)} models"
+    )
+    scaled = normalization.apply(candidates)
+    found = minimal_report(
+        scaled, epsilon=epsilon, delta=delta, solver=solver, time_limit=time_limit
+    )
+    chosen = scaled.subset(found.indices)
+    shares = serving_shares(chosen)
+    intervals = serving_intervals(chosen) if chosen.n_objectives == 2 else None
+    served = _served(chosen, intervals)
+    order = np.argsort(-chosen.vertex_values[:, 0], kind="stable")
+    models = []
+    for place in order:
+        index = int(found.indices[place])
+        without: float | None = None
+        if len(chosen) > 1:
+            rest = scaled.subset(np.delete(found.indices, place))
+            gap = gaps(rest, scaled).epsilon
+            without = gap if np.isfinite(gap) else None
+        models.append(
+            Selected(
+                name=candidates.names[index],
+                scores=candidates.rewards[index],
+                interval=None
+                if intervals is None
+                else (float(intervals[place, 0]), float(intervals[place, 1])),
+                share=float(shares[place]),
+                weights=served[place],
+                gap_without=without,
+            )
+        )
+    return Selection(
+        models=tuple(models),
+        indices=found.indices[order],
+        n_candidates=len(candidates),
+        objectives=candidates.objectives,
+        normalization=normalization,
+        tolerance=(epsilon, delta),
+        gaps=found.gaps,
+        status=found.status,
+        lower_bound=found.lower_bound,
+    )
+
+
+def _served(chosen: PolicySet, intervals: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """A weight vector for each policy that it serves: its cell is convex, so a mean is in it."""
+    if intervals is not None:
+        first = np.nan_to_num(intervals.mean(axis=1), nan=0.5)
+        return np.column_stack([first, 1.0 - first])
+    d = chosen.n_objectives
+    weights = np.vstack([np.eye(d), sample_weights(4096, d)])
+    best = chosen.objective(weights).argmax(axis=1)
+    means = np.full((len(chosen), d), 1.0 / d)
+    for index in range(len(chosen)):
+        if (best == index).any():
+            means[index] = weights[best == index].mean(axis=0)
+    return means
