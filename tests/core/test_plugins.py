@@ -180,12 +180,12 @@ class TestInstalledOracles:
 
     def test_installed_but_does_not_import(self, site: Site) -> None:
         site.write("own_broken", "import own_absent.deep")
-        site.install("own", "mine = own_broken:make\n", "Requires-Dist: own.absent<2,>=1.16\n")
+        site.install("own", "mine = own_broken:make\n", "Requires-Dist: Own.Absent<2,>=1.16\n")
         with pytest.raises(OracleImportError) as caught:
             load_oracle("mine")
         assert str(caught.value) == (
             "oracle 'mine' is installed but does not import: No module named 'own_absent' "
-            '(pip install "own.absent<2,>=1.16")'
+            '(pip install "Own.Absent<2,>=1.16")'
         )
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
@@ -236,6 +236,11 @@ class TestDuplicates:
             ("other", "own-a"),
         ]
         assert [bool(info.hint) for info in infos] == [True, True, False]
+
+    def test_one_package_with_two_factories_of_one_name(self, site: Site) -> None:
+        site.install("own", "mine = own:a\nmine = own:b\n")
+        with pytest.raises(DuplicateOracleError, match=r"by own \(own:a\) and own \(own:b\)"):
+            load_oracle("mine")
 
     def test_only_the_name_that_is_twice_is_lost(self, site: Site) -> None:
         site.write("own_a", ORACLE)
@@ -416,6 +421,8 @@ class TestModules:
         here.write("own_kit/__init__", "")
         with pytest.raises(UnknownOracleError, match=r"there is no module 'own_kit\.gone' in"):
             load_oracle("own_kit.gone:make", here.folder)
+        with pytest.raises(UnknownOracleError, match="there is no module 'own_gone' in"):
+            load_oracle("own_gone.deep:make", here.folder)
 
     def test_no_such_factory(self, here: Site) -> None:
         here.write("own_beside", ORACLE)
@@ -434,8 +441,11 @@ class TestModules:
     )
     def test_a_module_that_does_not_import(self, here: Site, source: str, message: str) -> None:
         here.write("own_bad", source)
-        with pytest.raises(OracleImportError, match=f"'own_bad:make' does not import: {message}"):
+        with pytest.raises(
+            OracleImportError, match=f"'own_bad:make' does not import: {message}"
+        ) as caught:
             load_oracle("own_bad:make", here.folder)
+        assert caught.value.__cause__ is not None
 
     @pytest.mark.parametrize("taken", ["json", "sys", "own_first"])
     def test_a_name_that_is_taken(self, here: Site, tmp_path: Path, taken: str) -> None:
