@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import sys
 from contextlib import contextmanager
 from functools import reduce
@@ -93,10 +94,10 @@ def check_options(name: str, factory: Callable[..., Any], options: Mapping[str, 
     Raises:
         InputError: naming the option, the nearest accepted one, and all of them.
     """
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):
-        return  # compiled callables may have no signature; the call will tell
+    known = _parameters(factory)
+    if known is None:
+        return
+    parameters = known.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     accepted = [parameter.name for parameter in named]
     listed = f"Accepted: {', '.join(accepted)}" if accepted else "It takes no options"
@@ -108,6 +109,40 @@ def check_options(name: str, factory: Callable[..., Any], options: Mapping[str, 
     for parameter in named:
         if parameter.default is parameter.empty and parameter.name not in options:
             raise InputError(f"[oracle] {parameter.name}: missing, {name!r} needs it. {listed}")
+
+
+def settle(
+    factory: Callable[..., Any],
+    options: Mapping[str, Any],
+    *,
+    offers: Mapping[str, Any],
+    folder: Path,
+) -> dict[str, Any]:
+    """Fill in what a task knows and its ``[oracle]`` table need not say.
+
+    An offer (the run's seed) is taken where ``factory`` names it. Text given for
+    a parameter annotated with ``Path`` is relative to ``folder``, not to
+    wherever the command was typed.
+    """
+    settled = dict(options)
+    for name, parameter in (_parameters(factory) or {}).items():
+        if name in offers:
+            settled.setdefault(name, offers[name])
+        value = settled.get(name)
+        if (
+            isinstance(value, str)
+            and "://" not in value
+            and re.search(r"\bPath\b", str(parameter.annotation))
+        ):
+            settled[name] = str(folder / value)
+    return settled
+
+
+def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return None  # compiled callables may have no signature; the call will tell
 
 
 def make(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:

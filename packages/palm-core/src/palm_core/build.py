@@ -107,7 +107,10 @@ def build_portfolio(
         normalize=normalize,
     )
     weights = grid_for(len(objectives), settings.mu, settings.alpha)
-    plain = dict(task) if task is not None else _describe(oracle, settings)
+    plain = _identity(oracle, settings) if task is None else dict(task)
+    fingerprint = getattr(oracle, "fingerprint", None)
+    if fingerprint is not None:  # data behind an option's name may change with it unchanged
+        plain["oracle"] = {**plain.get("oracle", {}), "fingerprint": str(fingerprint)}
     if run_dir is None:
         answers = collect(oracle, weights, executor=executor, progress=progress)
     else:
@@ -314,15 +317,9 @@ def _theorem(raw: PolicySet, settings: Settings, claimed: Claims) -> TheoremReco
     )
 
 
-def _describe(oracle: Oracle, settings: Settings) -> dict[str, Any]:
+def _identity(oracle: Oracle, settings: Settings) -> dict[str, Any]:
     kind = type(oracle)
-    return {
-        "oracle": {
-            "name": f"{kind.__module__}:{kind.__qualname__}",
-            "fingerprint": getattr(oracle, "fingerprint", None),
-        },
-        **settings.tables(),
-    }
+    return {"oracle": {"name": f"{kind.__module__}:{kind.__qualname__}"}, **settings.tables()}
 
 
 def _versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from palm_core._factories import (
     importable,
     make,
     reason,
+    settle,
 )
 from palm_core.errors import (
     DuplicateOracleError,
@@ -34,10 +35,11 @@ from palm_core.errors import (
 from palm_core.oracle import check_oracle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from importlib.metadata import EntryPoint
 
     from palm_core.oracle import Oracle
+    from palm_core.task import Task
 
 GROUP = "palm.oracles"
 
@@ -134,23 +136,46 @@ def load_oracle(name: str, folder: str | Path | None = None, /, **options: Any) 
         InputError: an option is unknown, missing or refused by the factory, or
             what the factory made is not an oracle.
     """
+    return _load(name, Path.cwd() if folder is None else Path(folder), options, offers={})
+
+
+def load_task_oracle(task: Task) -> Oracle:
+    """Make the oracle of a task file; raises as :func:`load_oracle` does.
+
+    Relative paths in ``[oracle]`` are relative to the task file, for the
+    factory's parameters annotated with ``Path``. A factory that has a parameter
+    ``run_seed`` gets the seed of ``[run]``, to derive its own from (run seed,
+    weight vector), so that order and workers change nothing.
+    """
+    return _load(task.oracle, task.folder, task.options, offers={"run_seed": task.seed})
+
+
+def _load(
+    name: str, folder: Path, options: Mapping[str, Any], *, offers: Mapping[str, Any]
+) -> Oracle:
     if not isinstance(name, str):
         raise InputError(f"oracle = {name!r}: must be a name or 'package.module:factory'")
     if ":" not in name:
-        return _make(name, _installed(name), options)
-    place = Path.cwd() if folder is None else Path(folder)
+        return _make(name, _installed(name), options, offers, folder)
     # The factory may import its neighbours too, so it runs where it was found.
-    with importable(place):
-        return _make(name, import_factory(name, place), options)
+    with importable(folder):
+        return _make(name, import_factory(name, folder), options, offers, folder)
 
 
-def _make(name: str, factory: Any, options: dict[str, Any]) -> Oracle:
+def _make(
+    name: str,
+    factory: Any,
+    options: Mapping[str, Any],
+    offers: Mapping[str, Any],
+    folder: Path,
+) -> Oracle:
     if not callable(factory):
         raise OracleImportError(
             f"oracle {name!r} is of type {type(factory).__name__}: must be a class or a function"
         )
-    check_options(name, factory, options)
-    oracle = make(name, factory, options)
+    settled = settle(factory, options, offers=offers, folder=folder)
+    check_options(name, factory, settled)
+    oracle = make(name, factory, settled)
     check_oracle(oracle)
     return cast("Oracle", oracle)
 

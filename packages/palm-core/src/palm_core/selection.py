@@ -128,7 +128,7 @@ def select_models(
         ['b', 'c']
     """
     from palm_core.envelope import serving_intervals, serving_shares
-    from palm_core.gaps import gaps
+    from palm_core.gaps import gaps_without
     from palm_core.minimal import minimal_report
 
     if len(candidates) < 2:
@@ -143,6 +143,7 @@ def select_models(
         scaled, epsilon=epsilon, delta=delta, solver=solver, time_limit=time_limit
     )
     chosen = scaled.subset(found.indices)
+    rest = gaps_without(chosen, scaled)
     shares = serving_shares(chosen)
     intervals = serving_intervals(chosen) if chosen.n_objectives == 2 else None
     served = _served(chosen, intervals)
@@ -150,11 +151,7 @@ def select_models(
     models = []
     for place in order:
         index = int(found.indices[place])
-        without: float | None = None
-        if len(chosen) > 1:
-            rest = scaled.subset(np.delete(found.indices, place))
-            gap = gaps(rest, scaled).epsilon
-            without = gap if np.isfinite(gap) else None
+        without = rest[place]
         models.append(
             Selected(
                 name=candidates.names[index],
@@ -164,7 +161,7 @@ def select_models(
                 else (float(intervals[place, 0]), float(intervals[place, 1])),
                 share=float(shares[place]),
                 weights=served[place],
-                gap_without=without,
+                gap_without=without.epsilon if without and np.isfinite(without.epsilon) else None,
             )
         )
     return Selection(

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from palm_core.selection import Selection
 
-Columns = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")]
-Flag = Annotated[bool, Parameter(negative="")]
+Columns = Annotated[
+    tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)
+]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def select(
@@ -91,7 +93,7 @@ def route(
     source: Annotated[Path, Parameter(name="PORTFOLIO")],
     /,
     *,
-    weights: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    weights: Columns = (),
     table: Path | None = None,
     json: Flag = False,
 ) -> None:
@@ -248,18 +250,18 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     output.say()
     if found.normalization.method == "minmax":
         output.say("Scores were scaled to 0–1 per column (--normalize none keeps them raw).")
-    if gaps.reason:
-        output.say(gaps.reason)
+    if gaps.note:
+        output.say(gaps.note)
 
 
 def _gap_text(found: Selection) -> str:
     gaps, names = found.gaps, found.objectives
     if found.tolerance[1] > 0 or not math.isfinite(gaps.epsilon):
-        where = output.weights_text(gaps.delta_weights, names)
+        where = output.weights_text(gaps.delta_weights.tolist(), names)
         amount = f"{output.number(gaps.delta)} in units of score, at {where}"
         if not math.isfinite(gaps.epsilon):
             return amount
         return f"{output.percent(gaps.epsilon)} or {amount}"
     if gaps.epsilon <= 0:
         return "no loss at all"
-    return f"{output.percent(gaps.epsilon)}, at {output.weights_text(gaps.epsilon_weights, names)}"
+    return f"{output.percent(gaps.epsilon)}, at {output.weights_text(gaps.epsilon_weights.tolist(), names)}"

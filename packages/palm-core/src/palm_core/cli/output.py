@@ -44,6 +44,7 @@ def print_json(document: dict[str, Any]) -> None:
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
     """Print a table: the first ``left`` columns to the left, numbers to the right."""
     grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    grid.show_header = any(headers)
     for index, header in enumerate(headers):
         grid.add_column(header, justify="left" if index < left else "right", overflow="fold")
     for row in rows:

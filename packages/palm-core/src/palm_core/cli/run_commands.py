@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from palm_core.portfolio import Portfolio
     from palm_core.task import Task
 
-Flag = Annotated[bool, Parameter(negative="")]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def oracles(*, json: Flag = False) -> None:
@@ -218,11 +218,11 @@ def prune(
 
 
 def _load(task_file: Path) -> tuple[Task, Oracle]:
-    from palm_core.plugins import load_oracle
+    from palm_core.plugins import load_task_oracle
     from palm_core.task import load_task
 
     task = load_task(task_file)
-    return task, load_oracle(task.oracle, task.folder, **task.options)
+    return task, load_task_oracle(task)
 
 
 def _objectives(names: tuple[str, ...]) -> str:
