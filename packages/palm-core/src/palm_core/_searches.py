@@ -1,0 +1,175 @@
+"""Suprema over the simplex by linear programs, one per candidate that may matter.
+
+Candidates are asked in the order of their upper bounds, and every answer's mixture
+lowers the bounds of all: most candidates never need a program.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_core import _programs
+from palm_core._pair import ROUNDING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from palm_core._pair import Pair
+
+    Array = NDArray[np.float64]
+
+# Losses below this share of the spread are not searched for.
+NEGLIGIBLE = 1e-12
+
+
+class _Losses:
+    """Candidates that lose min(w·u_c, (1−ε)·w·u_c) − L(w) = opt − ε·max(opt, 0) − L."""
+
+    def __init__(self, pair: Pair, epsilon: float = 0.0, *, below_zero: bool = False) -> None:
+        # With ε = 0 all may be moved by one vector, which keeps small differences' digits.
+        origin = 0.0 if epsilon or below_zero else pair.origin
+        self.pieces: Array = pair.portfolio - origin
+        self.rivals: Array = pair.rivals - origin
+        self.factor = 1.0 - epsilon
+        self.below_zero = below_zero
+        self.bounds: Array = np.full(len(self.rivals), np.inf)
+        for row in self.pieces:
+            np.minimum(self.bounds, self._tighten(row), out=self.bounds)
+
+    def next_best(self, reached: float) -> _programs.Solved | None:
+        return _programs.next_best(self.bounds, reached, self._solve, self._tighten)
+
+    def _solve(self, place: int) -> _programs.Solved:
+        rises = self.rivals[place : place + 1]
+        if self.factor != 1.0:
+            rises = np.concatenate([rises, self.factor * rises])
+        return _programs.worst_weight(self.pieces, rises, below_zero=self.below_zero)
+
+    def _tighten(self, mixture: Array) -> Array:
+        return _programs.additive_bounds(self.rivals, mixture, self.factor)
+
+
+def largest_loss(pair: Pair, epsilon: float = 0.0) -> tuple[float, Array]:
+    """sup_w [opt − ε·max(opt, 0) − L]⁺ and weights (d,) that attain it."""
+
+    def excess(weights: Array) -> Array:
+        opt, _, loss = pair.at(weights)
+        return loss - epsilon * np.maximum(opt, 0.0)
+
+    start = _start(pair)
+    values = excess(start)
+    reached, worst = max(float(values.max()), 0.0), start[np.argmax(values)]
+    losses = _Losses(pair, epsilon)
+    least = NEGLIGIBLE * pair.scale
+    while (solved := losses.next_best(max(reached * (1 + 1e-12), least))) is not None:
+        value = float(excess(solved.weights[np.newaxis])[0])
+        if value > reached:
+            reached, worst = value, solved.weights
+    return reached, worst
+
+
+def all_losses(pair: Pair, epsilon: float, delta: float, deadline: float) -> Array:
+    """Weights (v, d), one for each candidate that may lose more than δ somewhere.
+
+    Raises:
+        TimeoutError: the deadline passed and none was found yet.
+    """
+    losses = _Losses(pair, epsilon)
+    least = delta + _programs.AGREEMENT * pair.scale
+    found: list[Array] = []
+    while (solved := losses.next_best(least)) is not None:
+        if solved.value > least:
+            found.append(solved.weights)
+        if time.monotonic() > deadline:
+            if not found:
+                raise TimeoutError("no violation found before the deadline")
+            break
+    return np.array(found) if found else np.zeros((0, pair.n_objectives))
+
+
+def shares(pair: Pair, weights: Array) -> Array:
+    """1 − max(L, 0)/opt where opt > 0, else 0: the multiplicative gap, at most 1."""
+    opt, _, loss = pair.at(weights)
+    return np.where(opt > 0, np.minimum(loss, opt) / np.where(opt > 0, opt, 1.0), 0.0)
+
+
+def largest_ratio(pair: Pair) -> Array:
+    """Weights (d,) that attain the multiplicative gap."""
+    if _falls_below_zero(pair):
+        negative = below_zero(pair)
+        if negative is not None:
+            return negative
+    start = _start(pair)
+    values = shares(pair, start)
+    reached = float(values.max())
+    worst: Array = start[np.argmax(values)]
+    rivals = pair.rivals[(pair.rivals > 0).any(axis=1)]
+    bounds = np.full(len(rivals), np.inf)
+    for row in pair.portfolio:
+        np.minimum(bounds, _programs.ratio_bounds(rivals, row), out=bounds)
+
+    def solve(place: int) -> _programs.Solved:
+        return _programs.worst_ratio(pair.portfolio, rivals[place])
+
+    def tighten(mixture: Array) -> Array:
+        return _programs.ratio_bounds(rivals, mixture)
+
+    while True:
+        solved = _programs.next_best(bounds, reached + NEGLIGIBLE, solve, tighten)
+        if solved is None:
+            break
+        value = float(shares(pair, solved.weights[np.newaxis])[0])
+        if value > reached:
+            reached, worst = value, solved.weights
+    return worst
+
+
+def _falls_below_zero(pair: Pair) -> bool:
+    if (pair.portfolio >= 0).all(axis=1).any():
+        return False
+    least = _programs.least_value(pair.portfolio)
+    return least is not None and least[0] < -ROUNDING * float(least[1] @ pair.size)
+
+
+def below_zero(pair: Pair) -> Array | None:
+    """Weights (d,) that attain ε where L < 0 occurs, or ``None`` if nothing is lost there.
+
+    {L < 0} is convex. If opt ≤ 0 somewhere in it and opt > L somewhere in it, then
+    opt ≤ 0 and opt > L at once somewhere on the segment between: ε = ∞. If
+    opt > 0 all over it, ε = 1 + sup −L/opt, concave over convex: one program.
+    """
+    least = _programs.AGREEMENT * pair.scale
+    deep = _programs.least_value(pair.portfolio, below_zero=pair.rivals)
+    if deep is None or deep[0] >= -least:
+        return _programs.deepest_loss(pair.portfolio, pair.rivals)
+    losses = _Losses(pair, below_zero=True)
+    while (solved := losses.next_best(least)) is not None:
+        if solved.value > least:
+            return _crossing(pair, solved.weights, deep[1])
+    return None
+
+
+def _crossing(pair: Pair, losing: Array, deep: Array) -> Array:
+    """The last weights with opt ≤ 0 on the way from ``deep`` to ``losing``, by halving."""
+
+    def between(step: float) -> Array:
+        return np.asarray(deep + step * (losing - deep))
+
+    def has_value(step: float) -> bool:
+        return bool(pair.at(between(step)[np.newaxis])[0][0] > 0)
+
+    if not has_value(1.0):
+        return losing
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if has_value(middle) else (middle, high)
+    return between(low)
+
+
+def _start(pair: Pair) -> Array:
+    d = pair.n_objectives
+    return np.concatenate([np.eye(d), np.full((1, d), 1.0 / d)])

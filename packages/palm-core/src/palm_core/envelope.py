@@ -1,0 +1,282 @@
+"""The upper envelope L(w) = max_π J_w(π) of finitely many policies, exactly.
+
+J_w(π) = w·u(π) on the simplex, so L is a maximum of linear functions. Its *cells*
+(the weights at which one policy is best) are polytopes, their vertices the
+*corner weights*. A convex function minus L is convex on each cell, hence largest
+at a corner weight: what is asked of the whole simplex is answered there
+(Roijers et al., JAIR 52, 2015, call it linear support).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_core.errors import InputError, WorkError
+from palm_core.policies import PolicySet
+from palm_core.simplex import check_count, sample_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+# A corner is qhull's if its height is the envelope's, values scaled to [0, 1].
+_CORNER_TOLERANCE = 1e-9
+# Coordinates below this are a face of the simplex, hit up to rounding.
+_FACE = 1e-14
+# Pivots after which the search for dominated policies stops looking.
+_MOST_PIVOTS = 2000
+# Entries of the largest matrix (weights × policies) held at once.
+_BLOCK = 4_000_000
+
+
+def vertex_values(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
+    """u(π) = r(π) − f(π)·1 of a policy set, or of rewards (m, d) with f = 0.
+
+    Raises:
+        InputError: rewards that are not m ≥ 1 rows of d ≥ 2 finite numbers.
+    """
+    if not isinstance(policies, PolicySet):
+        policies = PolicySet(policies)
+    return policies.vertex_values
+
+
+def envelope_values(
+    values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """L(w) = max_j w·u_j for ``values`` (m, d) at ``weights`` (k, d); array (k,).
+
+    For d = 2 each weight is looked up in its segment, O((m + k) log m).
+    """
+    if values.shape[1] == 2 and len(values) > 8:
+        best, ends = segments(values)
+        with np.errstate(divide="ignore"):
+            place = np.searchsorted(ends[1:-1, 1] / ends[1:-1, 0], weights[:, 1] / weights[:, 0])
+        # The neighbours too: a weight next to a corner may be looked up beside it.
+        near = np.clip(place[:, np.newaxis] + np.array([-1, 0, 1]), 0, len(best) - 1)
+        return np.asarray((values[best[near]] * weights[:, np.newaxis, :]).sum(axis=2).max(axis=1))
+    rows = max(1, _BLOCK // len(values))
+    parts = [
+        (weights[start : start + rows] @ values.T).max(axis=1)
+        for start in range(0, len(weights), rows)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def drop_dominated(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Indices of ``values`` (m, d) without rows that another row is nowhere below.
+
+    Of equal rows the first stays. L is the same without the others, and so is
+    the smallest portfolio: what a dominated policy covers, its better covers.
+    For d ≥ 3 the search stops after 2000 policies; then some dominated ones may stay.
+    """
+    if values.shape[1] == 2:
+        return np.sort(_stairs(values))
+    order = np.argsort(-values.sum(axis=1), kind="stable")
+    rest = values[order]
+    kept: list[int] = []
+    while len(order) and len(kept) < _MOST_PIVOTS:
+        kept.append(int(order[0]))
+        stays = (rest > rest[0]).any(axis=1)
+        order, rest = order[stays], rest[stays]
+    return np.sort(np.concatenate([np.array(kept, dtype=np.intp), order]))
+
+
+def _stairs(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """For d = 2 the policies that no other is nowhere below, by falling u_1."""
+    order = np.lexsort((-values[:, 1], -values[:, 0]))
+    height = values[order, 1]
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(height)[:-1]])
+    return np.asarray(order[height > before])
+
+
+def segments(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The envelope for d = 2, from w = (1, 0) to (0, 1), in O(m log m).
+
+    Args:
+        values: (m, 2) vertex values.
+
+    Returns:
+        Indices (s,) of the policies that are best on a segment of positive
+        length (of equal ones the first), and the weights (s + 1, 2) at which
+        the segments begin and end, the vertices included.
+    """
+    stairs = _stairs(values)
+    hull: list[int] = [int(stairs[0])]
+    # Ratio w_1 / w_2 at which hull[i] hands over to hull[i + 1]: must fall.
+    ratios: list[float] = []
+    first, second = values[:, 0].tolist(), values[:, 1].tolist()
+    for index in stairs[1:].tolist():
+        while True:
+            last = hull[-1]
+            ratio = (second[index] - second[last]) / (first[last] - first[index])
+            if not ratios or ratio < ratios[-1]:
+                break
+            hull.pop()
+            ratios.pop()
+        hull.append(index)
+        ratios.append(ratio)
+    best = values[hull]
+    gain = best[1:, 1] - best[:-1, 1]
+    cost = best[:-1, 0] - best[1:, 0]
+    inner = np.column_stack([gain, cost]) / (gain + cost)[:, np.newaxis]
+    return np.array(hull, dtype=np.intp), np.vstack([[1.0, 0.0], inner, [0.0, 1.0]])
+
+
+def corner_weights(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
+    """All corner weights of the envelope: the vertices of its cells.
+
+    Objectives are scaled to a common spread before the geometry is computed and
+    weights scaled back after it, so units do not matter and nothing is rounded.
+
+    Args:
+        policies: m policies in d objectives, or their rewards (m, d).
+
+    Returns:
+        Array (v, d) of weights, every vertex of the simplex among them; for
+        d = 2 in order from (1, 0) to (0, 1). For d ≥ 3 a corner at which more
+        than d cells meet may be listed several times. v grows like m^⌊d/2⌋.
+
+    Raises:
+        InputError: rewards that are not numbers of shape (m, d).
+        WorkError: qhull did not find corners that lie on the envelope.
+
+    Example:
+        >>> corner_weights([[1, 0], [0, 1]])
+        array([[1. , 0. ],
+               [0.5, 0.5],
+               [0. , 1. ]])
+    """
+    values = vertex_values(policies)
+    d = values.shape[1]
+    if d == 2:
+        return segments(values)[1]
+    values = values[drop_dominated(values)]
+    low = values.min(axis=0)
+    spread = values.max(axis=0) - low
+    spread[spread == 0] = 1.0
+    corners = _corners((values - low) / spread)
+    corners = corners / (spread / spread.min())
+    return np.asarray(corners / corners.sum(axis=1, keepdims=True))
+
+
+def _corners(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vertices of {(w, t): t ≥ w·u_j for all j} for ``values`` in [0, 1], by qhull."""
+    from scipy.spatial import HalfspaceIntersection, QhullError
+
+    m, d = values.shape
+    highest = 2.0
+    # Unknowns w_1 … w_{d−1}, t with w_d = 1 − Σ w_i; rows a·x + b ≤ 0.
+    halfspaces = np.zeros((m + d + 1, d + 1))
+    halfspaces[:m, : d - 1] = values[:, :-1] - values[:, -1:]
+    halfspaces[:m, d - 1] = -1.0
+    halfspaces[:m, d] = values[:, -1]
+    halfspaces[m : m + d - 1, : d - 1] = -np.eye(d - 1)
+    halfspaces[m + d - 1, : d - 1] = 1.0
+    halfspaces[m + d - 1, d] = -1.0
+    # The lid closes the polytope; its own vertices stand over those of Δ_d.
+    halfspaces[m + d, d - 1 :] = [1.0, -highest]
+    inside = np.full(d, 1.0 / d)
+    inside[-1] = (values.mean(axis=1).max() + highest) / 2
+    try:
+        points = HalfspaceIntersection(halfspaces, inside).intersections
+    except QhullError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WorkError(f"corner weights of {m} policies in {d} objectives: {reason}") from error
+    weights = np.column_stack([points[:, :-1], 1.0 - points[:, :-1].sum(axis=1)])
+    weights[weights < _FACE] = 0.0
+    weights /= weights.sum(axis=1, keepdims=True)
+    under_lid = points[:, -1] < highest - 0.5
+    off = np.abs(points[:, -1] - envelope_values(values, weights))[under_lid]
+    if not np.isfinite(points).all() or off.max(initial=0.0) > _CORNER_TOLERANCE:
+        raise WorkError(
+            f"corner weights of {m} policies in {d} objectives: qhull's lie off the envelope"
+        )
+    return np.vstack([np.eye(d), weights[under_lid]])
+
+
+def serving_intervals(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
+    """For d = 2, the weights w_1 at which each policy is the best of the set.
+
+    Returns:
+        Array (m, 2): the ends of the interval of w_1; NaN for a policy that is
+        the best on no interval of positive length. Of equal policies the first
+        serves. The intervals cover [0, 1] and touch at their ends.
+
+    Raises:
+        InputError: another number of objectives than two.
+
+    Example:
+        >>> serving_intervals([[1, 0], [0, 1], [0.2, 0.2]])
+        array([[0.5, 1. ],
+               [0. , 0.5],
+               [nan, nan]])
+    """
+    values = vertex_values(policies)
+    if values.shape[1] != 2:
+        raise InputError(f"policies: {values.shape[1]} objectives, intervals need exactly 2")
+    best, ends = segments(values)
+    intervals = np.full((len(values), 2), np.nan)
+    intervals[best, 0], intervals[best, 1] = ends[1:, 0], ends[:-1, 0]
+    return intervals
+
+
+def serving_shares(
+    policies: PolicySet | ArrayLike, *, n_samples: int = 100_000, seed: int = 0
+) -> NDArray[np.float64]:
+    """The share of the simplex (by volume) at which each policy is the best of the set.
+
+    Exact for d = 2 (lengths) and d = 3 (areas of polygons); for d ≥ 4 the
+    frequency among ``n_samples`` weights drawn uniformly with ``seed``, whose
+    standard error is at most 0.5/√n_samples (0.16 % by default).
+
+    Returns:
+        Array (m,) that adds to one. Of equal policies the first serves.
+
+    Raises:
+        InputError: ``n_samples`` below 1, or rewards that are not (m, d).
+
+    Example:
+        >>> serving_shares([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.1, 0.1, 0.1]]).round(6)
+        array([0.333333, 0.333333, 0.333333, 0.      ])
+    """
+    values = vertex_values(policies)
+    n_samples = check_count(n_samples, name="n_samples", least=1)
+    m, d = values.shape
+    shares = np.zeros(m)
+    if d == 2:
+        best, ends = segments(values)
+        shares[best] = ends[:-1, 0] - ends[1:, 0]
+    elif d == 3:
+        useful = drop_dominated(values)
+        areas = [_cell_area(values[useful], place) for place in range(len(useful))]
+        shares[useful] = np.array(areas) / sum(areas)
+    else:
+        rows = max(1, _BLOCK // m)
+        weights = sample_weights(n_samples, d, seed=seed)
+        for start in range(0, n_samples, rows):
+            best = np.argmax(weights[start : start + rows] @ values.T, axis=1)
+            shares += np.bincount(best, minlength=m)
+        shares /= n_samples
+    return shares
+
+
+def _cell_area(values: NDArray[np.float64], place: int) -> float:
+    """Area in (w_1, w_2) of the cell of one policy: the triangle, cut by each rival."""
+    cell = np.eye(3)
+    for gain in np.delete(values, place, axis=0) - values[place]:
+        height = cell @ gain  # the rival is better where this is positive
+        if (height <= 0).all():
+            continue
+        parts = []
+        for here, there in zip(range(len(cell)), np.roll(range(len(cell)), -1), strict=True):
+            a, b = height[here], height[there]
+            if a <= 0:
+                parts.append(cell[here])
+            if min(a, b) < 0 < max(a, b):
+                parts.append((cell[here] * b - cell[there] * a) / (b - a))
+        if len(parts) < 3:
+            return 0.0
+        cell = np.array(parts)
+    x, y = cell[:, 0], cell[:, 1]
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
