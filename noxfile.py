@@ -1,0 +1,162 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2025.5.1"]
+#
+# [tool.nox]
+# script-venv-backend = "venv"
+# ///
+"""What anyone runs on a checkout: ``nox -s demo`` and ``nox -s tests``.
+
+Every session installs wheels built from this checkout, never the checkout
+itself, and with them only what they declare: what a user would have.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import nox
+
+nox.options.default_venv_backend = "venv"  # pip, so that pip's configuration holds
+nox.options.sessions = ["tests"]
+
+ROOT = Path(__file__).parent
+NOX = "nox>=2025.5.1"
+PYTEST = ("pytest>=9,<10", "hypothesis>=6.130")
+# What these two find fault with changes from version to version.
+RUFF, MYPY = "ruff==0.17.6", "mypy==2.4.1"
+
+
+class Package(NamedTuple):
+    """A package of this repository, and what its tests take beyond itself."""
+
+    extras: tuple[str, ...] = ()
+    siblings: tuple[str, ...] = ()  # packages of this repository that it needs
+    tools: tuple[str, ...] = ()
+
+
+# A new package is one entry here; its tests are in tests/<name without "palm-">.
+PACKAGES = {
+    "palm-core": Package(extras=("cli", "highs", "parquet"), tools=("jsonschema>=4.23",)),
+}
+TESTS = {name.removeprefix("palm-"): name for name in PACKAGES}
+
+_wheels: dict[str, Path] = {}
+
+
+def wheel(session: nox.Session, name: str) -> Path:
+    """Build the wheel of a package, once per run of nox."""
+    if name not in _wheels:
+        folder = session.cache_dir.absolute() / "wheels" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        source = ROOT / "packages" / name
+        pip = ("python", "-m", "pip", "wheel", "--quiet", "--no-deps")
+        session.run(*pip, "--wheel-dir", str(folder), str(source))
+        (_wheels[name],) = folder.glob("*.whl")
+    return _wheels[name]
+
+
+def install(session: nox.Session, *names: str, tools: tuple[str, ...] = ()) -> None:
+    """Install packages with their extras and siblings as wheels, and tools beside them."""
+    session.env["PYTHONPATH"] = ""  # what is on it would hide what is installed
+    siblings = {sibling for name in names for sibling in PACKAGES[name].siblings}
+    ours = {name: wheel(session, name) for name in sorted({*names, *siblings})}
+    wanted = [
+        f"{name}[{','.join(PACKAGES[name].extras)}] @ {path.as_uri()}"
+        if name in names and PACKAGES[name].extras
+        else str(path)
+        for name, path in ours.items()
+    ]
+    session.install("--constraint", "constraints.txt", *wanted, *tools)
+    # An environment that is used again (nox -r) holds an older build of the same version.
+    session.install("--quiet", "--force-reinstall", "--no-deps", *map(str, ours.values()))
+    for name in ours:
+        session.run("python", "-c", INSTALLED, name.replace("-", "_"), log=False)
+
+
+INSTALLED = """
+import importlib.util, sys, sysconfig
+place = importlib.util.find_spec(sys.argv[1]).origin
+if not place.startswith(sysconfig.get_path("purelib")):
+    raise SystemExit(f"{sys.argv[1]} is not the installed one but {place}")
+"""
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Everything that has to hold before a change lands."""
+    for name in ("lint", "types", *(f"tests-{key}" for key in TESTS), "tests-repo"):
+        session.notify(name)
+
+
+def _add_tests(key: str, name: str) -> None:
+    @nox.session(name=f"tests-{key}")
+    def run(session: nox.Session) -> None:
+        tools = (*PYTEST, *PACKAGES[name].tools)
+        install(session, name, tools=tools)
+        # The examples in the docstrings are tests too.
+        module = name.replace("-", "_")
+        where = session.posargs or [f"tests/{key}", "--doctest-modules", "--pyargs", module]
+        session.run("python", "-m", "pytest", *where)
+
+    run.__doc__ = f"The tests of {name}, against its wheel."
+
+
+for _key, _name in TESTS.items():
+    _add_tests(_key, _name)
+
+
+@nox.session(name="tests-repo")
+def tests_repo(session: nox.Session) -> None:
+    """The tests of the repository itself: wheels, versions, entry points, imports."""
+    install(session, *PACKAGES, tools=(*PYTEST, NOX))
+    folder = str(session.cache_dir.absolute() / "wheels")
+    session.run(
+        "python", "-m", "pytest", *(session.posargs or ["tests/repo"]), env={"PALM_WHEELS": folder}
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff's rules and its formatting."""
+    session.install(RUFF)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types, with the dependencies that the wheels declare."""
+    install(session, *PACKAGES, tools=(MYPY,))
+    session.run("mypy")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Which branches the tests of palm-core do not reach; a report, no threshold."""
+    tools = (*PYTEST, *PACKAGES["palm-core"].tools, "coverage>=7.10")
+    install(session, "palm-core", tools=tools)
+    # Compiled kernels are out of coverage's sight.
+    slow = {"NUMBA_DISABLE_JIT": "1", "COVERAGE_FILE": ".coverage"}
+    where = session.posargs or ["tests/core"]
+    session.run(
+        *("python", "-m", "coverage", "run", "--branch", "--source=palm_core"),
+        *("-m", "pytest", *where),
+        env=slow,
+        success_codes=[0, 1],
+    )
+    session.run("python", "-m", "coverage", "report", "--skip-covered", "--show-missing", env=slow)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A portfolio out of a table of models, and one out of an exact oracle."""
+    install(session, "palm-core")
+    models = "runs/demo/models.csv"
+    session.run("python", "examples/quickstart/make_models.py", models)
+    wishes = ("--maximize", "helpful", "--maximize", "safe", "--minimize", "cost")
+    session.run("palm", "select", models, *wishes, "--epsilon", "0.02")
+    session.run("palm", "build", "examples/quickstart/task.toml", "--out", "runs/demo/quickstart")
+    session.log("The results are in runs/demo")

@@ -1,0 +1,201 @@
+"""The shape that the design gives the code: one direction, small modules, a lazy door."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LONGEST_MODULE = 400
+
+# Who may import whom: core knows no plugin, and oracles do not know one another.
+MAY_IMPORT: dict[str, set[str]] = {
+    "palm_core": set(),
+    "palm_eval": {"palm_core"},
+    "palm_mod": {"palm_core", "palm_eval"},
+    "palm_trl": {"palm_core", "palm_eval"},
+}
+
+
+def modules(source: Path) -> dict[str, Path]:
+    """Dotted name → file of every module under ``source``."""
+    return {
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(source.rglob("*.py"))
+    }
+
+
+def imported(path: Path) -> set[str]:
+    """What a module imports when it runs, in functions too; "a.b" for ``from a import b``."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                continue
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: imports are absolute"
+                found.update(f"{child.module}.{alias.name}" for alias in child.names)
+                found.add(str(child.module))
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+def cycle(source: Path, home: dict[str, str]) -> list[str]:
+    """Modules that import one another in a circle, or none.
+
+    ``home``: public name → module, for what a package loads lazily.
+    """
+    files = modules(source)
+    graph = {
+        name: {home.get(item, item) for item in imported(path)} & (files.keys() - {name})
+        for name, path in files.items()
+    }
+    # A package is imported with each of its modules; that is no circle of its own.
+    graph = {
+        name: {item for item in items if not name.startswith(f"{item}.")}
+        for name, items in graph.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def lazy_names(package: str) -> dict[str, str]:
+    """ "package.Name" → "package.module", from the package's ``_HOME``."""
+    home = getattr(importlib.import_module(package), "_HOME", {})
+    return {
+        f"{package}.{name}": f"{package}.{module}"
+        for module, names in home.items()
+        for name in names
+    }
+
+
+@pytest.fixture(params=sorted(path.name for path in Path(__file__).parents[2].glob("packages/*")))
+def package(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def source(root: Path, package: str) -> Path:
+    return root / "packages" / package / "src"
+
+
+def test_modules_are_short(source: Path) -> None:
+    long = {
+        name: lines
+        for name, path in modules(source).items()
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST_MODULE
+    }
+    assert not long, "a longer file holds two ideas"
+
+
+def test_no_modules_import_one_another_in_a_circle(source: Path, package: str) -> None:
+    assert cycle(source, lazy_names(package.replace("-", "_"))) == []
+
+
+def test_packages_import_one_another_in_one_direction(source: Path, package: str) -> None:
+    own = package.replace("-", "_")
+    for name, path in modules(source).items():
+        ours = {item.partition(".")[0] for item in imported(path)} & MAY_IMPORT.keys()
+        assert ours <= MAY_IMPORT[own] | {own}, name
+
+
+def test_what_is_imported_is_declared(source: Path, package: str, projects: Any) -> None:
+    project = projects[package]
+    groups = [project["dependencies"], *project.get("optional-dependencies", {}).values()]
+    declared = {
+        re.split(r"[^\w-]", line)[0].replace("-", "_") for group in groups for line in group
+    }
+    for name, path in modules(source).items():
+        needed = {item.partition(".")[0] for item in imported(path)}
+        strangers = needed - declared - sys.stdlib_module_names - {package.replace("-", "_")}
+        assert not strangers, name
+
+
+class TestPublicNames:
+    @pytest.fixture
+    def door(self, package: str) -> Any:
+        return importlib.import_module(package.replace("-", "_"))
+
+    @pytest.fixture
+    def typed(self, source: Path, package: str) -> dict[str, tuple[str, ...]]:
+        """Module → the names that type checkers are told it holds."""
+        (init,) = source.glob("*/__init__.py")
+        tree = ast.parse(init.read_text(encoding="utf-8"))
+        (block,) = (
+            node
+            for node in tree.body
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        )
+        return {
+            str(node.module).partition(".")[2]: tuple(alias.name for alias in node.names)
+            for node in block.body
+            if isinstance(node, ast.ImportFrom)
+        }
+
+    def test_type_checkers_are_told_what_is_loaded(self, door: Any, typed: Any) -> None:
+        assert typed == door._HOME
+
+    def test_all_is_complete_and_sorted(self, door: Any) -> None:
+        assert door.__all__ == sorted(name for names in door._HOME.values() for name in names)
+
+    def test_every_name_resolves_to_its_home(self, door: Any) -> None:
+        for module, names in door._HOME.items():
+            home = importlib.import_module(f"{door.__name__}.{module}")
+            for name in names:
+                assert getattr(door, name) is getattr(home, name)
+                assert name in dir(door)
+
+    def test_an_unknown_name_is_an_attribute_error(self, door: Any) -> None:
+        with pytest.raises(AttributeError, match="has no attribute 'unknown_name'"):
+            _ = door.unknown_name
+
+    def test_public_names_have_a_docstring_of_one_line_and_more(self, door: Any) -> None:
+        for name in door.__all__:
+            text = getattr(door, name).__doc__
+            assert text, name
+            assert text.strip().splitlines()[0].rstrip().endswith((".", "?")), name
+
+
+class TestTheChecksThemselves:
+    """Each of the searches above finds what it looks for."""
+
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        (tmp_path / "p").mkdir()
+        (tmp_path / "p/__init__.py").write_text("")
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("a", "b"),
+        [
+            ("import p.b", "import p.a"),
+            ("from p import b", "from p.a import thing"),
+            ("def f():\n    from p.b import x", "import p.a"),
+            ("from p import Name", "from p import a"),
+        ],
+    )
+    def test_a_circle_is_found(self, tree: Path, a: str, b: str) -> None:
+        (tree / "p/a.py").write_text(a)
+        (tree / "p/b.py").write_text(b)
+        assert set(cycle(tree, {"p.Name": "p.b"})) == {"p.a", "p.b"}
+
+    def test_a_line_is_no_circle(self, tree: Path) -> None:
+        (tree / "p/a.py").write_text("import p.b\nimport json\nimport p")
+        (tree / "p/b.py").write_text(
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import p.a"
+        )
+        assert cycle(tree, {}) == []

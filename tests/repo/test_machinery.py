@@ -1,0 +1,138 @@
+"""The README, the noxfile and CI say the same; CI fails when anything fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TEST_COMMAND = "nox -s tests"
+
+
+@pytest.fixture(scope="module")
+def sessions(root: Path) -> dict[str, str]:
+    """Session → its description, as nox itself reads the noxfile."""
+    code = (
+        "import json, noxfile, nox.registry\n"
+        "print(json.dumps({name: f.__doc__ for name, f in nox.registry.get().items()}))"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    found: dict[str, str] = json.loads(listed.stdout)
+    return found
+
+
+def test_there_is_a_session_per_package_and_for_the_repository(
+    root: Path, sessions: dict[str, str]
+) -> None:
+    packages = [path.name.removeprefix("palm-") for path in root.glob("packages/*")]
+    expected = {f"tests-{name}" for name in [*packages, "repo"]}
+    assert {name for name in sessions if name.startswith("tests-")} == expected
+    assert {"demo", "tests", "lint", "types"} <= set(sessions)
+    for name in expected:
+        assert list((root / "tests" / name.removeprefix("tests-")).glob("test_*.py"))
+
+
+def test_sessions_say_what_they_do(sessions: dict[str, str]) -> None:
+    assert all(sessions.values()), sessions
+
+
+def test_commands_in_the_documents_are_sessions(root: Path, sessions: dict[str, str]) -> None:
+    for name in ("README.md", "CONTRIBUTING.md"):
+        text = (root / name).read_text(encoding="utf-8")
+        commands = re.findall(r"nox -s ([\w -]+)", text)
+        named = {session for command in commands for session in command.split()}
+        assert named, name
+        assert named - sessions.keys() == set(), name
+
+
+def test_the_readme_opens_with_the_two_commands(root: Path) -> None:
+    text = (root / "README.md").read_text(encoding="utf-8")
+    for command in ("nox -s demo", TEST_COMMAND):
+        assert re.search(rf"(?m)^(\$ )?(pipx run )?{command}( *#.*)?$", text), command
+
+
+def test_tests_runs_every_check(root: Path, sessions: dict[str, str]) -> None:
+    """Not by reading the noxfile: by asking which sessions it queues."""
+    code = (
+        "import json, noxfile\n"
+        "class Session:\n"
+        "    queued = []\n"
+        "    def notify(self, name):\n"
+        "        self.queued.append(name)\n"
+        "noxfile.tests.func(Session())\n"
+        "print(json.dumps(Session.queued))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    queued = json.loads(ran.stdout)
+    assert set(queued) == {"lint", "types", *(n for n in sessions if n.startswith("tests-"))}
+    assert len(queued) == len(set(queued))
+
+
+@pytest.fixture
+def ci(root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """``.ci/run`` with an environment in which nox writes down its call and exits with 3."""
+    nox = (
+        'echo "nox $*; CI=$CI; offline=$HF_HUB_OFFLINE; path=${PYTHONPATH-none}"; '
+        'if read -r line; then echo "stdin: $line"; else echo "stdin is empty"; fi; exit 3'
+    )
+    python = (
+        'if [ "$2" = venv ]; then mkdir -p "$3/bin"; '
+        f"printf '%s\\n' '#!/bin/sh' '{nox}' > \"$3/bin/nox\"; "
+        'printf "#!/bin/sh\\nexit 0\\n" > "$3/bin/python"; '
+        'chmod +x "$3/bin/nox" "$3/bin/python"; else exit 9; fi'
+    )
+    stub = tmp_path / "bin" / "python3"
+    stub.parent.mkdir()
+    stub.write_text(f"#!/bin/sh\n{python}\n")
+    stub.chmod(0o755)
+    path = f"{stub.parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        [root / ".ci" / "run"],
+        cwd=tmp_path,
+        env={"PATH": path, "PYTHONPATH": "/elsewhere", "TMPDIR": str(tmp_path)},
+        input="a line\n",
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_ci_runs_the_command_of_the_readme(ci: subprocess.CompletedProcess[str]) -> None:
+    first, stdin = ci.stdout.splitlines()
+    assert first == f"{TEST_COMMAND}; CI=true; offline=1; path=none", ci.stderr
+    assert stdin == "stdin is empty"
+
+
+def test_ci_fails_with_nox_and_leaves_nothing_behind(
+    ci: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    assert ci.returncode == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+def test_ci_stops_when_it_cannot_install(root: Path, tmp_path: Path) -> None:
+    stub = tmp_path / "python3"
+    stub.write_text("#!/bin/sh\nexit 7\n")
+    stub.chmod(0o755)
+    ran = subprocess.run(
+        [root / ".ci" / "run"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+    )
+    assert ran.returncode == 7
+
+
+def test_the_noxfile_names_what_it_needs(root: Path) -> None:
+    text = (root / "noxfile.py").read_text(encoding="utf-8")
+    block = re.match(r"# /// script\n((?:#.*\n)+?)# ///\n", text)
+    assert block
+    (needs,) = re.findall(r'dependencies = \["(nox\S+)"\]', block.group(1))
+    assert f'"{needs}"' in (root / ".ci" / "run").read_text(encoding="utf-8")
