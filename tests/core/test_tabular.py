@@ -419,6 +419,13 @@ def test_brief_falls_with_what_helps():
     assert r < -0.3
 
 
+def test_objectives_of_no_known_kind_oppose_one_another():
+    for d in (2, 3, 6):
+        rewards = make_task(tuple("uvwxyz"[:d])).rewards
+        r = np.corrcoef(rewards.reshape(-1, d).T)
+        assert (r[~np.eye(d, dtype=bool)] < -0.5 / (d - 1)).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -549,7 +556,7 @@ def npz(path, **arrays):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"rewards": GOOD}, "no array 'reference'; its arrays: rewards"),
+        ({"rewards": GOOD}, "no array 'reference'; its arrays: 'rewards'"),
         ({"rewards": GOOD, "reference": np.ones((2, 3))}, "prompt '0': reference adds to 3"),
         ({"rewards": GOOD, "reference": np.ones(2)}, "reference: must have shape"),
         ({"rewards": GOOD * np.inf, "reference": np.ones((2, 3)) / 3}, "= inf: must be a finite"),

@@ -307,7 +307,7 @@ def _read_npz(file: Path, objectives: Sequence[str] | None) -> TaskTable:
             names = arrays.files
             for name in ("rewards", "reference"):
                 if name not in names:
-                    found = ", ".join(names) or "none"
+                    found = ", ".join(map(repr, names)) or "none"
                     raise InputError(f"{file}: no array {name!r}; its arrays: {found}")
             rewards, reference = arrays["rewards"], arrays["reference"]
             stored = (
@@ -325,7 +325,7 @@ def _read_npz(file: Path, objectives: Sequence[str] | None) -> TaskTable:
     if objectives is not None and stored is not None:
         absent = [name for name in objectives if name not in stored]
         if absent:
-            raise InputError(f"{file}: no objective {absent[0]!r}; it has {', '.join(stored)}")
+            raise InputError(f"{file}: no objective {absent[0]!r}; it has {stored}")
         if rewards.ndim == 3 and rewards.shape[2] == len(stored):
             rewards = rewards[..., [stored.index(name) for name in objectives]]
             stored = list(objectives)
