@@ -264,4 +264,5 @@ def _gap_text(found: Selection) -> str:
         return f"{output.percent(gaps.epsilon)} or {amount}"
     if gaps.epsilon <= 0:
         return "no loss at all"
-    return f"{output.percent(gaps.epsilon)}, at {output.weights_text(gaps.epsilon_weights.tolist(), names)}"
+    where = output.weights_text(gaps.epsilon_weights.tolist(), names)
+    return f"{output.percent(gaps.epsilon)}, at {where}"

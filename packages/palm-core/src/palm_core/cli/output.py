@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,23 +45,36 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Print a table: the first ``left`` columns to the left, numbers to the right."""
-    grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    """Print a table: the first ``left`` columns to the left, numbers to the right.
+
+    Long headers are broken at their underscores and spaces. Where the terminal
+    is narrow, only the first column is folded.
+    """
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     grid.show_header = any(headers)
     for index, header in enumerate(headers):
-        grid.add_column(header, justify="left" if index < left else "right", overflow="fold")
+        grid.add_column(
+            Text(broken(header) if index else header),
+            justify="left" if index < left else "right",
+            overflow="fold",
+            no_wrap=index > 0,
+        )
     for row in rows:
-        grid.add_row(*map(_plain, row))
+        grid.add_row(*map(Text, row))
     console = Console(highlight=False)
-    from rich.padding import Padding
+    if not console.is_terminal:
+        console.width = 10_000  # a file or a pipe has no width to fit
+    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
 
-    console.print(Padding(grid, (0, 0, 0, 2)))
 
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)
+def broken(name: str, width: int = 16) -> str:
+    """Break a name after underscores, hyphens and spaces into lines of about ``width``."""
+    lines = [""]
+    for part in re.findall(r"[^_\s-]*[_\s-]?", name):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip(" ") for line in lines)
 
 
 def percent(value: float | None, digits: int = 2) -> str:
