@@ -20,7 +20,13 @@ from palm_core.errors import (
     UnknownOracleError,
     WorkError,
 )
-from palm_core.plugins import available_oracles, describe_oracles, load_oracle
+from palm_core.plugins import (
+    available_oracles,
+    describe_oracles,
+    load_oracle,
+    load_task_oracle,
+)
+from palm_core.task import parse_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -460,3 +466,52 @@ class TestModules:
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         assert refused("own:make", tmp_path / "gone").startswith("folder = ")
+
+
+class TestTaskFiles:
+    """What a task knows of itself reaches the factory that asks for it."""
+
+    FACTORY = (
+        ORACLE
+        + """
+    from pathlib import Path
+
+    def asks(table: Path, other: str = "", more: "Path | None" = None, run_seed: int = -1):
+        return Table(table, other=other, more=more, run_seed=run_seed)
+
+    def takes_anything(**options):
+        return Table("", **options)
+    """
+    )
+
+    def load(self, site: Site, factory: str, **options: Any) -> Any:
+        site.write("own_task", self.FACTORY)
+        content = {
+            "oracle": {"name": f"own_task:{factory}", **options},
+            "grid": {"mu": 0.5, "alpha": 0.1},
+            "run": {"seed": 7},
+        }
+        return load_task_oracle(parse_task(content, folder=site.folder))
+
+    def test_paths_are_relative_to_the_task_file(self, here: Site) -> None:
+        oracle = self.load(here, "asks", table="t.csv", other="o.csv", more="sub/m.csv")
+        assert oracle.path == str(here.folder / "t.csv")
+        assert oracle.rest["other"] == "o.csv"
+        assert oracle.rest["more"] == str(here.folder / "sub/m.csv")
+
+    def test_absolute_paths_and_addresses_are_left(self, here: Site, tmp_path: Path) -> None:
+        oracle = self.load(here, "asks", table=str(tmp_path / "t.csv"), more="s3://bucket/m.csv")
+        assert oracle.path == str(tmp_path / "t.csv")
+        assert oracle.rest["more"] == "s3://bucket/m.csv"
+
+    def test_the_seed_of_the_run_is_handed_over(self, here: Site) -> None:
+        assert self.load(here, "asks", table="t").rest["run_seed"] == 7
+        assert self.load(here, "asks", table="t", run_seed=3).rest["run_seed"] == 3
+
+    def test_only_to_a_factory_that_names_it(self, here: Site) -> None:
+        assert self.load(here, "takes_anything").rest == {}
+
+    def test_not_without_a_task(self, here: Site) -> None:
+        here.write("own_task", self.FACTORY)
+        oracle: Any = load_oracle("own_task:asks", here.folder, table="t")
+        assert oracle.rest["run_seed"] == -1
