@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -249,6 +250,27 @@ def test_a_negative_optimum_is_named_with_its_weights():
     assert assumptions(PolicySet([[4.0, 0.0], [0.0, 2.0], [0.0, 0.0]], [2.0, 1.5, 0.0])).hold
     # and so does a mixture, though each policy is negative somewhere
     assert assumptions(PolicySet([[4.0, 0.0], [0.0, 4.0]], [2.0, 2.0])).hold
+
+
+def test_the_weights_that_are_named_are_negative_in_any_unit():
+    values = np.array([[2.0, -2.0], [-150.0, 50.0]])
+    f = -values.min(axis=1)
+    (line,) = assumptions(PolicySet(values + f[:, np.newaxis], f, objectives=("a", "b"))).violations
+    j, a, b = re.fullmatch(
+        r"the best evaluated policy has J = −(\S+) at a = (\S+), b = (\S+), must be at least 0",
+        line,
+    ).groups()
+    best = (values @ [float(a), float(b)]).max()
+    assert best == pytest.approx(-float(j), abs=0.2)
+    assert best < -0.5
+
+
+def test_an_optimum_that_is_negative_on_an_edge_alone_is_found():
+    # negative between a and b; wherever c counts, the third policy is good
+    values = np.array([[1.0, -2.0, 9.0], [-2.0, 1.0, 9.0], [-9.0, -9.0, 9.0]])
+    f = np.full(3, 9.0)
+    (line,) = assumptions(PolicySet(values + 9.0, f, objectives=("a", "b", "c"))).violations
+    assert "J = −0.5 at a = 0.5, b = 0.5, c = 0," in line
 
 
 def test_where_opt_is_negative_there_may_be_no_cover():

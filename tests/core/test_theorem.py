@@ -217,7 +217,7 @@ def through_lemma_a1(g):
 
 
 @pytest.mark.parametrize("regularized", [False, True])
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(chosen=settings_of_a_run(), seed=SEEDS)
 def test_theorem_34(regularized, chosen, seed):
     """Every pair, without and with a regulariser, for approximate oracles too."""
@@ -438,14 +438,14 @@ def weights_near_grid_values(draw):
     return d, mu, alpha, v / v.sum()
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(case=weights_near_grid_values())
 def test_lemma_a1(case):
     d, mu, alpha, v = case
     w = matched(v, mu, alpha)
     epsilon, delta = lemma_a1(d, mu, alpha)
     assert (np.abs(w - v) <= epsilon * v + delta + 1e-12).all()
-    if grid_size(d, mu, alpha) <= 5000:  # and the grid has that weight
+    if grid_size(d, mu, alpha) <= 2000:  # and the grid has that weight
         assert np.abs(construct_grid(d, mu, alpha) - w).max(axis=1).min() < 1e-12
 
 
@@ -454,12 +454,12 @@ def test_lemma_a1_is_nearly_reached():
     x = grid_values(0.1, 1e-6)[-40] * (1 + A_BIT)
     v = np.array([1.0, x]) / (1 + x)
     epsilon, delta = lemma_a1(2, 0.1, 1e-6)
-    assert matched(v, 0.1, 1e-6)[1] - v[1] > 0.95 * (epsilon * v[1] + delta)
+    assert 0.95 < (matched(v, 0.1, 1e-6)[1] - v[1]) / (epsilon * v[1] + delta) <= 1
     # additively: d − 1 entries just above 0 are all rounded up to α
     v = np.array([1.0, *[A_BIT] * 19])
     v /= v.sum()
     epsilon, delta = lemma_a1(20, 1e-3, 1e-3)
-    assert v[0] - matched(v, 1e-3, 1e-3)[0] > 0.85 * (epsilon * v[0] + delta)
+    assert 0.85 < (v[0] - matched(v, 1e-3, 1e-3)[0]) / (epsilon * v[0] + delta) <= 1
 
 
 @st.composite
@@ -505,7 +505,7 @@ def test_lemma_33_is_reached():
         a = b * w[1] / w[0] * (1 + 1e-9)  # as good at w, on what w overrates
         opt = 0.5 * b - f
         bound = lemma_33(close, shift, b, f)
-        assert 0.5 * (b - a) > 0.97 * (bound.epsilon * opt + bound.delta)
+        assert 0.97 < 0.5 * (b - a) / (bound.epsilon * opt + bound.delta) <= 1 + 1e-6
 
 
 def test_lemma_33_is_false_for_signed_rewards():
