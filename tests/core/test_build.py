@@ -110,13 +110,13 @@ def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     broken.fail_at = 7
     with pytest.raises(
         WorkError,
-        match="failed after 7 of 33 calls: RuntimeError: out of memory; "
+        match="failed after 7 of 27 calls: RuntimeError: out of memory; "
         "the 7 calls finished before it are kept",
     ):
         build_portfolio(broken, mu=0.3, alpha=0.05, run_dir=tmp_path)
     again = finite(5)
     portfolio = build_portfolio(again, mu=0.3, alpha=0.05, run_dir=tmp_path)
-    assert len(again.asked) == 33 - 7
+    assert len(again.asked) == 27 - 7
     assert [p.id for p in portfolio.policies] == [p.id for p in whole.policies]
     assert portfolio.gaps == whole.gaps
     loaded = Portfolio.load(tmp_path)
@@ -216,7 +216,7 @@ def test_huge_grids_are_refused_with_their_count_before_any_call() -> None:
     oracle = Finite(np.eye(6))
     with pytest.raises(
         InputError,
-        match=r"this grid has 2 \d{3} \d{3} \d{3} \d{3}.* weights; the "
+        match="this grid has 701 057 393 127 weights; the "
         "oracle would be called for each",
     ):
         build_portfolio(oracle, mu=0.01, alpha=0.2)
@@ -300,5 +300,5 @@ def test_unfinished_runs_are_not_pruned(tmp_path: Path) -> None:
     broken.fail_at = 3
     with pytest.raises(WorkError):
         build_portfolio(broken, mu=0.5, alpha=0.2, run_dir=tmp_path)
-    with pytest.raises(InputError, match="3 of 13 oracle calls are done; finish the run first"):
+    with pytest.raises(InputError, match="3 of 11 oracle calls are done; finish the run first"):
         Run.open(tmp_path)

@@ -12,30 +12,151 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from palm_core.bounds import Guarantee, apply_theorem, lemma_33, lemma_a1, theorem_bounds
+    from palm_core.build import build_portfolio
+    from palm_core.cover import Best, Cover, best_policies, cover_weights, greedy
+    from palm_core.envelope import serving_intervals, serving_shares
     from palm_core.errors import InputError, OracleAnswerError, PalmError, PluginError, WorkError
+    from palm_core.gaps import Gaps, gap_frontier, gaps, gaps_without
+    from palm_core.grid import construct_grid, grid_size, grid_values
+    from palm_core.minimal import Minimal, minimal_portfolio, minimal_report
+    from palm_core.normalization import Normalization
+    from palm_core.oracle import Oracle
+    from palm_core.plugins import available_oracles, describe_oracles, load_oracle
     from palm_core.policies import Policy, PolicySet
     from palm_core.portfolio import Portfolio
+    from palm_core.prune import Pruned, prune, prune_curve, prune_report
+    from palm_core.selection import Selection, select_models
     from palm_core.simplex import check_weights, sample_weights, uniform_lattice
+    from palm_core.tables import Table, read_table
+    from palm_core.tabular import TabularOracle
 
 _HOME = {
-    "errors": ("InputError", "OracleAnswerError", "PalmError", "PluginError", "WorkError"),
-    "policies": ("Policy", "PolicySet"),
+    "bounds": (
+        "Guarantee",
+        "apply_theorem",
+        "lemma_33",
+        "lemma_a1",
+        "theorem_bounds",
+    ),
+    "build": ("build_portfolio",),
+    "cover": (
+        "Best",
+        "Cover",
+        "best_policies",
+        "cover_weights",
+        "greedy",
+    ),
+    "envelope": (
+        "serving_intervals",
+        "serving_shares",
+    ),
+    "errors": (
+        "InputError",
+        "OracleAnswerError",
+        "PalmError",
+        "PluginError",
+        "WorkError",
+    ),
+    "gaps": (
+        "Gaps",
+        "gap_frontier",
+        "gaps",
+        "gaps_without",
+    ),
+    "grid": (
+        "construct_grid",
+        "grid_size",
+        "grid_values",
+    ),
+    "minimal": (
+        "Minimal",
+        "minimal_portfolio",
+        "minimal_report",
+    ),
+    "normalization": ("Normalization",),
+    "oracle": ("Oracle",),
+    "plugins": (
+        "available_oracles",
+        "describe_oracles",
+        "load_oracle",
+    ),
+    "policies": (
+        "Policy",
+        "PolicySet",
+    ),
     "portfolio": ("Portfolio",),
-    "simplex": ("check_weights", "sample_weights", "uniform_lattice"),
+    "prune": (
+        "Pruned",
+        "prune",
+        "prune_curve",
+        "prune_report",
+    ),
+    "selection": (
+        "Selection",
+        "select_models",
+    ),
+    "simplex": (
+        "check_weights",
+        "sample_weights",
+        "uniform_lattice",
+    ),
+    "tables": (
+        "Table",
+        "read_table",
+    ),
+    "tabular": ("TabularOracle",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "Best",
+    "Cover",
+    "Gaps",
+    "Guarantee",
     "InputError",
+    "Minimal",
+    "Normalization",
+    "Oracle",
     "OracleAnswerError",
     "PalmError",
     "PluginError",
     "Policy",
     "PolicySet",
     "Portfolio",
+    "Pruned",
+    "Selection",
+    "Table",
+    "TabularOracle",
     "WorkError",
+    "apply_theorem",
+    "available_oracles",
+    "best_policies",
+    "build_portfolio",
     "check_weights",
+    "construct_grid",
+    "cover_weights",
+    "describe_oracles",
+    "gap_frontier",
+    "gaps",
+    "gaps_without",
+    "greedy",
+    "grid_size",
+    "grid_values",
+    "lemma_33",
+    "lemma_a1",
+    "load_oracle",
+    "minimal_portfolio",
+    "minimal_report",
+    "prune",
+    "prune_curve",
+    "prune_report",
+    "read_table",
     "sample_weights",
+    "select_models",
+    "serving_intervals",
+    "serving_shares",
+    "theorem_bounds",
     "uniform_lattice",
 ]
 

@@ -216,9 +216,10 @@ def assemble(
     chosen = [list(unique.values())[i] for i in pruned.indices]
     exact = gaps(candidates.subset(pruned.indices), candidates)
     own = np.array([position[answer.policy.id] for answer in answers])
-    behind = best_policies(candidates, weights).values - np.einsum(
-        "kd,kd->k", weights, candidates.vertex_values[own]
-    )
+    best = best_policies(candidates, weights)
+    values = np.einsum("kd,kd->k", weights, candidates.vertex_values[own])
+    behind = best.values - values
+    behind[behind <= 2 * best.rounding] = 0.0
     worst = int(np.argmax(behind))
     return Portfolio(
         policies=tuple(chosen),

@@ -41,7 +41,12 @@ def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document; numbers JSON cannot write become null."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain)).decode() + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's arrays and numbers as JSON's."""
+    return value.tolist()
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:

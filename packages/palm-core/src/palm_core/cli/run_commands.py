@@ -13,6 +13,7 @@ from palm_core.cli import output
 if TYPE_CHECKING:
     from palm_core.oracle import Oracle
     from palm_core.portfolio import Portfolio
+    from palm_core.runs import CurvePoint
     from palm_core.task import Task
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -303,18 +304,26 @@ def _show(portfolio: Portfolio) -> None:
         output.say(portfolio.theorem.statement)
 
 
-def _show_curve(points: list[Any], *, json: bool) -> None:
+def _show_curve(points: list[CurvePoint], *, json: bool) -> None:
     if json:
-        output.print_json({"curve": [point.document() for point in points]})
+        output.print_json({"curve": [asdict(point) for point in points]})
         return
+    # Every size up to ten, then fewer and fewer: people choose small ones.
+    shown: list[CurvePoint] = []
+    for point in reversed(points):
+        if not shown or point.size <= 10 or point.size >= 1.4 * shown[-1].size:
+            shown.append(point)
     rows = [
         [
-            output.percent(point.mu, 3),
             str(point.size),
+            output.percent(point.mu, 3),
             output.percent(point.epsilon),
             output.number(point.delta),
             "proven" if point.status == "optimal" else f"at least {point.lower_bound}",
         ]
-        for point in points
+        for point in shown
     ]
-    output.table(["μ'", "policies", "exact ε", "exact δ", "fewest on the grid"], rows, left=0)
+    output.table(["policies", "from μ'", "exact ε", "exact δ", "fewest on the grid"], rows, left=0)
+    if len(shown) < len(points):
+        output.say()
+        output.say(f"{len(shown)} of {len(points)} sizes; all of them with --json.")
