@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -216,8 +217,7 @@ def test_huge_grids_are_refused_with_their_count_before_any_call() -> None:
     oracle = Finite(np.eye(6))
     with pytest.raises(
         InputError,
-        match="this grid has 701 057 393 127 weights; the "
-        "oracle would be called for each",
+        match="this grid has 701 057 393 127 weights; the oracle would be called for each",
     ):
         build_portfolio(oracle, mu=0.01, alpha=0.2)
     assert oracle.asked == []
@@ -289,7 +289,7 @@ def test_the_curve_falls_and_each_point_is_the_pruning_it_names(tmp_path: Path) 
     assert sizes == sorted(set(sizes), reverse=True)
     assert points[0].mu == 0.0
     assert sizes[-1] == 1
-    for before, point in zip(points[:-1], points[1:], strict=True):
+    for before, point in itertools.pairwise(points):
         assert len(run.prune(replace(run.settings, prune_mu=point.mu))) == point.size
         less = replace(run.settings, prune_mu=point.mu - 1e-4)
         assert len(run.prune(less)) >= before.size or point.mu - 1e-4 < before.mu
