@@ -1,0 +1,282 @@
+"""Which weight to ask next: where the certified gap is largest, until it is small enough.
+
+Optimistic linear support (Roijers et al. 2015) carried over to J_w(π) = w·r(π) − f(π)
+and to oracles with a claimed slack: ask at the vertices of the simplex, then at the
+corner weight of L with the largest gap U − L or 1 − L/U. Where opt is smooth that
+gap is of second order in the spacing: about (C/ε)^((d−1)/2) calls.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from palm_core.answers import Accuracy, Answers, clean_weights
+from palm_core.certificate import MOST_VERTICES, certificate, sandwich, subdivision
+from palm_core.errors import InputError
+from palm_core.policies import PolicySet
+from palm_core.sandwich import Sandwich
+from palm_core.simplex import check_count, check_number
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from palm_core.certificate import Certificate
+    from palm_core.subdivision import Subdivision
+
+    Array = NDArray[np.float64]
+
+Stopped = Literal["target", "slack"]
+
+# An answer that was asked for is recognised although its weights went through text.
+_SAME = 1e-9
+# A gap within that much of what the oracle's slack may leave is the slack's.
+_ABOVE_SLACK = 1.1
+# A part split so that the gaps are to be this share of the target leaves room for error.
+_ROOM = 0.9
+# Linear programs for each weight where simplices are divided.
+_PROGRAMS = 300
+
+
+class AdaptiveGrid:
+    """Chooses weights for an oracle, and certifies its answers, call by call.
+
+    Answers may be told in any order and may be for weights that were never asked:
+    all count. The same answers in the same order lead to the same weights.
+
+    Args:
+        n_objectives: d.
+        target_epsilon: stop at this certified multiplicative gap.
+        target_delta: stop at this certified additive gap; not both. With neither the
+            additive gap is lowered until the caller stops.
+        oracle_epsilon: ε_o of the oracle's claim, in [0, 1).
+        oracle_delta: δ_o of the oracle's claim, in units of reward.
+        evaluation_error: bound on the error of every evaluated J_w(π).
+
+    Raises:
+        InputError: both targets, or a number outside its interval.
+
+    Example:
+        >>> from palm_core.tabular import TabularOracle
+        >>> oracle = TabularOracle([[[1.0, 0.0], [0.7, 0.7], [0.0, 1.0]]], beta=0.1)
+        >>> grid = AdaptiveGrid(2, target_epsilon=0.02)
+        >>> while not grid.stopped:
+        ...     weights = grid.ask()
+        ...     for policy in oracle.solve(weights):
+        ...         grid.tell(policy.weights, policy.rewards, policy.regularizer)
+        >>> grid.stopped, grid.n_answers, grid.certificate.epsilon <= 0.02
+        ('target', 9, True)
+    """
+
+    def __init__(
+        self,
+        n_objectives: int,
+        *,
+        target_epsilon: float | None = None,
+        target_delta: float | None = None,
+        oracle_epsilon: float = 0.0,
+        oracle_delta: float = 0.0,
+        evaluation_error: float = 0.0,
+    ) -> None:
+        self.d = check_count(n_objectives, name="n_objectives", least=2)
+        if target_epsilon is not None and target_delta is not None:
+            raise InputError("target_epsilon and target_delta exclude each other")
+        if target_epsilon is not None:
+            check_number(target_epsilon, name="target_epsilon", least=0.0, most=1.0)
+        if target_delta is not None:
+            check_number(target_delta, name="target_delta", least=0.0)
+        self.ratio = target_epsilon is not None
+        self.target = float(target_epsilon or target_delta or 0.0)
+        accuracy = Accuracy(epsilon=oracle_epsilon, delta=oracle_delta, error=evaluation_error)
+        nothing = np.zeros((0, self.d))
+        self._known = Answers(accuracy, nothing, nothing, np.zeros(0, dtype=np.intp))
+        self._pending: Array = nothing
+        self._model: Sandwich | Subdivision | None = None
+        self._certificate: Certificate | None = None
+
+    @property
+    def n_answers(self) -> int:
+        """How many answers were told."""
+        return len(self._known.weights)
+
+    @property
+    def pending(self) -> NDArray[np.float64]:
+        """(n, d) weights asked and not yet answered."""
+        return self._pending.copy()
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What the answers so far prove of all of them together; ``None`` before all vertices."""
+        if self._certificate is None and self._model is not None:
+            self._certificate = certificate(self._known, self._model, _PROGRAMS)
+        return self._certificate
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why there is nothing to ask: the "target" is reached, or what is left is "slack".
+
+        "slack" means that no weight is known whose answer must lower the gap, given what
+        the oracle claims. ``None`` while there is a weight to ask or an answer to wait for.
+        """
+        if self._model is None:
+            return None
+        if self._gap <= self.target:
+            return "target"
+        if len(self._pending) or self._choose(self._model, self._known.weights) is not None:
+            return None
+        return "slack"
+
+    @property
+    def expected_calls(self) -> int | None:
+        """A rough number of calls that are still needed; ``None`` if there is no telling.
+
+        From the gap after n calls, taken to fall like n^(−2/(d−1)).
+        """
+        gap = self._gap
+        if gap <= self.target:
+            return 0
+        if self.n_answers <= self.d or self.target == 0 or math.isinf(gap):
+            return None
+        grown = self.n_answers * float((gap / self.target) ** ((self.d - 1) / 2))
+        return max(1, math.ceil(grown - self.n_answers))
+
+    def ask(self, n: int = 1) -> NDArray[np.float64]:
+        """Up to ``n`` weights to ask next; they are pending until told or forgotten.
+
+        The vertices first, then where the certified gap is largest. For each weight
+        that is pending an answer halfway between L and U is assumed meanwhile.
+
+        Returns:
+            Array (k, d), k ≤ n; empty if there is nothing to ask before a pending
+            answer, or nothing at all (:attr:`stopped`).
+
+        Raises:
+            InputError: ``n`` below 1.
+        """
+        n = check_count(n, name="n", least=1)
+        asked = np.concatenate([self._known.weights, self._pending])
+        chosen = np.zeros((0, self.d))
+        if self._model is None:
+            missing = ~(asked == 1.0).any(axis=0)
+            chosen = np.eye(self.d)[missing][:n]
+        elif self.stopped is None:
+            model = self._imagine(self._model, self._pending)
+            while len(chosen) < n:
+                best = self._choose(model, np.concatenate([asked, chosen]))
+                if best is None:
+                    break
+                chosen = np.concatenate([chosen, best[np.newaxis]])
+                if len(chosen) < n:
+                    model = self._imagine(model, chosen[-1:])
+        self._pending = np.concatenate([self._pending, chosen])
+        return chosen
+
+    def tell(
+        self, weights: ArrayLike, rewards: ArrayLike, regularizer: ArrayLike | None = None
+    ) -> None:
+        """Take in answers.
+
+        Args:
+            weights: (d,) or (k, d) the weights that were asked.
+            rewards: (d,) or (k, d) r of the policy that answered each.
+            regularizer: () or (k,) f of it; ``None`` means zero.
+
+        Raises:
+            InputError: shapes that do not match, values that are no rewards or weights.
+        """
+        rows = clean_weights(weights, self.d)
+        answered: list[Any] = [rewards, regularizer]
+        if np.ndim(weights) == 1:
+            answered = [None if item is None else [item] for item in answered]
+        policies = PolicySet(*answered)
+        if policies.rewards.shape != rows.shape:
+            raise InputError(
+                f"rewards: must have shape {rows.shape}, one row per weight vector, "
+                f"have {policies.rewards.shape}"
+            )
+        self.forget(rows)
+        known, values = self._known, policies.vertex_values
+        risen = known.refuted
+        known.tell(rows, values)
+        self._certificate = None
+        if known.missing:
+            return
+        # Bounds from the best policy found rise with every better one: begin anew.
+        if isinstance(self._model, Sandwich) and not (risen or known.refuted):
+            for row, bound, policy in zip(
+                rows, known.bounds[-len(rows) :], values - known.accuracy.error, strict=True
+            ):
+                self._model.add_bound(row, float(bound))
+                self._model.add_policy(policy)
+            small = self._model.n_vertices <= MOST_VERTICES
+            model = self._model if small else None
+        else:
+            model = sandwich(known, known.values)
+        self._model = subdivision(known, known.values) if model is None else model
+
+    def forget(self, weights: ArrayLike) -> None:
+        """Stop waiting for the answers at ``weights`` (d,) or (k, d): these calls failed."""
+        for row in clean_weights(weights, self.d):
+            near = np.flatnonzero((np.abs(self._pending - row) <= _SAME).all(axis=1))
+            self._pending = np.delete(self._pending, near[:1], axis=0)
+
+    @property
+    def _gap(self) -> float:
+        found = self.certificate
+        if found is None:
+            return math.inf
+        return found.epsilon if self.ratio else found.delta
+
+    def _imagine(self, model: Sandwich | Subdivision, weights: Array) -> Sandwich | Subdivision:
+        """A copy of ``model`` in which the oracle has answered ``weights`` (n, d) as expected."""
+        if not len(weights):
+            return model
+        model = model.copy()
+        accuracy = self._known.accuracy
+        for row in weights:
+            upper, values = model.expected(row)
+            bound = float(accuracy.bounds(row @ values + accuracy.error))
+            model.add_bound(row, min(bound, upper))
+            model.add_policy(values)
+        return model
+
+    def _choose(self, model: Sandwich | Subdivision, asked: Array) -> Array | None:
+        """The weights (d,) to ask, or ``None`` if no answer is sure to lower the gap."""
+        if isinstance(model, Sandwich):
+            corners, upper, loss, shares = model.corners, model.upper, model.loss, model.shares
+        else:
+            corners, upper, loss, shares = model.worst(ratio=self.ratio, budget=_PROGRAMS)
+        gaps = shares if self.ratio else loss
+        # Where the oracle was asked, that much may be left.
+        slack = _ABOVE_SLACK * self._known.accuracy.slack(upper)
+        open_ = (gaps > self.target) & (loss > slack)
+        while open_.any():
+            # Among infinite gaps the largest loss.
+            score = np.where(open_, gaps, -1.0)
+            place = int(np.argmax(np.where(score == score.max(), loss, -1.0)))
+            gap = gaps[place]
+            limit = max(self.target, float(slack[place] * gap / loss[place]))
+            weights = self._between(model, place, corners[place], gap, limit)
+            if (np.abs(asked - weights).max(axis=1) > _SAME).all():
+                return weights
+            open_[place] = False
+        return None
+
+    def _between(
+        self, model: Sandwich | Subdivision, place: int, corner: Array, gap: float, limit: float
+    ) -> Array:
+        """A corner, or a point beside it that leads to gaps of ``limit`` with fewer answers.
+
+        Gaps fall with the square of the spacing, so a corner is amid about
+        n = √(gap/limit) steps. Halving again and again takes a power of two of them;
+        if n is odd, (n − 1)/n of the way to the corner suits better.
+        """
+        if not isinstance(model, Sandwich) or limit == 0 or math.isinf(gap):
+            return corner
+        steps = math.ceil(math.sqrt(gap / (_ROOM * limit)))
+        if steps % 2 == 0 or steps == 1:
+            return corner
+        anchor = model.anchor(place)
+        return np.asarray(anchor + (corner - anchor) * ((steps - 1) / steps))

@@ -1,0 +1,240 @@
+"""Opt between two envelopes: L from the policies found, U from bounds at the weights asked.
+
+opt is convex, so at w = Σ_k λ_k·w_k (λ ≥ 0) it is at most Σ_k λ_k·o_k where
+opt(w_k) ≤ o_k. The least such mixture is U, the lower convex hull of the points
+(w_k, o_k). On a cell of L the difference U − L is convex, so it is largest at a
+corner weight of L. Both are kept up to date, one answer after another.
+
+Rounding cannot make the bounds too low. Every value of U is computed as a mixture
+with λ ≥ 0 that adds up to w, whichever simplex it comes from; every value of L at a
+corner is that of the lowest of the policies which meet there.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_core.hull import Envelope, Hull
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Places = NDArray[np.intp]
+
+# A loss of that share of the rewards' size at w is rounding.
+ROUNDING = 2.0**-44
+# A mixture this far above the piece it belongs to was taken from the wrong simplex.
+_ASTRAY = 1e-10
+
+
+def mixture_bounds(weights: Array, shares: Array, asked: Array, bounds: Array, top: Array) -> Array:
+    """Σ_k λ_k·o_k with λ near ``shares``, λ ≥ 0 and Σ_k λ_k·w_k = w: bounds on opt(w).
+
+    Args:
+        weights: (…, d) w.
+        shares: (…, k) nearly λ; what they miss is made up at the vertices e_i.
+        asked: (…, k, d) w_k.
+        bounds: (…, k) o_k.
+        top: (d,) bounds at the vertices e_i.
+
+    Returns:
+        Array (…), never below U(w) whatever ``shares`` are.
+    """
+    # A weight off a face of the simplex has no share in one on it.
+    off = ((asked > 0) & (weights == 0)[..., np.newaxis, :]).any(axis=-1)
+    shares = np.where(off | ~(shares > 0), 0.0, shares)
+    point = np.einsum("...k,...kd->...d", shares, asked)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(point > 0, weights / point, np.inf).min(axis=-1)
+    scale = np.where(np.isfinite(room), np.minimum(room, 1.0), 0.0)
+    rest = np.maximum(weights - scale[..., np.newaxis] * point, 0.0)
+    return np.asarray(scale * (shares * bounds).sum(axis=-1) + rest @ top)
+
+
+class Sandwich:
+    """L ≤ opt ≤ U at the corner weights of L.
+
+    Args:
+        bounds: (d,) upper bounds of opt at the vertices e_1 … e_d of the simplex.
+        values: (d,) vertex values u of a first policy.
+    """
+
+    def __init__(self, bounds: Array, values: Array) -> None:
+        # A power of two: nothing is rounded, and no tolerance depends on the units.
+        largest = max(np.abs(bounds).max(), np.abs(values).max())
+        self._unit = 2.0 ** np.ceil(np.log2(largest)) if largest > 0 else 1.0
+        self.d = len(bounds)
+        self._size: Array = np.maximum(np.abs(bounds), np.abs(values)) / self._unit
+        self._top: Array = bounds / self._unit
+        self._hull = Hull(self._top)
+        self._envelope = Envelope(values / self._unit)
+        places = len(self._envelope.vertices)
+        self._upper: Array = np.full(places, np.inf)
+        self._piece: Places = np.full(places, self._hull.places[0])
+        self._refresh(self._envelope.places)
+
+    def copy(self) -> Sandwich:
+        """An independent copy, to try things out on."""
+        return deepcopy(self)
+
+    @property
+    def n_vertices(self) -> int:
+        """Corner weights and pieces: what a step costs grows with it."""
+        return len(self._envelope.vertices) + len(self._hull.vertices)
+
+    @property
+    def corners(self) -> Array:
+        """(c, d) the corner weights of L."""
+        return np.asarray(self._envelope.vertices[self._envelope.places, : self.d])
+
+    @property
+    def lower(self) -> Array:
+        """(c,) L at the corner weights."""
+        return np.asarray(self._envelope.vertices[self._envelope.places, self.d] * self._unit)
+
+    @property
+    def upper(self) -> Array:
+        """(c,) U at the corner weights."""
+        return np.asarray(self._upper[self._envelope.places] * self._unit)
+
+    @property
+    def loss(self) -> Array:
+        """(c,) U − L at the corner weights; rounding counts as zero."""
+        places = self._envelope.places
+        weights, lower = np.split(self._envelope.vertices[places], [self.d], axis=1)
+        loss = self._upper[places] - lower[:, 0]
+        return np.asarray(
+            np.where(loss > ROUNDING * (weights @ self._size), loss, 0.0) * self._unit
+        )
+
+    @property
+    def negative(self) -> NDArray[np.bool_]:
+        """(c,) whether L < 0 at the corner weights, by more than rounding."""
+        vertices = self._envelope.vertices[self._envelope.places]
+        return np.asarray(vertices[:, -1] < -ROUNDING * (vertices[:, :-1] @ self._size))
+
+    @property
+    def shares(self) -> Array:
+        """(c,) 1 − L/U at the corner weights where U > L ≥ 0; 0 where U = L, else ∞."""
+        loss, upper = self.loss, self.upper
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(loss > 0, np.minimum(loss / upper, 1.0), 0.0)
+        return np.where(self.negative & (loss > 0), np.inf, shares)
+
+    def anchor(self, index: int) -> Array:
+        """(d,) of the asked weights around a corner, the one with most of a share in it."""
+        place = self._piece[self._envelope.places[index]]
+        asked = self._hull.constraints[self._hull.members[place], : self.d]
+        shares = np.linalg.lstsq(asked.T, self.corners[index], rcond=None)[0]
+        return np.asarray(asked[np.argmax(shares)])
+
+    def expected(self, weights: Array) -> tuple[float, Array]:
+        """U(w), and the vertex values (d,) of a policy halfway from L to U that may answer w.
+
+        It is parallel to U there and so consistent with every bound: for a quadratic
+        opt and a w amid its simplex it is exact.
+        """
+        piece = self._climb(weights[np.newaxis], self._hull.places[:1])[0]
+        plane = self._hull.vertices[piece, : self.d]
+        policies = self._envelope.constraints[self.d :, : self.d]
+        upper, lower = float(plane @ weights), float((policies @ weights).max())
+        half = max(upper - lower, 0.0) / 2
+        return upper * self._unit, (plane - half) * self._unit
+
+    def add_policy(self, values: Array) -> None:
+        """Raise L by a policy with vertex values u (d,)."""
+        values = values / self._unit
+        change = self._envelope.add(values)
+        np.maximum(self._size, np.abs(values), out=self._size)
+        if change is None:
+            return
+        removed, made = change
+        start = self._piece[removed]
+        more = len(self._envelope.vertices) - len(self._upper)
+        self._upper = np.concatenate([self._upper, np.full(max(more, 0), np.inf)])
+        self._piece = np.concatenate([self._piece, np.zeros(max(more, 0), dtype=np.intp)])
+        # The search for the right piece begins where a removed corner had its own.
+        self._piece[made] = np.resize(start, len(made))
+        self._upper[made] = np.inf
+        self._refresh(made)
+
+    def add_bound(self, weights: Array, bound: float) -> None:
+        """Lower U by opt(w) ≤ o at w (d,)."""
+        change = self._hull.add(weights, bound / self._unit)
+        if change is None:
+            return
+        removed, made = change
+        gone = np.zeros(len(self._hull.vertices), dtype=bool)
+        gone[removed] = True
+        places = self._envelope.places
+        affected = places[gone[self._piece[places]]]
+        self._piece[affected] = made[0]
+        self._refresh(affected)
+
+    def _refresh(self, places: Places) -> None:
+        """Find the pieces of U over corners, and lower ``_upper`` to what they say."""
+        if not len(places):
+            return
+        corners = self._envelope.vertices[places, : self.d]
+        pieces = self._climb(corners, self._piece[places])
+        values = self._mixtures(corners, pieces)
+        planes = (corners * self._hull.vertices[pieces, : self.d]).sum(axis=1)
+        for row in np.flatnonzero(values - planes > _ASTRAY):
+            pieces[row], values[row] = self._search(corners[row])
+        self._piece[places] = pieces
+        # A bound that held before still does.
+        self._upper[places] = np.minimum(self._upper[places], values)
+
+    def _climb(self, corners: Array, start: Places) -> Places:
+        """From piece to neighbouring piece, until none is higher over its corner."""
+        vertices, neighbours = self._hull.vertices[:, : self.d], self._hull.neighbours
+        here = start.copy()
+        height = (corners * vertices[here]).sum(axis=1)
+        moving = np.arange(len(here))
+        while len(moving):
+            around = neighbours[here[moving]]
+            heights = np.einsum("nd,nkd->nk", corners[moving], vertices[around])
+            heights[around < self._hull.n_ideal] = -np.inf
+            best = np.argmax(heights, axis=1)
+            top = heights[np.arange(len(moving)), best]
+            higher = top > height[moving]
+            moving, around, best = moving[higher], around[higher], best[higher]
+            here[moving] = around[np.arange(len(moving)), best]
+            height[moving] = top[higher]
+        return here
+
+    def _mixtures(self, corners: Array, pieces: Places) -> Array:
+        """(n,) an upper bound on opt at each corner, from the weights of its piece."""
+        rows = self._hull.constraints[self._hull.members[pieces]]
+        weights, bounds = rows[..., : self.d], -rows[..., self.d]
+        try:
+            shares = np.linalg.solve(np.swapaxes(weights, 1, 2), corners[..., np.newaxis])[..., 0]
+        except np.linalg.LinAlgError:
+            return np.full(len(corners), np.inf)
+        return mixture_bounds(corners, np.asarray(shares), weights, bounds, self._top)
+
+    def _search(self, corner: Array) -> tuple[int, float]:
+        """The least mixture, where the first piece of the greatest height does not hold it."""
+        places = self._hull.places
+        heights = self._hull.vertices[places, : self.d] @ corner
+        # Pieces in one plane, of which only one is over the corner.
+        level = places[heights >= heights.max() - _ASTRAY]
+        values = self._mixtures(np.broadcast_to(corner, (len(level), self.d)), level)
+        best = int(np.argmin(values))
+        if values[best] - heights.max() <= _ASTRAY:
+            return int(level[best]), float(values[best])
+        return int(level[best]), min(float(values[best]), self._by_program(corner))
+
+    def _by_program(self, corner: Array) -> float:
+        """The least mixture by linear programming, where rounding led astray."""
+        from scipy.optimize import linprog
+
+        rows = self._hull.constraints
+        weights, bounds = rows[:, : self.d], -rows[:, self.d]
+        found = linprog(bounds, A_eq=weights.T, b_eq=corner, bounds=(0, None), method="highs-ds")
+        shares = np.zeros(len(rows)) if found.x is None else found.x
+        return float(mixture_bounds(corner, shares, weights, bounds, self._top))
