@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["matplotlib>=3.10", "palm-core"]
+# dependencies = ["matplotlib>=3.10", "scipy", "palm-core"]
 # ///
 """Draw the pictures of the README from a real run of the embedded oracle.
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from scipy.spatial import ConvexHull, HalfspaceIntersection
 
 import palm_core as palm
 
@@ -42,6 +43,24 @@ def draw_simplex(ax: Axes, title: str, subtitle: str) -> None:
     ax.set_ylim(-0.30, 0.97)
 
 
+def cells(portfolio: palm.Portfolio) -> list[np.ndarray]:
+    """Return the weightings (n, 3) at the corners of each policy's cell, in order around it."""
+    values = portfolio.policy_set.vertex_values
+    lattice = palm.uniform_lattice(3, 100)
+    served = portfolio.route_indices(lattice)
+    found = []
+    for index, mine in enumerate(values):
+        # In (w_1, w_2): no other policy is better, and the weights are not negative.
+        ahead = np.delete(values, index, axis=0) - mine
+        sides = np.vstack([ahead, -np.eye(3)])
+        planes = np.column_stack([sides[:, :2] - sides[:, 2:], sides[:, 2]])
+        inside = lattice[served == index].mean(axis=0)[:2]
+        corners = HalfspaceIntersection(planes, inside).intersections
+        corners = corners[ConvexHull(corners).vertices]
+        found.append(np.column_stack([corners, 1 - corners.sum(axis=1)]))
+    return found
+
+
 def main() -> None:
     """Build a portfolio and draw what was asked beside what is kept."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
@@ -49,40 +68,36 @@ def main() -> None:
     mpl.rcParams["svg.fonttype"] = "path"
     oracle = palm.load_oracle("tabular", objectives=list(OBJECTIVES), beta=0.05)
     mu, alpha = 0.5, 0.1
-    portfolio = palm.build_portfolio(oracle, mu=mu, alpha=alpha, prune_mu=0.02, method="exact")
+    portfolio = palm.build_portfolio(oracle, mu=mu, alpha=alpha, prune_mu=0.04, method="exact")
     grid = palm.construct_grid(3, mu, alpha) @ CORNERS
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.9))
     draw_simplex(left, f"ask at {len(grid)} weightings", "every mix of what users want")
     left.scatter(*grid.T, s=9, color=INK, linewidths=0, zorder=6, clip_on=False)
 
-    lattice = palm.uniform_lattice(3, 260)
-    chosen = portfolio.route_indices(lattice)
     loss = portfolio.gaps.epsilon if portfolio.gaps and portfolio.gaps.epsilon else 0.0
     draw_simplex(
         right,
         f"keep {len(portfolio)} policies",
         f"never more than {100 * loss:.1f} % below the best of all {portfolio.candidates}",
     )
-    points = lattice @ CORNERS
-    triangles = mpl.tri.Triangulation(*points.T)
-    right.tripcolor(
-        triangles,
-        chosen.astype(float),
-        cmap=mpl.colors.ListedColormap(COLOURS[: len(portfolio)]),
-        vmin=-0.5,
-        vmax=len(portfolio) - 0.5,
-        shading="gouraud" if len(portfolio) == 1 else "flat",
-        rasterized=True,
-    )
-    for index in range(len(portfolio)):
-        mine = points[chosen == index]
-        if len(mine):
-            x, y = mine.mean(axis=0)
-            right.text(x, y, str(index + 1), ha="center", va="center", fontsize=12,
-                       color="white", weight="bold", zorder=7)
+    for index, cell in enumerate(cells(portfolio)):
+        corners = cell @ CORNERS
+        right.add_patch(plt.Polygon(corners, facecolor=COLOURS[index], edgecolor="white"))
+        x, y = corners.mean(axis=0)
+        right.text(
+            x,
+            y,
+            str(index + 1),
+            ha="center",
+            va="center",
+            fontsize=12,
+            color="white",
+            weight="bold",
+            zorder=7,
+        )
     fig.subplots_adjust(left=0.01, right=0.99, top=0.99, bottom=0.01, wspace=0.02)
     file = folder / "grid-to-portfolio.svg"
-    fig.savefig(file, metadata={"Date": None}, dpi=200)
+    fig.savefig(file, metadata={"Date": None})
     print(file)
 
 
