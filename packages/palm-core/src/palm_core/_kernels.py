@@ -311,3 +311,39 @@ def greedy_cover(bits: Any, uncovered: Any, gains: Any, chosen: Any) -> int:
         gains[best] = 0
         for b in range(uncovered.size):
             uncovered[b] &= ~bits[best, b]
+
+
+@compiled
+def largest_sets(bits: Any, order: Any, kept: Any) -> int:
+    """Keep the rows of ``bits`` that are no subset of a row kept before them.
+
+    Args:
+        bits: uint64 (m, words), a set per row.
+        order: int64 (n,) rows to try, larger sets before smaller ones.
+        kept: int64 (n,), receives the rows kept, in order.
+
+    Returns:
+        How many rows were kept.
+    """
+    n_kept = 0
+    for i in order:
+        begin = 0
+        end = bits.shape[1]
+        while begin < end and bits[i, begin] == np.uint64(0):
+            begin += 1
+        while end > begin and bits[i, end - 1] == np.uint64(0):
+            end -= 1
+        inside = False
+        for q in range(n_kept):
+            p = kept[q]
+            inside = True
+            for b in range(begin, end):
+                if bits[i, b] & ~bits[p, b] != np.uint64(0):
+                    inside = False
+                    break
+            if inside:
+                break
+        if not inside:
+            kept[n_kept] = i
+            n_kept += 1
+    return n_kept

@@ -115,13 +115,7 @@ def best_policies(policies: PolicySet, weights: ArrayLike) -> Best:
         >>> best_policies(two, [[0.75, 0.25], [0.5, 0.5]]).indices
         array([0, 0])
     """
-    rows = check_weights(weights, policies.n_objectives)
-    u = policies.vertex_values
-    if len(rows) * len(u) <= _FEW_PAIRS:
-        values, indices = _best_of_few(u, rows)
-    else:
-        values, indices = _best_of_many(u, rows)
-    return Best(values=values, indices=indices, rounding=_rounding(u)[indices])
+    return _best(policies.vertex_values, check_weights(weights, policies.n_objectives))
 
 
 def cover_weights(
@@ -172,7 +166,7 @@ def cover_weights(
     alpha = check_number(alpha, name="alpha", least=0.0)
     rows = check_weights(weights, policies.n_objectives)
     if best is None:
-        best = best_policies(policies, rows)
+        best = _best(policies.vertex_values, rows)
     elif best.values.shape != (len(rows),):
         raise InputError(f"best: holds {best.values.size} weights, must hold {len(rows)}")
     # With α' near the largest number this may be −inf: everything is covered.
@@ -214,6 +208,14 @@ def greedy(cover: Cover) -> NDArray[np.int64]:
     if missed.any():
         raise InputError(f"cover: weight {int(np.argmax(missed))} is covered by no policy")
     return chosen[:n_chosen].copy()
+
+
+def _best(u: NDArray[np.float64], rows: NDArray[np.float64]) -> Best:
+    if len(rows) * len(u) <= _FEW_PAIRS:
+        values, indices = _best_of_few(u, rows)
+    else:
+        values, indices = _best_of_many(u, rows)
+    return Best(values=values, indices=indices, rounding=_rounding(u)[indices])
 
 
 def _rounding(u: NDArray[np.float64]) -> NDArray[np.float64]:

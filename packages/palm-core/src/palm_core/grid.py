@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _EPS = float(np.finfo(np.float64).eps)
+_TINY = float(np.finfo(np.float64).tiny)
 _MU_HINT = "0.2 means neighbouring weights differ by a factor of 1.2"
 _ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
 
@@ -139,6 +140,10 @@ def _n_values(mu: float, alpha: float) -> int:
     """|1dgrid| = N + 2, in whole numbers of any size."""
     mu = check_number(mu, name="mu", above=0.0, most=1.0, hint=_MU_HINT)
     alpha = check_number(alpha, name="alpha", above=0.0, most=1.0, hint=_ALPHA_HINT)
+    if alpha < _TINY:
+        raise InputError(
+            f"alpha = {alpha!r}: must be at least {_TINY:.3g}; below, floats are coarse"
+        )
     # Fractions of floats are exact and do not overflow for the tiniest μ.
     step = Fraction(math.log1p(mu))
     exact = Fraction(-math.log(alpha)) / step
