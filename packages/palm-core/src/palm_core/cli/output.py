@@ -41,7 +41,9 @@ def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document; numbers JSON cannot write become null."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain)).decode() + "\n")
+    sys.stdout.write(
+        msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain)).decode() + "\n"
+    )
 
 
 def _plain(value: Any) -> Any:
