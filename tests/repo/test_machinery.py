@@ -77,6 +77,15 @@ def test_tests_runs_every_check(root: Path, sessions: dict[str, str]) -> None:
     assert len(queued) == len(set(queued))
 
 
+def stubs(folder: Path, **scripts: str) -> str:
+    """A PATH on which these commands come first, so that no real nox is ever started."""
+    folder.mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
 @pytest.fixture
 def ci(root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     """``.ci/run`` with an environment in which nox writes down its call and exits with 3."""
@@ -90,11 +99,7 @@ def ci(root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
         'printf "#!/bin/sh\\nexit 0\\n" > "$3/bin/python"; '
         'chmod +x "$3/bin/nox" "$3/bin/python"; else exit 9; fi'
     )
-    stub = tmp_path / "bin" / "python3"
-    stub.parent.mkdir()
-    stub.write_text(f"#!/bin/sh\n{python}\n")
-    stub.chmod(0o755)
-    path = f"{stub.parent}:{os.environ['PATH']}"
+    path = stubs(tmp_path / "bin", python3=python, nox="exit 5")
     return subprocess.run(
         [root / ".ci" / "run"],
         cwd=tmp_path,
@@ -119,14 +124,8 @@ def test_ci_fails_with_nox_and_leaves_nothing_behind(
 
 
 def test_ci_stops_when_it_cannot_install(root: Path, tmp_path: Path) -> None:
-    stub = tmp_path / "python3"
-    stub.write_text("#!/bin/sh\nexit 7\n")
-    stub.chmod(0o755)
-    ran = subprocess.run(
-        [root / ".ci" / "run"],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-    )
+    path = stubs(tmp_path, python3="exit 7", nox="exit 5")
+    ran = subprocess.run([root / ".ci" / "run"], env={"PATH": path}, capture_output=True)
     assert ran.returncode == 7
 
 
