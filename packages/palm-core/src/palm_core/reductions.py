@@ -1,0 +1,227 @@
+"""Set cover without branching: what may be left out, and how few rows cannot do.
+
+Rows are sets of columns, one bit per pair. Three rules shrink an instance and keep
+at least one minimum cover (Garfinkel and Nemhauser, 1969; Beasley, 1987):
+
+* a row whose columns another row covers too is left out;
+* a column that is covered whenever another one is, is left out;
+* the only row that covers a column is taken.
+
+Two bounds say how many rows are needed at least: columns no two of which share a row,
+and the linear relaxation, through its dual: prices y ≥ 0 of columns such that no row
+is worth more than 1. Both are proofs that anyone can check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Bits = NDArray[np.uint64]
+    Indices = NDArray[np.intp]
+
+#: Sums of a few thousand prices are off by far less.
+ROUNDING = 1e-6
+# Bytes of one bit each that are unpacked at a time.
+_BLOCK = 1 << 25
+# Pairs of row and column that a packing looks at; more columns are sampled.
+_PACKING_PAIRS = 1 << 27
+_WORD = 64
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Core:
+    """What is left of an instance of set cover.
+
+    Attributes:
+        bits: uint64 (r, words), which columns each row covers.
+        rows: (r,) the rows that are left, in the original numbering, ascending.
+        n_columns: c, columns that are left.
+        forced: (f,) original rows that are taken besides, ascending.
+    """
+
+    bits: Bits
+    rows: Indices
+    n_columns: int
+    forced: Indices
+
+    @classmethod
+    def of(cls, bits: Bits, n_columns: int) -> Core:
+        """The smallest equivalent instance; each column must be covered by some row."""
+        every = Core(
+            bits=bits,
+            rows=np.arange(len(bits)),
+            n_columns=n_columns,
+            forced=np.zeros(0, dtype=np.intp),
+        )
+        return _reduced(every)
+
+    def matrix(self) -> NDArray[np.bool_]:
+        """(r, c) which row covers which column, a byte per pair."""
+        return unpacked(self.bits, self.n_columns)
+
+    def only(self, keep: NDArray[np.bool_]) -> Core | None:
+        """The core of the instance with only the rows (r,) of ``keep``; ``None`` if uncovered."""
+        left = Core(
+            bits=self.bits[keep],
+            rows=self.rows[keep],
+            n_columns=self.n_columns,
+            forced=self.forced,
+        )
+        return None if len(uncovered(left.bits, left.n_columns)) else _reduced(left)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Relaxation:
+    """The linear relaxation of a core's cover by the fewest rows.
+
+    Attributes:
+        value: Σ_j y_j for prices y ≥ 0 of the columns with Σ_{j∈i} y_j ≤ 1 for each
+            row i: no cover is smaller.
+        reduced: (r,) 1 − Σ_{j∈i} y_j ≥ 0: a cover that uses row i is larger by that.
+        shares: (r,) the primal solution, a share of each row.
+    """
+
+    value: float
+    reduced: NDArray[np.float64]
+    shares: NDArray[np.float64]
+
+    @property
+    def bound(self) -> int:
+        """No cover has fewer rows."""
+        return ceil(self.value - ROUNDING)
+
+
+def unpacked(bits: Bits, n_columns: int) -> NDArray[np.bool_]:
+    """Bits (…, words) as booleans (…, n_columns)."""
+    as_bytes = np.ascontiguousarray(bits).astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(as_bytes, axis=-1, count=n_columns, bitorder="little").view(np.bool_)
+
+
+def packed(matrix: NDArray[np.bool_]) -> Bits:
+    """Booleans (m, c) as bits (m, ⌈c/64⌉), padded by zeros."""
+    m, c = matrix.shape
+    whole = np.zeros((m, -(-c // _WORD) * 8), np.uint8)
+    some = np.packbits(matrix, axis=1, bitorder="little")
+    whole[:, : some.shape[1]] = some
+    return whole.view("<u8").astype(np.uint64, copy=False)
+
+
+def transposed(bits: Bits, n_columns: int) -> Bits:
+    """Bits (m, ⌈c/64⌉) of rows as bits (c, ⌈m/64⌉) of columns."""
+    m = len(bits)
+    turned = np.zeros((n_columns, -(-m // _WORD)), np.uint64)
+    words = max(1, _BLOCK // (_WORD * max(m, 1)))
+    for begin in range(0, bits.shape[1], words):
+        first = begin * _WORD
+        count = min(words * _WORD, n_columns - first)
+        block = unpacked(bits[:, begin : begin + words], count)
+        turned[first : first + count] = packed(np.ascontiguousarray(block.T))
+    return turned
+
+
+def uncovered(bits: Bits, n_columns: int) -> Indices:
+    """The columns that no row covers."""
+    together = np.bitwise_or.reduce(bits, axis=0, initial=np.uint64(0))
+    return np.flatnonzero(~unpacked(together, n_columns))
+
+
+def sizes(bits: Bits) -> NDArray[np.int64]:
+    """How many bits are set in each row."""
+    counts: NDArray[np.int64] = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+    return counts
+
+
+def _reduced(core: Core) -> Core:
+    """Apply the three rules until none does anything."""
+    bits, rows, forced = core.bits, core.rows, core.forced
+    n_columns = core.n_columns
+    while n_columns:
+        keep = _not_inside(bits)
+        bits, rows = bits[keep], rows[keep]
+        by_column = transposed(bits, n_columns)
+        # A superset of another column's rows is, turned round, a subset.
+        keep = _not_inside(~by_column & packed(np.ones((1, len(rows)), dtype=bool)))
+        by_column = by_column[keep]
+        alone = by_column[sizes(by_column) == 1]
+        if len(keep) == n_columns and not len(alone):
+            break
+        taken = np.bitwise_or.reduce(alone, axis=0, initial=np.uint64(0))
+        is_taken = unpacked(taken, len(rows))
+        forced = np.concatenate([forced, rows[is_taken]])
+        by_column = by_column[~(by_column & taken).any(axis=1)]
+        n_columns = len(by_column)
+        bits = transposed(by_column, len(rows))[~is_taken]
+        rows = rows[~is_taken]
+    if not n_columns:
+        bits, rows = np.zeros((0, 0), np.uint64), rows[:0]
+    return Core(bits=bits, rows=rows, n_columns=n_columns, forced=np.sort(forced))
+
+
+def _not_inside(bits: Bits) -> Indices:
+    """The rows that are no subset of another; of equal ones the first. Ascending."""
+    from palm_core._kernels import largest_sets
+
+    order = np.argsort(-sizes(bits), kind="stable")
+    kept = np.empty(len(bits), np.int64)
+    return np.sort(kept[: largest_sets(bits, order, kept)])
+
+
+def packing_bound(bits: Bits, n_columns: int) -> int:
+    """How many columns were found no two of which are covered by one row.
+
+    Each of them needs a row of its own, so no cover has fewer rows. They are
+    picked greedily, columns with few rows first; m·c/8 bytes are read once.
+    """
+    if not n_columns:
+        return 0
+    every = -(-len(bits) * n_columns // _PACKING_PAIRS)
+    words = np.arange(0, bits.shape[1], every)
+    columns = words.repeat(_WORD) * _WORD + np.tile(np.arange(_WORD), len(words))
+    free = columns < n_columns
+    sample = np.ascontiguousarray(bits[:, words])
+    by_column = transposed(sample, len(free))
+    order = np.argsort(sizes(by_column), kind="stable")
+    found = 0
+    for column in order:
+        if free[column]:
+            found += 1
+            touched = unpacked(by_column[column], len(bits))
+            free &= ~unpacked(np.bitwise_or.reduce(sample[touched], axis=0), len(free))
+    return found
+
+
+def relaxation(core: Core, *, seconds: float) -> Relaxation | None:
+    """Solve the linear relaxation by HiGHS' interior point method, or ``None`` in time.
+
+    The dual prices are scaled so that they are feasible whatever the solver's
+    tolerance: the bound does not rest on trust.
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array
+
+    table = csr_array(core.matrix(), dtype=np.float64)
+    found = linprog(
+        np.ones(len(core.rows)),
+        A_ub=-table.T.tocsr(),
+        b_ub=-np.ones(core.n_columns),
+        bounds=(0.0, None),
+        method="highs-ipm",
+        options={"time_limit": max(seconds, 1e-3)},
+    )
+    if found.status != 0:
+        return None
+    prices = np.maximum(-found.ineqlin.marginals, 0.0)
+    worth = table @ prices
+    scale = max(float(worth.max()), 1.0)
+    return Relaxation(
+        value=float(prices.sum()) / scale,
+        reduced=1.0 - worth / scale,
+        shares=np.asarray(found.x, dtype=np.float64),
+    )
