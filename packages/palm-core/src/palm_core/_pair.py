@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A difference of that many half-units in the last place is rounding: 2^-53 · 32.
 ROUNDING = 2.0**-48
+# What counts as equal, relative to the spread, where no solver is involved.
+TOLERANCE = 1e-12
 # Corner enumeration is asked for up to that many corners, in the worst case.
 _MOST_CORNERS = 100_000
 
@@ -33,26 +35,34 @@ _MOST_CORNERS = 100_000
 class Pair:
     """opt(w) = max over candidates and portfolio, L(w) = max over the portfolio.
 
+    For d = 2 the policies that are best nowhere are left out.
+
     Args:
         portfolio: (p, d) vertex values.
         candidates: (c, d) vertex values.
+        opt_keeps_sign: whether opt ≥ 0 everywhere or opt ≤ 0 everywhere, if known.
     """
 
-    def __init__(self, portfolio: Array, candidates: Array) -> None:
+    def __init__(
+        self, portfolio: Array, candidates: Array, *, opt_keeps_sign: bool | None = None
+    ) -> None:
+        self._opt_keeps_sign = opt_keeps_sign
         if portfolio.shape[1] != candidates.shape[1]:
             raise InputError(
                 f"portfolio: {portfolio.shape[1]} objectives, the candidates have "
                 f"{candidates.shape[1]}"
             )
+        highest = np.maximum(portfolio.max(axis=0), candidates.max(axis=0))
+        lowest = np.minimum(portfolio.min(axis=0), candidates.min(axis=0))
+        self.spread: Array = highest - lowest
+        self.size: Array = np.maximum(np.abs(highest), np.abs(lowest))
+        # Subtracting one vector from all changes no difference, and keeps its digits.
+        self.origin: Array = portfolio.max(axis=0)
         self.portfolio, self.rivals = portfolio, candidates
         if portfolio.shape[1] == 2:
             self.portfolio = portfolio[segments(portfolio)[0]]
             self.rivals = candidates[segments(candidates)[0]]
         self.everyone: Array = np.concatenate([self.portfolio, self.rivals])
-        # Subtracting one vector from all changes no difference, and keeps its digits.
-        self.origin: Array = self.portfolio.max(axis=0)
-        self.size: Array = np.abs(self.everyone).max(axis=0)
-        self.spread: Array = self.everyone.max(axis=0) - self.everyone.min(axis=0)
 
     @classmethod
     def of(cls, portfolio: PolicySet | ArrayLike, candidates: PolicySet | ArrayLike) -> Pair:
@@ -122,7 +132,10 @@ class Pair:
 
     def opt_keeps_sign(self) -> bool:
         """Whether opt ≥ 0 at every weight or opt ≤ 0 at every weight."""
-        if (self.everyone >= 0).all(axis=1).any() or (self.everyone <= 0).all():
-            return True
-        least = least_value(self.everyone)
-        return least is not None and least[0] >= -ROUNDING * float(least[1] @ self.size)
+        if self._opt_keeps_sign is None:
+            self._opt_keeps_sign = bool(
+                (self.everyone >= 0).all(axis=1).any() or (self.everyone <= 0).all()
+            )
+            if not self._opt_keeps_sign and (least := least_value(self.everyone)) is not None:
+                self._opt_keeps_sign = least[0] >= -ROUNDING * float(least[1] @ self.size)
+        return self._opt_keeps_sign

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from palm_core import _programs, _searches
-from palm_core._pair import ROUNDING, Pair
+from palm_core._pair import ROUNDING, TOLERANCE, Pair
 from palm_core.envelope import corner_weights, vertex_values
 from palm_core.errors import InputError, WorkError
 from palm_core.simplex import check_number
@@ -201,22 +201,22 @@ def violations(
     delta = check_number(delta, name="delta", least=0.0)
     check_method(method)
     pair = Pair.of(portfolio, candidates)
-    return find_violations(pair, epsilon, delta, method)
+    return find_violations(pair, epsilon, delta, method=method)
 
 
 def find_violations(
-    pair: Pair, epsilon: float, delta: float, method: Method = "auto", deadline: float = np.inf
+    pair: Pair,
+    epsilon: float,
+    delta: float,
+    *,
+    method: Method = "auto",
+    relative: float = TOLERANCE,
 ) -> NDArray[np.float64]:
-    """:func:`violations` of a pair; past ``deadline`` (``time.monotonic``) only some of them.
-
-    Raises:
-        TimeoutError: the deadline passed before any was found.
-    """
+    """:func:`violations` of a pair by more than ``relative``, or what programs can tell."""
     weights = _decisive_weights(pair, [epsilon], method)
-    relative = _searches.NEGLIGIBLE
     if weights is None:
-        weights = _searches.all_losses(pair, epsilon, delta, deadline)
-        relative = _programs.AGREEMENT
+        weights = _searches.all_losses(pair, epsilon, delta)
+        relative = max(relative, _programs.AGREEMENT)
     opt, _, loss = pair.at(weights)
     excess = loss - epsilon * np.maximum(opt, 0) - delta - pair.slack(weights, relative)
     order = np.argsort(-excess, kind="stable")

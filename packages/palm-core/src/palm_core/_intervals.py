@@ -1,0 +1,110 @@
+"""Smallest portfolios of two objectives: covered weights are intervals, no solver needed.
+
+Where opt keeps its sign, opt − ε·max(opt, 0) − δ is convex, so the weights at which a
+linear J_w(π) is at least that form an interval. The fewest intervals that cover
+[0, 1] are found by always taking the one that reaches furthest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_core._pair import TOLERANCE
+from palm_core.envelope import segments
+from palm_core.errors import WorkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from palm_core._pair import Pair
+
+    Array = NDArray[np.float64]
+
+# Of the tolerance of ``find_violations`` that much counts as covered here, so that
+# what is found here passes there.
+_SHARE = 0.25
+
+
+def covered_intervals(pair: Pair, values: Array, epsilon: float, delta: float) -> Array:
+    """For d = 2, the weights at which each policy is within (ε, δ) of opt.
+
+    Args:
+        pair: anything against the candidates; opt must keep its sign unless ε = 0.
+        values: (m, 2) vertex values of the policies.
+        epsilon: ε in [0, 1].
+        delta: δ ≥ 0.
+
+    Returns:
+        Array (m, 2): w_2 / w_1 in [0, ∞] at both ends, NaN where nothing is
+        covered. O((m + c) log(m + c)).
+    """
+    best, ends = segments(pair.everyone)
+    hull = pair.everyone[best]
+    factor = 1.0 if (hull <= 0).all() else 1.0 - epsilon
+    # opt − ε·max(opt, 0) − δ − tolerance at each end: best policies end to end.
+    heights = factor * np.concatenate([(ends[:-1] * hull).sum(axis=1), [hull[-1, 1]]])
+    heights -= delta + _SHARE * pair.slack(ends, TOLERANCE)
+
+    def excess(place: NDArray[np.intp]) -> Array:
+        """By how much that is above J at end ``place[i]`` for policy i."""
+        return np.asarray(heights[place] - (ends[place] * values).sum(axis=1))
+
+    slopes = factor * (hull[:, 1] - hull[:, 0])
+    lowest = np.searchsorted(slopes, values[:, 1] - values[:, 0])
+    found = np.full((len(values), 2), np.nan)
+    covers = excess(lowest) <= 0
+    for side, step in ((0, -1), (1, 1)):
+        last = _last(excess, lowest, step, len(ends))
+        beyond = np.clip(last + step, 0, len(ends) - 1)
+        inside, outside = -excess(last), np.maximum(excess(beyond), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(beyond == last, 0.0, inside / (inside + outside))[:, np.newaxis]
+            edge = ends[last] * (1.0 - share) + ends[beyond] * share
+            found[covers, side] = (edge[:, 1] / edge[:, 0])[covers]
+    return found
+
+
+def _last(
+    excess: Callable[[NDArray[np.intp]], Array], start: NDArray[np.intp], step: int, n: int
+) -> NDArray[np.intp]:
+    """The last place from ``start`` on in direction ``step`` whose excess is ≤ 0, by halving."""
+    near = start.copy()
+    room = start if step < 0 else n - 1 - start
+    far = room + 1  # this many steps on, there is no place or it is above
+    done = np.zeros_like(start)
+    while (far - done > 1).any():
+        middle = (far + done) // 2
+        good = (excess(np.clip(start + step * middle, 0, n - 1)) <= 0) & (middle <= room)
+        done, far = np.where(good, middle, done), np.where(good, far, middle)
+        near = start + step * done
+    return near
+
+
+def fewest_intervals(intervals: Array) -> NDArray[np.intp]:
+    """Indices of the fewest intervals (m, 2) that cover [0, ∞], in order; NaN rows are none.
+
+    Of intervals that reach equally far the first is taken. O(m log m).
+
+    Raises:
+        WorkError: they leave a hole.
+    """
+    order = np.argsort(intervals[:, 0], kind="stable")
+    order = order[~np.isnan(intervals[order, 0])]
+    begins, reaches = intervals[order, 0], intervals[order, 1]
+    chosen: list[int] = []
+    reached, place = 0.0, 0
+    furthest, candidate = -np.inf, -1
+    while not chosen or reached < np.inf:
+        while place < len(order) and begins[place] <= reached:
+            if reaches[place] > furthest:
+                furthest, candidate = float(reaches[place]), int(order[place])
+            place += 1
+        if not furthest > reached:
+            raise WorkError(f"no policy covers the weights with w_2 / w_1 just above {reached:g}")
+        chosen.append(candidate)
+        reached = furthest
+    return np.array(chosen, dtype=np.intp)
