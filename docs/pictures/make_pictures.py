@@ -68,7 +68,7 @@ def main() -> None:
     mpl.rcParams["svg.fonttype"] = "path"
     oracle = palm.load_oracle("tabular", objectives=list(OBJECTIVES), beta=0.05)
     mu, alpha = 0.5, 0.1
-    portfolio = palm.build_portfolio(oracle, mu=mu, alpha=alpha, prune_mu=0.04, method="exact")
+    portfolio = palm.build_portfolio(oracle, mu=mu, alpha=alpha, prune_mu=0.04, method="minimal")
     grid = palm.construct_grid(3, mu, alpha) @ CORNERS
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.9))
     draw_simplex(left, f"ask at {len(grid)} weightings", "every mix of what users want")

@@ -111,7 +111,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     broken.fail_at = 7
     with pytest.raises(
         WorkError,
-        match="failed after 7 of 27 calls: RuntimeError: out of memory; "
+        match="failed at call 8: RuntimeError: out of memory; "
         "the 7 calls finished before it are kept",
     ):
         build_portfolio(broken, mu=0.3, alpha=0.05, run_dir=tmp_path)
@@ -221,7 +221,7 @@ def test_huge_grids_are_refused_with_their_count_before_any_call() -> None:
     ):
         build_portfolio(oracle, mu=0.01, alpha=0.2)
     assert oracle.asked == []
-    with pytest.raises(InputError, match="about .*e\\+"):
+    with pytest.raises(InputError, match=r"about 10\^\d+ weights.*target_epsilon"):
         build_portfolio(oracle, mu=1e-6, alpha=1e-6)
 
 
@@ -252,7 +252,7 @@ def test_progress_counts_what_was_there_already(tmp_path: Path) -> None:
         mu=0.5,
         alpha=0.2,
         run_dir=tmp_path,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda now: seen.append((now.done, now.total)),
     )
     total = len(construct_grid(2, 0.5, 0.2))
     assert seen == [(done, total) for done in range(3, total + 1)]

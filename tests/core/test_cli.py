@@ -299,7 +299,7 @@ def test_failing_work_has_code_1_and_keeps_what_was_done(palm: Palm, tmp_path: P
     assert result.code == 1
     assert result.out == ""
     assert result.err == (
-        "palm: the oracle failed after 3 of 11 calls: RuntimeError: CUDA out of memory; "
+        "palm: the oracle failed at call 4: RuntimeError: CUDA out of memory; "
         "the 3 calls finished before it are kept\n"
     )
 

@@ -63,7 +63,7 @@ def test_pruning_takes_the_grids_mu_as_algorithm_1_does() -> None:
         ("[grid]\nmu = '1/0'", "mu = '1/0': must be a number or a fraction"),
         ("[grid]\nmu = true", "mu = True: must be in"),
         ("[grid]\nmuu = 0.1", r"\[grid\] muu: unknown key; did you mean 'mu'"),
-        ("[prune]\nmethod = 'gready'", "method = 'gready': must be one of greedy, exact"),
+        ("[prune]\nmethod = 'gready'", "method = 'gready': must be one of minimal, greedy, exact"),
         ("[prune]\nsolver = 'cplex'", "solver = 'cplex': must be one of cbc, highs"),
         ("[prune]\ntime_limit = 0", "time_limit = 0: must be a finite number above 0"),
         ("[run]\nseed = -1", "seed = -1: must be at least 0"),

@@ -7,31 +7,27 @@ oracle calls is arithmetic on those answers and can be done again at will
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from palm_core.documents import PruningRecord, SlackRecord, TheoremRecord, record_of_gaps
-from palm_core.errors import InputError, OracleAnswerError, PalmError, WorkError
-from palm_core.executors import answers as oracle_answers
-from palm_core.ledger import Answer, Ledger
-from palm_core.normalization import Normalization
-from palm_core.oracle import Claims, Oracle, check_answer, check_oracle, claims
-from palm_core.policies import Policy, PolicySet
-from palm_core.portfolio import Portfolio
+from palm_core.adaptive import AdaptiveGrid
+from palm_core.assembling import assemble
+from palm_core.collecting import Collector, Progress
+from palm_core.errors import InputError
+from palm_core.ledger import Ledger
+from palm_core.oracle import Oracle, check_oracle, claims
 from palm_core.settings import Settings
-from palm_core.task import task_hash
+from palm_core.simplex import check_count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
+    import numpy as np
     from numpy.typing import NDArray
 
-Progress = Callable[[int, int], None]
+    from palm_core.portfolio import Portfolio
 
 #: More calls than this are refused: no oracle answers a million weights.
 MOST_CALLS = 1_000_000
@@ -42,44 +38,57 @@ def build_portfolio(
     *,
     mu: float | None = None,
     alpha: float | None = None,
+    target_epsilon: float | None = None,
+    max_calls: int | None = None,
     prune_mu: float | None = None,
     prune_alpha: float = 0.0,
-    method: str = "greedy",
+    method: str | None = None,
     solver: str | None = None,
     time_limit: float = 60.0,
     normalize: str = "none",
-    target_epsilon: float | None = None,
     run_dir: str | Path | None = None,
     executor: Executor | None = None,
     task: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    batch: int = 1,
 ) -> Portfolio:
-    """Ask ``oracle`` at every weight of the grid and keep few of the policies.
+    """Ask ``oracle`` for policies and keep few of them (paper, Algorithm 1).
+
+    On a grid (``mu``, ``alpha``) the oracle is asked at each of its weights. With
+    ``target_epsilon`` it is asked where the certified gap is largest, until the
+    portfolio is certified to be that near to the best there is, at every weight.
 
     Args:
-        oracle: see :class:`palm_core.oracle.Oracle`.
+        oracle: see :class:`palm_core.Oracle`.
         mu: the grid's multiplicative step μ in (0, 1].
         alpha: the grid's additive threshold α in (0, 1].
-        prune_mu: μ' in [0, 1]; ``None`` takes μ, as Algorithm 1 does.
+        target_epsilon: the gap to certify in (0, 1]; half of it is for what the
+            calls leave open and the rest for pruning, unless ``prune_mu`` says how
+            much pruning takes. Where that is no less, the target is for the calls.
+        max_calls: stop asking after so many calls; the certificate is then wider.
+        prune_mu: μ' in [0, 1]; ``None`` takes μ, or what is left of the target.
         prune_alpha: α' ≥ 0, in units of (normalised) reward.
-        method: "greedy" or "exact", see :func:`palm_core.prune`.
+        method: "greedy" or "exact" cover the weights asked (:func:`palm_core.prune`),
+            "minimal" all weights (:func:`palm_core.minimal_portfolio`). ``None`` takes
+            "greedy" on a grid, as Algorithm 1 does, and "minimal" otherwise.
         solver: "cbc" or "highs" for the integer program; ``None`` chooses.
         time_limit: seconds for the integer program.
         normalize: "none", or "minmax" over the policies of the run as in the
-            paper's experiments; weights then mean normalised rewards.
-        target_epsilon: reserved for adaptive grids; must be ``None``.
+            paper's experiments; weights then mean normalised rewards. Grid only.
         run_dir: folder of the run. Answers are kept there as they arrive, a
             run that was stopped goes on where it stood, and the portfolio is
             saved as ``portfolio.json``. ``None`` keeps all in memory.
         executor: a ``concurrent.futures.Executor`` that makes the calls, one
-            weight each; ``None`` makes them here, all in one stream.
+            weight each; ``None`` makes them here, in one stream.
         task: the task this run belongs to, as plain values; ``None`` describes
             the oracle and the settings.
-        progress: called as ``progress(done, total)`` after each answer.
+        progress: called with a :class:`palm_core.collecting.Progress` after each answer.
+        batch: how many weights to ask at a time with ``target_epsilon``, for
+            executors with several workers and oracles that share work.
 
     Returns:
-        The portfolio, with exact gaps against all evaluated policies, the
-        measured oracle slack and the a-priori guarantee.
+        The portfolio, with exact gaps against all evaluated policies, a certificate
+        against all there are, the measured oracle slack and, on a grid, Theorem 3.4.
 
     Raises:
         InputError: a setting or the oracle is not acceptable, the grid is too
@@ -88,246 +97,71 @@ def build_portfolio(
             the finished calls are kept.
     """
     objectives = check_oracle(oracle)
-    if target_epsilon is not None:
-        raise InputError(
-            f"target_epsilon = {target_epsilon!r}: adaptive grids are not part of this version; "
-            "give mu and alpha"
-        )
-    if mu is None or alpha is None:
+    check_count(batch, name="batch", least=1)
+    if target_epsilon is None and (mu is None or alpha is None):
         name = "mu" if mu is None else "alpha"
-        raise InputError(f"{name}: is missing, must be in (0, 1]")
+        raise InputError(f"{name}: is missing, must be in (0, 1]; or give target_epsilon")
     settings = Settings(
         mu=mu,
         alpha=alpha,
-        prune_mu=mu if prune_mu is None else prune_mu,
+        target_epsilon=target_epsilon,
+        max_calls=max_calls,
+        prune_mu=prune_mu,
         prune_alpha=prune_alpha,
-        method=method,
+        method=method or ("greedy" if target_epsilon is None else "minimal"),
         solver=solver,
         time_limit=time_limit,
         normalize=normalize,
     )
-    weights = grid_for(len(objectives), settings.mu, settings.alpha)
+    claimed = claims(oracle)
+    weights = None if settings.target_epsilon is not None else grid_of(settings, len(objectives))
     plain = _identity(oracle, settings) if task is None else dict(task)
     fingerprint = getattr(oracle, "fingerprint", None)
     if fingerprint is not None:  # data behind an option's name may change with it unchanged
         plain["oracle"] = {**plain.get("oracle", {}), "fingerprint": str(fingerprint)}
-    if run_dir is None:
-        answers = collect(oracle, weights, executor=executor, progress=progress)
-    else:
-        with Ledger.begin(Path(run_dir), plain, objectives, claims(oracle)) as ledger:
-            answers = collect(oracle, weights, ledger=ledger, executor=executor, progress=progress)
-    portfolio = assemble(answers, objectives, settings, claimed=claims(oracle), task=plain)
-    if run_dir is not None:
-        portfolio.save(Path(run_dir) / "portfolio.json")
+    folder = None if run_dir is None else Path(run_dir)
+    opened = nullcontext() if folder is None else Ledger.begin(folder, plain, objectives, claimed)
+    with opened as ledger:
+        collector = Collector(oracle, ledger=ledger, executor=executor, progress=progress)
+        stopped = None
+        if weights is not None:
+            answers = collector.collect(weights)
+        else:
+            grid = AdaptiveGrid(
+                len(objectives),
+                target_epsilon=settings.call_target,
+                oracle_epsilon=claimed.epsilon,
+                oracle_delta=claimed.delta,
+            )
+            stopped = collector.collect_adaptively(grid, most=settings.max_calls, batch=batch)
+            answers = collector.answers
+    portfolio = assemble(
+        answers, objectives, settings, claimed=claimed, task=plain, stopped=stopped
+    )
+    if folder is not None:
+        portfolio.save(folder / "portfolio.json")
     return portfolio
 
 
-def grid_for(n_objectives: int, mu: float, alpha: float) -> NDArray[np.float64]:
+def grid_of(settings: Settings, n_objectives: int) -> NDArray[np.float64]:
     """Build the grid of a run, or refuse one that no oracle could be asked through.
 
     Raises:
         InputError: more than a million weights; nothing is allocated.
     """
-    from palm_core.grid import construct_grid, grid_size
+    from palm_core.grid import construct_grid, grid_size, spaced
 
-    size = grid_size(n_objectives, mu, alpha)
+    assert settings.mu is not None
+    assert settings.alpha is not None
+    size = grid_size(n_objectives, settings.mu, settings.alpha)
     if size > MOST_CALLS:
-        shown = f"{size:,}".replace(",", " ") if size < 10**18 else f"about {size:.2e}"
         raise InputError(
-            f"this grid has {shown} weights; the oracle would be called for each. Raise mu or alpha"
+            f"this grid has {spaced(size)} weights; the oracle would be called for each. "
+            "Raise mu or alpha, or ask adaptively (target_epsilon)"
         )
-    return construct_grid(n_objectives, mu, alpha)
-
-
-def collect(
-    oracle: Oracle,
-    weights: NDArray[np.float64],
-    *,
-    ledger: Ledger | None = None,
-    executor: Executor | None = None,
-    progress: Progress | None = None,
-) -> list[Answer]:
-    """Return one checked answer per row of ``weights``, asking only for missing ones.
-
-    Raises:
-        WorkError: a call failed; answers that came before it are in ``ledger``.
-    """
-    objectives = check_oracle(oracle)
-    known = {answer.weights.tobytes(): answer for answer in (ledger.answers() if ledger else ())}
-    by_id = {answer.policy.id: answer.policy for answer in known.values()}
-    missing = np.array([row.tobytes() not in known for row in weights], dtype=bool)
-    done, total = int(len(weights) - missing.sum()), len(weights)
-    if progress:
-        progress(done, total)
-    pending = weights[missing]
-    for row, given, seconds in _calls(oracle, pending, executor, kept=ledger is not None):
-        policy = check_answer(given, pending[row], objectives)
-        _same_or_new(policy, by_id)
-        answer = Answer(pending[row].copy(), policy, seconds)
-        if ledger is not None:
-            ledger.record(answer.weights, policy, seconds)
-        known[answer.weights.tobytes()] = answer
-        done += 1
-        if progress:
-            progress(done, total)
-    return [known[row.tobytes()] for row in weights]
-
-
-def assemble(
-    answers: Sequence[Answer],
-    objectives: tuple[str, ...],
-    settings: Settings,
-    *,
-    claimed: Claims | None = None,
-    task: Mapping[str, Any] | None = None,
-) -> Portfolio:
-    """Turn the answers of a run into a portfolio; no oracle is called.
-
-    Args:
-        answers: one per grid weight, in the grid's order.
-        objectives: d names.
-        settings: as for :func:`build_portfolio`.
-        claimed: what the oracle claims of itself; ``None`` for nothing.
-        task: stored with the portfolio.
-    """
-    from palm_core.cover import best_policies
-    from palm_core.gaps import gaps
-    from palm_core.prune import prune_report
-
-    claimed = claimed or Claims()
-    unique: dict[str, Policy] = {}
-    for answer in answers:
-        _same_or_new(answer.policy, unique)
-    position = {name: index for index, name in enumerate(unique)}
-    raw = PolicySet.from_policies(list(unique.values()), objectives)
-    over = f"the {len(raw)} policies of the run"
-    normalization = Normalization.fit(raw, settings.normalize, over=over)
-    candidates = normalization.apply(raw)
-    weights = np.array([answer.weights for answer in answers])
-    pruned = prune_report(
-        candidates,
-        weights,
-        mu=settings.prune_mu,
-        alpha=settings.prune_alpha,
-        method=settings.method,
-        solver=settings.solver,
-        time_limit=settings.time_limit,
-    )
-    chosen = [list(unique.values())[i] for i in pruned.indices]
-    exact = gaps(candidates.subset(pruned.indices), candidates)
-    own = np.array([position[answer.policy.id] for answer in answers])
-    best = best_policies(candidates, weights)
-    values = np.einsum("kd,kd->k", weights, candidates.vertex_values[own])
-    behind = best.values - values
-    behind[behind <= 2 * best.rounding] = 0.0
-    worst = int(np.argmax(behind))
-    return Portfolio(
-        policies=tuple(chosen),
-        objectives=objectives,
-        normalization=normalization,
-        oracle_calls=len(answers),
-        candidates=len(candidates),
-        slack=SlackRecord(
-            claimed_epsilon=claimed.epsilon,
-            claimed_delta=claimed.delta,
-            measured=max(0.0, float(behind[worst])),
-            measured_at=answers[worst].policy.id if behind[worst] > 0 else None,
-        ),
-        pruning=PruningRecord(
-            mu=settings.prune_mu,
-            alpha=settings.prune_alpha,
-            method=pruned.method,
-            status=pruned.status,
-            lower_bound=pruned.lower_bound,
-            upper_bound=pruned.upper_bound,
-            solver=pruned.solver,
-            weights=len(weights),
-            negative_optima=pruned.n_negative,
-        ),
-        gaps=record_of_gaps(exact),
-        theorem=_theorem(raw, settings, claimed),
-        task=None if task is None else dict(task),
-        task_hash=None if task is None else task_hash(task),
-        made_with=_versions(),
-    )
-
-
-def _calls(
-    oracle: Oracle, weights: NDArray[np.float64], executor: Executor | None, *, kept: bool
-) -> Any:
-    """Yield from the oracle; what it raises becomes one line."""
-    if not len(weights):
-        return
-    finished = 0
-    try:
-        for item in oracle_answers(oracle, weights, executor):
-            yield item
-            finished += 1
-    except PalmError:
-        raise
-    except Exception as error:
-        safe = f"; the {finished} calls finished before it are kept" if kept else ""
-        reason = " ".join(str(error).split()) or "no message"
-        raise WorkError(
-            f"the oracle failed after {finished} of {len(weights)} calls: "
-            f"{type(error).__name__}: {reason}{safe}"
-        ) from error
-
-
-def _same_or_new(policy: Policy, by_id: dict[str, Policy]) -> None:
-    """Take ``policy`` into ``by_id``; the same id must mean the same values."""
-    other = by_id.setdefault(policy.id, policy)
-    if not np.array_equal(other.rewards, policy.rewards) or other.regularizer != policy.regularizer:
-        raise OracleAnswerError(
-            f"policy id {policy.id!r} was answered twice with different rewards; "
-            "ids must be unique in a run"
-        )
-
-
-def _theorem(raw: PolicySet, settings: Settings, claimed: Claims) -> TheoremRecord:
-    """Theorem 3.4 for these answers, in numbers or in words."""
-    from palm_core.bounds import Guarantee, apply_theorem
-
-    if settings.normalize != "none":
-        return TheoremRecord(
-            applies=False,
-            statement="Theorem 3.4 does not apply: rewards were normalised after the oracle "
-            "calls, so no oracle was asked for the weights it speaks of",
-        )
-    result = apply_theorem(
-        raw,
-        mu=settings.mu,
-        alpha=settings.alpha,
-        prune_mu=settings.prune_mu,
-        prune_alpha=settings.prune_alpha,
-        oracle_epsilon=claimed.epsilon,
-        oracle_delta=claimed.delta,
-        reward_bound=claimed.reward_bound,
-        regularizer_bound=claimed.regularizer_bound,
-    )
-    if not isinstance(result, Guarantee):
-        return TheoremRecord(applies=False, statement=str(result))
-    return TheoremRecord(
-        applies=True,
-        statement=str(result),
-        epsilon=result.epsilon,
-        delta=result.delta,
-        sharper_epsilon=result.sharper_epsilon,
-        sharper_delta=result.sharper_delta,
-        bounds_measured=bool(result.measured),
-    )
+    return construct_grid(n_objectives, settings.mu, settings.alpha)
 
 
 def _identity(oracle: Oracle, settings: Settings) -> dict[str, Any]:
     kind = type(oracle)
     return {"oracle": {"name": f"{kind.__module__}:{kind.__qualname__}"}, **settings.tables()}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("palm-core", "numpy", "scipy", "numba", "pulp"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from palm_core.policies import Policy
 
 if TYPE_CHECKING:
+    from palm_core.certificate import Certificate
     from palm_core.gaps import Gaps
 
 FORMAT: Final = "palm-portfolio"
@@ -48,12 +49,16 @@ class PolicyRecord(Struct, kw_only=True, frozen=True):
 
 
 class PruningRecord(Struct, kw_only=True, frozen=True):
-    """How the cover was found and how near to minimal it is proven to be."""
+    """How the cover was found and how near to minimal it is proven to be.
+
+    ``everywhere``: it covers the whole simplex, not only the ``weights`` asked.
+    """
 
     mu: Share
     alpha: Amount
     method: str
-    status: Literal["optimal", "feasible"]
+    everywhere: bool = False
+    status: str
     lower_bound: Count
     upper_bound: Count
     solver: str
@@ -99,11 +104,21 @@ class SlackRecord(Struct, kw_only=True, frozen=True):
 
 
 class CertificateRecord(Struct, kw_only=True, frozen=True):
-    """An upper bound on the gap against every policy at every weight."""
+    """An upper bound on the gap against every policy at every weight.
+
+    ``epsilon`` is null where none is certified; ``note`` says why. ``exact``: no less
+    follows from the answers. ``stopped``: why an adaptive run stopped asking.
+    """
 
     epsilon: Amount | None
     delta: Amount
+    epsilon_weights: list[Share] | None = None
+    delta_weights: list[Share] | None = None
     conditional_on: str | None = None
+    exact: bool = True
+    note: str = ""
+    statement: str = ""
+    stopped: Literal["target", "slack", "calls"] | None = None
 
 
 class PortfolioDocument(Struct, kw_only=True, frozen=True):
@@ -173,4 +188,23 @@ def record_of_gaps(gaps: Gaps) -> GapsRecord:
         delta=gaps.delta,
         epsilon_weights=gaps.epsilon_weights.tolist() if finite else None,
         delta_weights=gaps.delta_weights.tolist(),
+    )
+
+
+def record_of_certificate(found: Certificate, stopped: str | None = None) -> CertificateRecord:
+    """Return what is written of a certificate; an infinite ε is written as null."""
+    finite = math.isfinite(found.epsilon)
+    return msgspec.convert(
+        {
+            "epsilon": found.epsilon if finite else None,
+            "delta": found.delta,
+            "epsilon_weights": found.epsilon_weights.tolist() if finite else None,
+            "delta_weights": found.delta_weights.tolist(),
+            "conditional_on": found.conditional_on,
+            "exact": found.exact,
+            "note": found.note,
+            "statement": str(found),
+            "stopped": stopped,
+        },
+        CertificateRecord,
     )

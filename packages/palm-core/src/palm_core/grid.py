@@ -49,7 +49,7 @@ def grid_values(mu: float, alpha: float) -> NDArray[np.float64]:
     """
     n = _n_values(mu, alpha)
     if n > LARGEST_GRID:
-        raise InputError(f"1dgrid has {_spaced(n)} values. Raise mu or alpha.")
+        raise InputError(f"1dgrid has {spaced(n)} values. Raise mu or alpha.")
     values = np.empty(n)
     values[0] = 0.0
     # Through the logarithm: 1 + μ itself would round a small μ.
@@ -124,8 +124,8 @@ def construct_grid(
     size = grid_size(n_objectives, mu, alpha)
     if size > check_count(limit, name="limit", least=1):
         raise InputError(
-            f"this grid has {_spaced(size)} weights; the oracle would be called for each. "
-            f"Raise mu or alpha (or limit = {_spaced(limit)})."
+            f"this grid has {spaced(size)} weights; the oracle would be called for each. "
+            f"Raise mu or alpha (or limit = {spaced(limit)})."
         )
     from palm_core import _kernels
 
@@ -153,7 +153,7 @@ def _n_values(mu: float, alpha: float) -> int:
     return math.ceil(exact - rounding) + 2
 
 
-def _spaced(count: int) -> str:
+def spaced(count: int) -> str:
     """A count that a person can read: 2 176 782 336, or about 10^60."""
     if count < 10**18:
         return f"{count:,}".replace(",", " ")

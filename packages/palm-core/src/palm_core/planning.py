@@ -20,23 +20,33 @@ class Plan:
     Args:
         task: the task.
         objectives: d names, as the oracle gives them.
-        calls: oracle calls, |W| = n^d − (n−1)^d.
+        calls: oracle calls, |W| = n^d − (n−1)^d; asked adaptively the most there may
+            be, ``None`` without a limit.
         claims: what the oracle claims of itself.
-        guarantee: Theorem 3.4, where the oracle claims R_max and f_max.
+        guarantee: Theorem 3.4, where the oracle claims R_max and f_max; ``None`` where
+            the oracle is asked adaptively.
         coefficients: without them, δ = c_R·R_max + c_f·f_max + c: (c_R, c_f, c)
             of the theorem's pair, and ``guarantee`` has ε only.
     """
 
     task: Task
     objectives: tuple[str, ...]
-    calls: int
+    calls: int | None
     claims: Claims
-    guarantee: Guarantee
+    guarantee: Guarantee | None
     coefficients: tuple[float, float, float] | None
 
     def lines(self) -> list[str]:
         """The guarantee in words, with what it assumes."""
         known = self.guarantee
+        target = self.task.settings.target_epsilon
+        if known is None:
+            shared = self.task.settings.call_target != target
+            what = "it" if shared else "the best of all policies found"
+            return [
+                f"The portfolio is certified as it is built: calls go on until {what} is "
+                f"within ε = {target:.3g} of the best there is, at every weight."
+            ]
         if self.task.settings.normalize != "none":
             return [
                 "Theorem 3.4 makes no promise here: rewards are normalised after the oracle "
@@ -60,14 +70,11 @@ class Plan:
     def document(self) -> dict[str, Any]:
         """The plan as plain values."""
         known = self.guarantee
-        reward, regularizer, _ = self.coefficients or (None, None, None)
-        bounded = self.coefficients is None
-        return {
-            "oracle": self.task.oracle,
-            "objectives": list(self.objectives),
-            "oracle_calls": self.calls,
-            "grid": {"mu": self.task.settings.mu, "alpha": self.task.settings.alpha},
-            "theorem": {
+        theorem = None
+        if known is not None:
+            reward, regularizer, _ = self.coefficients or (None, None, None)
+            bounded = self.coefficients is None
+            theorem = {
                 "promised": self.task.settings.normalize == "none",
                 "epsilon": known.epsilon,
                 "sharper_epsilon": known.sharper_epsilon,
@@ -76,7 +83,12 @@ class Plan:
                 "size": known.size,
                 "delta_per_reward_bound": reward,
                 "delta_per_regularizer_bound": regularizer,
-            },
+            }
+        return {
+            "oracle": self.task.oracle,
+            "objectives": list(self.objectives),
+            "oracle_calls": self.calls,
+            "theorem": theorem,
             "task": self.task.resolved(),
         }
 
@@ -88,16 +100,27 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
 
     objectives = check_oracle(oracle)
     claimed = claims(oracle)
+    settings = task.settings
+    mu, alpha = settings.mu, settings.alpha
+    if mu is None or alpha is None:
+        return Plan(
+            task=task,
+            objectives=objectives,
+            calls=settings.max_calls,
+            claims=claimed,
+            guarantee=None,
+            coefficients=None,
+        )
 
     def bounds(reward: float, regularizer: float) -> Guarantee:
         return theorem_bounds(
             len(objectives),
-            task.settings.mu,
-            task.settings.alpha,
+            mu,
+            alpha,
             reward,
             regularizer,
-            prune_mu=task.settings.prune_mu,
-            prune_alpha=task.settings.prune_alpha,
+            prune_mu=settings.prune_mu,
+            prune_alpha=settings.prune_alpha,
             oracle_epsilon=claimed.epsilon,
             oracle_delta=claimed.delta,
         )
@@ -113,7 +136,7 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
     return Plan(
         task=task,
         objectives=objectives,
-        calls=grid_size(len(objectives), task.settings.mu, task.settings.alpha),
+        calls=grid_size(len(objectives), mu, alpha),
         claims=claimed,
         guarantee=guarantee,
         coefficients=coefficients,

@@ -6,12 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core.build import assemble, grid_for
+import numpy as np
+
+from palm_core.assembling import assemble
+from palm_core.build import grid_of
 from palm_core.errors import InputError
 from palm_core.ledger import Answer, Ledger
 from palm_core.settings import Settings
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from palm_core.oracle import Claims
     from palm_core.portfolio import Portfolio
 
@@ -46,7 +51,7 @@ class Run:
     """The answers of a run and the settings they were asked with.
 
     Args:
-        answers: one per grid weight, in the grid's order.
+        answers: one per weight asked, in the grid's order or as they came.
         objectives: d names.
         settings: as the run was built.
         claims: what the oracle claimed of itself.
@@ -69,20 +74,20 @@ class Run:
         """
         with Ledger.read(Path(folder)) as ledger:
             task, objectives, claimed = ledger.task, ledger.objectives, ledger.claims
-            known = {answer.weights.tobytes(): answer for answer in ledger.answers()}
+            answers = ledger.answers()
         try:
             settings = Settings.from_tables(task)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from error
-        weights = grid_for(len(objectives), settings.mu, settings.alpha)
-        missing = sum(row.tobytes() not in known for row in weights)
-        if missing:
+        if settings.target_epsilon is None:
+            answers = _on_grid(answers, grid_of(settings, len(objectives)), folder)
+        elif not np.array([answer.weights == 1.0 for answer in answers]).any(axis=0).all():
             raise InputError(
-                f"{folder}: {len(weights) - missing} of {len(weights)} oracle calls are done; "
-                "finish the run first: palm build TASK --out " + str(folder)
+                f"{folder}: the oracle calls at the vertices are not all done; "
+                f"finish the run first: palm build TASK --out {folder}"
             )
         return cls(
-            answers=tuple(known[row.tobytes()] for row in weights),
+            answers=tuple(answers),
             objectives=objectives,
             settings=settings,
             claims=claimed,
@@ -133,3 +138,16 @@ class Run:
                     )
                 )
         return points
+
+
+def _on_grid(
+    answers: list[Answer], weights: NDArray[np.float64], folder: str | Path
+) -> list[Answer]:
+    known = {answer.weights.tobytes(): answer for answer in answers}
+    missing = sum(row.tobytes() not in known for row in weights)
+    if missing:
+        raise InputError(
+            f"{folder}: {len(weights) - missing} of {len(weights)} oracle calls are done; "
+            f"finish the run first: palm build TASK --out {folder}"
+        )
+    return [known[row.tobytes()] for row in weights]

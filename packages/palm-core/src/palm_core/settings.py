@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
 from palm_core.normalization import NORMALIZATIONS
-from palm_core.simplex import check_number
+from palm_core.simplex import check_count, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MU_HINT = "0.5 means neighbouring weights differ by half"
 ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
-METHODS = ("greedy", "exact")
+TARGET_HINT = "0.01 means within 1 % of the best there is"
+METHODS = ("minimal", "greedy", "exact")
 SOLVERS = ("cbc", "highs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The parameters of Algorithm 1 and of its pruning step, checked.
+    """How a run asks and how it prunes, checked; a grid or adaptive, one of the two.
 
     Args:
         mu: the grid's multiplicative step μ in (0, 1].
         alpha: the grid's additive threshold α in (0, 1].
-        prune_mu: μ' in [0, 1].
+        target_epsilon: ask adaptively until the portfolio is certified to this gap in
+            (0, 1]; where ``prune_mu`` is no smaller, until all policies found are.
+        max_calls: stop asking adaptively after so many calls; ``None`` for no limit.
+        prune_mu: μ' in [0, 1]. ``None`` takes μ, as Algorithm 1 does; adaptively, what
+            the calls have left of ``target_epsilon``.
         prune_alpha: α' ≥ 0, in units of (normalised) reward.
-        method: "greedy" or "exact", see :func:`palm_core.prune`.
+        method: "minimal" (fewest at every weight, :func:`palm_core.minimal_portfolio`),
+            "exact" or "greedy" (at the weights asked, :func:`palm_core.prune`).
         solver: "cbc" or "highs" for the integer program, ``None`` chooses.
         time_limit: seconds for the integer program.
         normalize: "none" or "minmax", see :class:`palm_core.Normalization`.
 
     Raises:
-        InputError: a value outside its interval or an unknown name.
+        InputError: a value outside its interval, an unknown name, or settings that
+            exclude each other.
     """
 
-    mu: float
-    alpha: float
-    prune_mu: float
+    mu: float | None = None
+    alpha: float | None = None
+    target_epsilon: float | None = None
+    max_calls: int | None = None
+    prune_mu: float | None = None
     prune_alpha: float = 0.0
-    method: str = "greedy"
+    method: str = "minimal"
     solver: str | None = None
     time_limit: float = 60.0
     normalize: str = "none"
 
     def __post_init__(self) -> None:
-        check_number(self.mu, name="mu", above=0.0, most=1.0, hint=MU_HINT)
-        check_number(self.alpha, name="alpha", above=0.0, most=1.0, hint=ALPHA_HINT)
-        check_number(self.prune_mu, name="prune_mu", least=0.0, most=1.0)
+        if self.target_epsilon is None:
+            check_number(self.mu, name="mu", above=0.0, most=1.0, hint=MU_HINT)
+            check_number(self.alpha, name="alpha", above=0.0, most=1.0, hint=ALPHA_HINT)
+            if self.max_calls is not None:
+                raise InputError(f"max_calls = {self.max_calls}: goes with target_epsilon only")
+            if self.prune_mu is None:
+                object.__setattr__(self, "prune_mu", self.mu)
+        else:
+            self._check_adaptive(self.target_epsilon)
+        if self.prune_mu is not None:
+            check_number(self.prune_mu, name="prune_mu", least=0.0, most=1.0)
         check_number(self.prune_alpha, name="prune_alpha", least=0.0)
         check_number(self.time_limit, name="time_limit", above=0.0)
         check_choice(self.method, METHODS, name="method")
@@ -56,10 +74,43 @@ class Settings:
         if self.solver is not None:
             check_choice(self.solver, SOLVERS, name="solver")
 
+    def _check_adaptive(self, target: float) -> None:
+        for name in ("mu", "alpha"):
+            value = getattr(self, name)
+            if value is not None:
+                raise InputError(f"{name} = {value}: a grid and target_epsilon exclude each other")
+        check_number(target, name="target_epsilon", above=0.0, most=1.0, hint=TARGET_HINT)
+        if self.max_calls is not None:
+            check_count(self.max_calls, name="max_calls", least=1)
+        if self.normalize != "none":
+            raise InputError(
+                f"normalize = {self.normalize!r}: goes with a grid only; asked adaptively, the "
+                "oracle's rewards have to be on one scale already"
+            )
+
+    @property
+    def call_target(self) -> float | None:
+        """The gap to certify by calls, so that pruning keeps within the target too.
+
+        (1 − calls)(1 − pruning) = 1 − target, by halves unless ``prune_mu`` says what
+        pruning takes. Where that is more than the target, the target is for the calls.
+        """
+        target, mu = self.target_epsilon, self.prune_mu
+        if target is None:
+            return None
+        if mu is None:
+            return 1.0 - math.sqrt(1.0 - target)
+        return 1.0 - (1.0 - target) / (1.0 - mu) if mu < target else target
+
     def tables(self) -> dict[str, dict[str, Any]]:
-        """The settings as the tables ``[grid]`` and ``[prune]`` of a task."""
+        """The settings as the tables of a task: ``[grid]`` or ``[adaptive]``, and ``[prune]``."""
+        asked: dict[str, dict[str, Any]] = {"grid": {"mu": self.mu, "alpha": self.alpha}}
+        if self.target_epsilon is not None:
+            asked = {
+                "adaptive": {"target_epsilon": self.target_epsilon, "max_calls": self.max_calls}
+            }
         return {
-            "grid": {"mu": self.mu, "alpha": self.alpha},
+            **asked,
             "prune": {
                 "mu": self.prune_mu,
                 "alpha": self.prune_alpha,
@@ -78,14 +129,9 @@ class Settings:
             InputError: an entry is missing or not acceptable.
         """
         try:
-            grid, prune = tables["grid"], dict(tables["prune"])
-            return cls(
-                mu=grid["mu"],
-                alpha=grid["alpha"],
-                prune_mu=prune.pop("mu"),
-                prune_alpha=prune.pop("alpha"),
-                **prune,
-            )
+            prune = dict(tables["prune"])
+            asked = tables["adaptive"] if "adaptive" in tables else tables["grid"]
+            return cls(prune_mu=prune.pop("mu"), prune_alpha=prune.pop("alpha"), **asked, **prune)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the stored task cannot be read: {error}") from error
 

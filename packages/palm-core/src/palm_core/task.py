@@ -17,11 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
 from palm_core.normalization import NORMALIZATIONS
-from palm_core.settings import ALPHA_HINT, METHODS, MU_HINT, SOLVERS, Settings, check_choice
+from palm_core.settings import (
+    ALPHA_HINT,
+    METHODS,
+    MU_HINT,
+    SOLVERS,
+    TARGET_HINT,
+    Settings,
+    check_choice,
+)
 from palm_core.simplex import check_count, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+#: [prune] of a task says mu and alpha where the library says whose.
+PRUNE_NAMES = {"mu": "prune_mu", "alpha": "prune_alpha"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +63,15 @@ class Task:
         }
 
 
-def load_task(path: str | Path) -> Task:
+def load_task(
+    path: str | Path, *, target_epsilon: float | None = None, max_calls: int | None = None
+) -> Task:
     """Read and check a task file.
+
+    Args:
+        path: the file.
+        target_epsilon: ask adaptively to this gap, whatever the file says.
+        max_calls: at most so many calls, whatever the file says.
 
     Raises:
         InputError: one line with the file, the table, the key, its value and
@@ -69,6 +88,13 @@ def load_task(path: str | Path) -> Task:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{file}: is not TOML: {error}") from error
+    if target_epsilon is not None:
+        content.pop("grid", None)
+        content["adaptive"] = {"target_epsilon": target_epsilon}
+    if max_calls is not None:
+        if not isinstance(content.get("adaptive"), dict):
+            raise InputError(f"max_calls = {max_calls}: goes with a target only")
+        content["adaptive"]["max_calls"] = max_calls
     try:
         return parse_task(content, folder=file.parent)
     except InputError as error:
@@ -101,22 +127,41 @@ def parse_task(content: Mapping[str, Any], *, folder: Path | None = None) -> Tas
     if not isinstance(name, str) or not name:
         raise InputError(f"[oracle] name = {name!r}: must be the name of an oracle")
     grid, prune, run = tables["grid"], tables["prune"], tables["run"]
-    for key, hint in (("mu", MU_HINT), ("alpha", ALPHA_HINT)):
-        if key not in grid:
-            raise InputError(f"[grid] {key}: is missing, must be in (0, 1]; {hint}")
     return Task(
         oracle=name,
         options=_plain(oracle),
-        settings=Settings(
-            mu=grid["mu"],
-            alpha=grid["alpha"],
-            prune_mu=prune.pop("mu", grid["mu"]),
-            prune_alpha=prune.pop("alpha", 0.0),
-            **prune,
-        ),
+        settings=_settings(content, grid, tables["adaptive"], prune),
         seed=run.get("seed", 0),
         folder=folder or Path(),
     )
+
+
+def _settings(
+    content: Mapping[str, Any],
+    grid: Mapping[str, Any],
+    adaptive: Mapping[str, Any],
+    prune: dict[str, Any],
+) -> Settings:
+    if "adaptive" in content:
+        if "grid" in content:
+            raise InputError("[grid] and [adaptive] exclude each other: keep one of them")
+        if "target_epsilon" not in adaptive:
+            raise InputError(
+                f"[adaptive] target_epsilon: is missing, must be in (0, 1]; {TARGET_HINT}"
+            )
+        if "normalize" in prune and prune["normalize"] != "none":
+            raise InputError(
+                f"[prune] normalize = {prune['normalize']!r}: goes with [grid] only; asked "
+                "adaptively, the oracle's rewards have to be on one scale already"
+            )
+    else:
+        for key, hint in (("mu", MU_HINT), ("alpha", ALPHA_HINT)):
+            if key not in grid:
+                raise InputError(
+                    f"[grid] {key}: is missing, must be in (0, 1]; {hint} (or use [adaptive])"
+                )
+    renamed = {PRUNE_NAMES.get(key, key): value for key, value in prune.items()}
+    return Settings(**grid, **adaptive, **renamed)
 
 
 def task_hash(task: Mapping[str, Any]) -> str:
@@ -184,6 +229,10 @@ _TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
     "grid": {
         "mu": _number(MU_HINT, above=0.0, most=1.0),
         "alpha": _number(ALPHA_HINT, above=0.0, most=1.0),
+    },
+    "adaptive": {
+        "target_epsilon": _number(TARGET_HINT, above=0.0, most=1.0),
+        "max_calls": _count(1),
     },
     "prune": {
         "mu": _number(least=0.0, most=1.0),

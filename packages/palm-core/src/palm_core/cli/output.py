@@ -16,6 +16,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from palm_core.collecting import Progress
+
 
 def out() -> Console:
     """Return the console for results; plain text when it is not a terminal."""
@@ -116,30 +118,32 @@ def weights_text(weights: Sequence[float], objectives: Sequence[str]) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str) -> Iterator[Callable[[Progress], None]]:
     """Show a bar with the time left on standard error, if a person watches it."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.progress import Progress as Bar
 
     console = err()
-    bar = Progress(
+    bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[certified]}"),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(what, total=None, certified="")
 
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+        def report(now: Progress) -> None:
+            known = "" if now.certified is None else f"certified ε {percent(now.certified)}"
+            bar.update(task, completed=now.done, total=now.total, certified=known)
 
         yield report

@@ -72,6 +72,7 @@ def plan(task_file: Annotated[Path, Parameter(name="TASK")], /, *, json: Flag = 
     json
         Print one JSON document instead.
     """
+    from palm_core.grid import spaced
     from palm_core.planning import make_plan
 
     task, oracle = _load(task_file)
@@ -80,19 +81,19 @@ def plan(task_file: Annotated[Path, Parameter(name="TASK")], /, *, json: Flag = 
         output.print_json(made.document())
         return
     output.say(f"{task_file.stem} · {_objectives(made.objectives)} · oracle {task.oracle}")
-    grid = task.settings
-    output.table(
-        ["", ""],
-        [
-            ["oracle calls", f"{made.calls:,}".replace(",", " ")],
-            ["grid", f"μ = {grid.mu:.4g}, α = {grid.alpha:.4g}"],
-            [
-                "pruning",
-                f"μ' = {grid.prune_mu:.4g}, α' = {grid.prune_alpha:.4g}, {grid.method}",
-            ],
-        ],
-        left=2,
-    )
+    asked = task.settings
+    count = "no limit" if made.calls is None else spaced(made.calls)
+    if asked.target_epsilon is None:
+        how = f"μ = {asked.mu:.4g}, α = {asked.alpha:.4g}"
+        rows = [["oracle calls", count], ["grid", how]]
+    else:
+        rows = [
+            ["oracle calls", count if made.calls is None else f"at most {count}"],
+            ["adaptive", f"to ε = {asked.target_epsilon:.4g}"],
+        ]
+    share = "what the calls leave" if asked.prune_mu is None else f"{asked.prune_mu:.4g}"
+    rows.append(["pruning", f"μ' = {share}, α' = {asked.prune_alpha:.4g}, {asked.method}"])
+    output.table(["", ""], rows, left=2)
     output.say()
     for line in made.lines():
         output.say(line)
@@ -103,9 +104,11 @@ def build(
     /,
     *,
     out: Path,
+    target: float | None = None,
+    max_calls: int | None = None,
     json: Flag = False,
 ) -> None:
-    """Ask the oracle at every weight of the task's grid and keep few of the policies.
+    """Ask the oracle for policies, on the task's grid or adaptively, and keep few of them.
 
     Every answer is kept as it arrives: run the same command again and it goes
     on where it stood.
@@ -118,12 +121,17 @@ def build(
         The task, a .toml file.
     out
         The run's folder, made where there is none.
+    target
+        Ask adaptively, until the portfolio is certified to be within this share
+        of the best there is at every weight; in place of the task's grid.
+    max_calls
+        Stop asking after so many calls; the certificate is then wider.
     json
         Print one JSON document instead.
     """
     from palm_core.build import build_portfolio
 
-    task, oracle = _load(task_file)
+    task, oracle = _load(task_file, target, max_calls)
     try:
         with output.progress(f"{task_file.stem}: oracle calls") as report:
             portfolio = build_portfolio(
@@ -155,7 +163,7 @@ def prune(
     *,
     mu: float | None = None,
     alpha: float | None = None,
-    method: Literal["greedy", "exact"] | None = None,
+    method: Literal["minimal", "greedy", "exact"] | None = None,
     solver: Literal["cbc", "highs"] | None = None,
     time_limit: float | None = None,
     curve: Flag = False,
@@ -175,7 +183,8 @@ def prune(
     alpha
         α': the same as an amount, in units of reward.
     method
-        greedy (fast) or exact (smallest, proven where time allows).
+        minimal (fewest for every weight), or for the weights asked only: greedy
+        (fast) or exact (fewest).
     solver
         Integer program solver; cbc comes with PuLP.
     time_limit
@@ -218,11 +227,13 @@ def prune(
         output.note(f"Saved to {save}")
 
 
-def _load(task_file: Path) -> tuple[Task, Oracle]:
+def _load(
+    task_file: Path, target: float | None = None, max_calls: int | None = None
+) -> tuple[Task, Oracle]:
     from palm_core.plugins import load_task_oracle
     from palm_core.task import load_task
 
-    task = load_task(task_file)
+    task = load_task(task_file, target_epsilon=target, max_calls=max_calls)
     return task, load_task_oracle(task)
 
 
@@ -260,17 +271,18 @@ def _show(portfolio: Portfolio) -> None:
     assert pruning is not None
     assert gaps is not None
     size = len(portfolio)
+    where = "every weight" if pruning.everywhere else "every weight asked"
     output.say(
         f"{size} of {portfolio.candidates} policies {'is' if size == 1 else 'are'} enough "
-        f"({portfolio.oracle_calls} oracle calls): at every weight of the grid the best of them is "
+        f"({portfolio.oracle_calls} oracle calls): at {where} the best of them is "
         f"within {output.percent(pruning.mu)}"
         + (f" plus {pruning.alpha:g}" if pruning.alpha else "")
         + " of the best found."
     )
     if pruning.status == "optimal":
-        output.say(f"No fewer will do on this grid (proven, {pruning.solver}).")
+        output.say(f"No fewer will do (proven, {pruning.solver}).")
     else:
-        output.say(f"At least {pruning.lower_bound} are needed on this grid (proven).")
+        output.say(f"At least {pruning.lower_bound} are needed (proven).")
     output.say()
     regularized = any(policy.regularizer for policy in portfolio.policies)
     headers = ["policy", *portfolio.objectives] + ["regulariser"] * regularized
@@ -289,6 +301,12 @@ def _show(portfolio: Portfolio) -> None:
             share += f" at {output.weights_text(gaps.epsilon_weights, names)}"
     output.say(f"Against all {portfolio.candidates} policies found, at every weight, exactly:")
     output.say(f"  {share};  δ {output.number(gaps.delta)}")
+    found = portfolio.certificate
+    if found is not None:
+        output.say("Against every policy there is, at every weight:")
+        output.say(f"  {found.statement}")
+        if found.stopped in STOPPED:
+            output.say(f"  {STOPPED[found.stopped]}")
     slack = portfolio.slack
     if slack.measured > 0:
         output.say(
@@ -297,11 +315,17 @@ def _show(portfolio: Portfolio) -> None:
         )
     if pruning.negative_optima:
         output.say(
-            f"At {pruning.negative_optima} of {pruning.weights} weights the best value is "
+            f"At {pruning.negative_optima} of {pruning.weights} weights asked the best value is "
             "negative: a share of it means nothing, so only α' counted there."
         )
     if portfolio.theorem is not None:
         output.say(portfolio.theorem.statement)
+
+
+STOPPED = {
+    "slack": "The target was not reached: what is left is within the oracle's own slack.",
+    "calls": "The target was not reached within the calls allowed (max_calls).",
+}
 
 
 def _show_curve(points: list[CurvePoint], *, json: bool) -> None:
@@ -323,7 +347,7 @@ def _show_curve(points: list[CurvePoint], *, json: bool) -> None:
         ]
         for point in shown
     ]
-    output.table(["policies", "from μ'", "exact ε", "exact δ", "fewest on the grid"], rows, left=0)
+    output.table(["policies", "from μ'", "exact ε", "exact δ", "fewest"], rows, left=0)
     if len(shown) < len(points):
         output.say()
         output.say(f"{len(shown)} of {len(points)} sizes; all of them with --json.")

@@ -1,0 +1,233 @@
+"""From the answers of a run to a portfolio and what is known of it; arithmetic only.
+
+Paper, PRUNE of Algorithm 1, on the policies that were evaluated; and beyond it the
+exact gap to all of them, and the certificate against all there are.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from palm_core.certificate import certify
+from palm_core.collecting import same_or_new
+from palm_core.documents import (
+    PruningRecord,
+    SlackRecord,
+    TheoremRecord,
+    record_of_certificate,
+    record_of_gaps,
+)
+from palm_core.normalization import Normalization
+from palm_core.oracle import Claims
+from palm_core.policies import Policy, PolicySet
+from palm_core.portfolio import Portfolio
+from palm_core.task import task_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from palm_core.certificate import Certificate
+    from palm_core.cover import Best
+    from palm_core.gaps import Gaps
+    from palm_core.ledger import Answer
+    from palm_core.settings import Settings
+
+
+def assemble(
+    answers: Sequence[Answer],
+    objectives: tuple[str, ...],
+    settings: Settings,
+    *,
+    claimed: Claims | None = None,
+    task: Mapping[str, Any] | None = None,
+    stopped: str | None = None,
+) -> Portfolio:
+    """Turn the answers of a run into a portfolio; no oracle is called.
+
+    Args:
+        answers: one per weight asked, in the grid's order or as they came.
+        objectives: d names.
+        settings: as for :func:`palm_core.build_portfolio`.
+        claimed: what the oracle claims of itself; ``None`` for nothing.
+        task: stored with the portfolio.
+        stopped: why an adaptive run stopped asking; stored with the portfolio.
+    """
+    from palm_core.cover import best_policies
+
+    claimed = claimed or Claims()
+    unique: dict[str, Policy] = {}
+    for answer in answers:
+        same_or_new(answer.policy, unique)
+    place = {name: index for index, name in enumerate(unique)}
+    raw = PolicySet.from_policies(list(unique.values()), objectives)
+    over = f"the {len(raw)} policies of the run"
+    normalization = Normalization.fit(raw, settings.normalize, over=over)
+    candidates = normalization.apply(raw)
+    weights = np.array([answer.weights for answer in answers])
+    own = np.array([place[answer.policy.id] for answer in answers])
+    best = best_policies(candidates, weights)
+    values = np.einsum("kd,kd->k", weights, candidates.vertex_values[own])
+    behind = best.values - values
+    behind[behind <= 2 * best.rounding] = 0.0
+    worst = int(np.argmax(behind))
+
+    def certified(portfolio: NDArray[np.intp] | None) -> Certificate | None:
+        # Normalised afterwards, answers are not the oracle's best at the weights
+        # that now stand for other ones; a claim of 100 % slack claims nothing.
+        if settings.normalize != "none" or claimed.epsilon >= 1:
+            return None
+        return certify(
+            candidates,
+            weights,
+            portfolio=portfolio,
+            oracle_epsilon=claimed.epsilon,
+            oracle_delta=claimed.delta,
+            answers=own,
+        )
+
+    mu = _tolerance(settings, certified)
+    pruning, chosen, exact = _prune(candidates, weights, settings, mu, best)
+    certificate = certified(chosen)
+    kept = list(unique.values())
+    return Portfolio(
+        policies=tuple(kept[index] for index in chosen),
+        objectives=objectives,
+        normalization=normalization,
+        oracle_calls=len(answers),
+        candidates=len(candidates),
+        slack=SlackRecord(
+            claimed_epsilon=claimed.epsilon,
+            claimed_delta=claimed.delta,
+            measured=float(behind[worst]),
+            measured_at=answers[worst].policy.id if behind[worst] > 0 else None,
+        ),
+        pruning=pruning,
+        gaps=record_of_gaps(exact),
+        theorem=None if settings.target_epsilon is not None else _theorem(raw, settings, claimed),
+        certificate=None if certificate is None else record_of_certificate(certificate, stopped),
+        task=None if task is None else dict(task),
+        task_hash=None if task is None else task_hash(task),
+        made_with=_versions(),
+    )
+
+
+def _tolerance(
+    settings: Settings, certified: Callable[[NDArray[np.intp] | None], Certificate | None]
+) -> float:
+    """μ': as asked, or what the calls have left of the target.
+
+    L ≥ (1 − μ')·M and M ≥ (1 − ε)·opt give L ≥ (1 − μ')(1 − ε)·opt, M the best of all
+    policies found. Where the calls stopped early, pruning gets its half all the same.
+    """
+    if settings.prune_mu is not None:
+        return settings.prune_mu
+    assert settings.target_epsilon is not None
+    assert settings.call_target is not None
+    found = certified(None)
+    if found is None or found.epsilon > settings.call_target:
+        return settings.call_target
+    left = 1.0 - (1.0 - settings.target_epsilon) / (1.0 - found.epsilon)
+    return max(0.0, left - 1e-9)  # solvers stop that far from exact
+
+
+def _prune(
+    candidates: PolicySet,
+    weights: NDArray[np.float64],
+    settings: Settings,
+    mu: float,
+    best: Best,
+) -> tuple[PruningRecord, NDArray[np.intp], Gaps]:
+    """The cover, the indices of its policies and their exact gaps."""
+    from palm_core.gaps import gaps
+    from palm_core.minimal import minimal_report
+    from palm_core.prune import prune_report
+
+    if settings.method == "minimal":
+        found = minimal_report(
+            candidates,
+            epsilon=mu,
+            delta=settings.prune_alpha,
+            solver=settings.solver,
+            time_limit=settings.time_limit,
+        )
+        indices, exact = found.indices, found.gaps
+        status, lower, upper = found.status, found.lower_bound, found.upper_bound
+        solver = found.solver
+    else:
+        pruned = prune_report(
+            candidates,
+            weights,
+            mu=mu,
+            alpha=settings.prune_alpha,
+            method=settings.method,
+            solver=settings.solver,
+            time_limit=settings.time_limit,
+        )
+        indices, exact = pruned.indices, gaps(candidates.subset(pruned.indices), candidates)
+        status, lower, upper = pruned.status, pruned.lower_bound, pruned.upper_bound
+        solver = pruned.solver
+    record = PruningRecord(
+        mu=mu,
+        alpha=settings.prune_alpha,
+        method=settings.method,
+        everywhere=settings.method == "minimal",
+        status=status,
+        lower_bound=lower,
+        upper_bound=upper,
+        solver=solver,
+        weights=len(weights),
+        negative_optima=int(np.count_nonzero(best.values < 0)),
+    )
+    return record, indices, exact
+
+
+def _theorem(raw: PolicySet, settings: Settings, claimed: Claims) -> TheoremRecord:
+    """Theorem 3.4 for these answers, in numbers or in words."""
+    from palm_core.bounds import Guarantee, apply_theorem
+
+    if settings.normalize != "none":
+        return TheoremRecord(
+            applies=False,
+            statement="Theorem 3.4 does not apply: rewards were normalised after the oracle "
+            "calls, so no oracle was asked for the weights it speaks of",
+        )
+    assert settings.mu is not None
+    assert settings.alpha is not None
+    result = apply_theorem(
+        raw,
+        mu=settings.mu,
+        alpha=settings.alpha,
+        prune_mu=settings.prune_mu,
+        prune_alpha=settings.prune_alpha,
+        oracle_epsilon=claimed.epsilon,
+        oracle_delta=claimed.delta,
+        reward_bound=claimed.reward_bound,
+        regularizer_bound=claimed.regularizer_bound,
+    )
+    if not isinstance(result, Guarantee):
+        return TheoremRecord(applies=False, statement=str(result))
+    return TheoremRecord(
+        applies=True,
+        statement=str(result),
+        epsilon=result.epsilon,
+        delta=result.delta,
+        sharper_epsilon=result.sharper_epsilon,
+        sharper_delta=result.sharper_delta,
+        bounds_measured=bool(result.measured),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("palm-core", "numpy", "scipy", "numba", "pulp"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
