@@ -25,7 +25,7 @@ from palm_core._integer import check_solver
 from palm_core.errors import InputError, WorkError
 from palm_core.reductions import packing_bound, uncovered, unpacked
 from palm_core.setcover import relative_gap, solve_set_cover
-from palm_core.settings import METHODS
+from palm_core.settings import COVERS
 from palm_core.simplex import check_number, check_weights
 
 if TYPE_CHECKING:
@@ -225,9 +225,9 @@ class _Request:
         solver: str | None,
         time_limit: float,
     ) -> None:
-        if method not in METHODS:
-            near = did_you_mean(str(method), METHODS)
-            raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}{near}")
+        if method not in COVERS:
+            near = did_you_mean(str(method), COVERS)
+            raise InputError(f"method = {method!r}: must be one of {', '.join(COVERS)}{near}")
         check_solver(solver)
         self.policies, self.method, self.solver = policies, method, solver
         self.alpha = check_number(alpha, name="alpha", least=0.0)

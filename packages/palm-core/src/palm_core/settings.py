@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 MU_HINT = "0.5 means neighbouring weights differ by half"
 ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
 TARGET_HINT = "0.01 means within 1 % of the best there is"
-METHODS = ("minimal", "greedy", "exact")
+#: Covers of the weights asked, and of all weights.
+COVERS = ("greedy", "exact")
+METHODS = ("minimal", *COVERS)
 SOLVERS = ("cbc", "highs")
 
 
