@@ -113,6 +113,10 @@ def build_portfolio(
         time_limit=time_limit,
         normalize=normalize,
     )
+    if max_calls is not None and max_calls < len(objectives):
+        raise InputError(
+            f"max_calls = {max_calls}: must be at least {len(objectives)}, one per objective"
+        )
     claimed = claims(oracle)
     weights = None if settings.target_epsilon is not None else grid_of(settings, len(objectives))
     plain = _identity(oracle, settings) if task is None else dict(task)

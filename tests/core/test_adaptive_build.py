@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palm_core import (
+    InputError,
+    Policy,
+    Portfolio,
+    WorkError,
+    build_portfolio,
+    sample_weights,
+)
+from palm_core.collecting import Progress
+from palm_core.runs import Run
+from palm_core.tabular import TabularOracle, load
+from palm_core.task import parse_task
+
+NAMES = ("helpful", "brief", "safe", "humour")
+
+
+def tabular(d: int = 2, seed: int = 0, beta: float = 0.05) -> TabularOracle:
+    return load(objectives=list(NAMES[:d]), prompts=5, responses=30, seed=seed, beta=beta)
+
+
+def true_gaps(portfolio: Portfolio, oracle: TabularOracle, n: int = 4000) -> tuple[float, float]:
+    weights = np.vstack([np.eye(len(oracle.objectives)), sample_weights(n, len(oracle.objectives))])
+    opt = oracle.value(weights)
+    ours = portfolio.policy_set.objective(weights).max(axis=1)
+    return float((1 - ours / opt).max()), float((opt - ours).max())
+
+
+@given(
+    st.integers(0, 500),
+    st.integers(2, 3),
+    st.sampled_from([0.02, 0.05, 0.2]),
+    st.sampled_from([None, 0.0, 0.01]),
+)
+@settings(max_examples=12)
+def test_the_portfolio_is_certified_to_the_target_and_truly_within_it(
+    seed: int, d: int, target: float, prune_mu: float | None
+) -> None:
+    oracle = tabular(d, seed)
+    portfolio = build_portfolio(oracle, target_epsilon=target, prune_mu=prune_mu)
+    found = portfolio.certificate
+    assert found is not None
+    assert found.epsilon is not None
+    assert found.stopped == "target"
+    assert found.conditional_on is None
+    assert found.epsilon <= target
+    epsilon, delta = true_gaps(portfolio, oracle)
+    assert epsilon <= found.epsilon + 1e-9
+    assert delta <= found.delta + 1e-9
+    assert portfolio.theorem is None
+    assert len(portfolio) <= portfolio.candidates <= portfolio.oracle_calls
+
+
+def test_pruning_by_more_than_the_target_is_certified_as_such() -> None:
+    oracle = tabular(3)
+    portfolio = build_portfolio(oracle, target_epsilon=0.02, prune_mu=0.1)
+    assert portfolio.certificate is not None
+    assert portfolio.certificate.epsilon is not None
+    assert 0.02 < portfolio.certificate.epsilon <= 1 - 0.98 * 0.9
+    assert true_gaps(portfolio, oracle)[0] <= portfolio.certificate.epsilon + 1e-9
+
+
+def test_stopping_early_leaves_a_wider_certificate_that_holds() -> None:
+    oracle = tabular(3)
+    widths = []
+    for most in (3, 6, 12, 30):
+        portfolio = build_portfolio(oracle, target_epsilon=1e-4, max_calls=most)
+        assert portfolio.oracle_calls == most
+        assert portfolio.certificate is not None
+        assert portfolio.certificate.stopped == "calls"
+        assert portfolio.certificate.epsilon is not None
+        assert true_gaps(portfolio, oracle)[0] <= portfolio.certificate.epsilon + 1e-9
+        widths.append(portfolio.certificate.epsilon)
+    assert widths == sorted(widths, reverse=True)
+
+
+class Sloppy:
+    """A tabular oracle whose answers are another's, worse by at most ``delta``."""
+
+    def __init__(self, oracle: TabularOracle, delta: float, claim: float) -> None:
+        self.oracle, self.size = oracle, delta
+        self.objectives = oracle.objectives
+        self.delta = claim
+
+    def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+        for policy in self.oracle.solve(weights):
+            rng = np.random.default_rng(policy.weights.view(np.uint64))
+            loss = float(rng.uniform(0, self.size))
+            yield replace(policy, regularizer=policy.regularizer + loss)
+
+
+def test_claimed_slack_is_in_the_certificate_and_ends_the_search() -> None:
+    exact = tabular(3)
+    portfolio = build_portfolio(Sloppy(exact, 0.02, 0.02), target_epsilon=0.01)
+    found = portfolio.certificate
+    assert found is not None
+    assert found.epsilon is not None
+    assert found.stopped == "slack"
+    assert found.conditional_on is not None
+    assert portfolio.slack.claimed_delta == 0.02
+    epsilon, delta = true_gaps(portfolio, exact)
+    assert epsilon <= found.epsilon + 1e-9
+    assert delta <= found.delta + 1e-9
+
+
+def test_a_refuted_claim_is_told() -> None:
+    portfolio = build_portfolio(Sloppy(tabular(3), 0.05, 0.001), target_epsilon=0.05, max_calls=40)
+    assert portfolio.slack.measured > 0.001
+    assert portfolio.certificate is not None
+    assert portfolio.certificate.conditional_on is not None
+
+
+class Counting:
+    """Counts its calls, and fails at one."""
+
+    def __init__(self, oracle: TabularOracle, fail_at: int | None = None) -> None:
+        self.oracle, self.fail_at, self.calls = oracle, fail_at, 0
+        self.objectives, self.fingerprint = oracle.objectives, oracle.fingerprint
+
+    def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+        for row in weights:
+            if self.calls == self.fail_at:
+                raise RuntimeError("preempted")
+            self.calls += 1
+            yield from self.oracle.solve(row[np.newaxis])
+
+
+@pytest.mark.parametrize("fail_at", [0, 1, 2, 5, 8])
+def test_a_stopped_run_asks_the_same_and_ends_the_same(tmp_path: Path, fail_at: int) -> None:
+    whole = build_portfolio(tabular(3), target_epsilon=0.05)
+    with pytest.raises(WorkError, match=f"failed at call {fail_at + 1}: RuntimeError: preempted"):
+        build_portfolio(Counting(tabular(3), fail_at), target_epsilon=0.05, run_dir=tmp_path)
+    again = Counting(tabular(3))
+    portfolio = build_portfolio(again, target_epsilon=0.05, run_dir=tmp_path)
+    assert again.calls == whole.oracle_calls - fail_at
+    assert [p.id for p in portfolio.policies] == [p.id for p in whole.policies]
+    assert portfolio.certificate == whole.certificate
+    assert portfolio.gaps == whole.gaps
+
+
+def test_answers_of_a_run_serve_pruning(tmp_path: Path) -> None:
+    built = build_portfolio(tabular(3), target_epsilon=0.02, run_dir=tmp_path)
+    run = Run.open(tmp_path)
+    assert [p.id for p in run.prune(run.settings).policies] == [p.id for p in built.policies]
+    small = run.prune(replace(run.settings, prune_mu=0.1))
+    assert len(small) < len(built)
+    assert small.certificate is not None
+    assert small.certificate.epsilon is not None
+    assert true_gaps(small, tabular(3))[0] <= small.certificate.epsilon + 1e-9
+
+
+def test_a_run_that_lacks_a_vertex_cannot_be_pruned(tmp_path: Path) -> None:
+    with pytest.raises(WorkError):
+        build_portfolio(Counting(tabular(3), 2), target_epsilon=0.02, run_dir=tmp_path)
+    with pytest.raises(InputError, match="vertices are not all done; finish the run first"):
+        Run.open(tmp_path)
+
+
+def test_another_target_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    build_portfolio(tabular(), target_epsilon=0.1, run_dir=tmp_path)
+    with pytest.raises(InputError, match=r"\[adaptive\] target_epsilon was 0.1, is 0.05"):
+        build_portfolio(tabular(), target_epsilon=0.05, run_dir=tmp_path)
+
+
+def test_batches_and_workers_reach_the_target_too() -> None:
+    with ThreadPoolExecutor(2) as executor:
+        portfolio = build_portfolio(tabular(3), target_epsilon=0.05, executor=executor, batch=4)
+    assert portfolio.certificate is not None
+    assert portfolio.certificate.epsilon is not None
+    assert portfolio.certificate.epsilon <= 0.05
+
+
+def test_progress_tells_calls_and_certified_gap() -> None:
+    seen: list[Progress] = []
+    portfolio = build_portfolio(tabular(3), target_epsilon=0.05, progress=seen.append)
+    assert seen[0] == Progress(0, None, None)
+    assert seen[-1].done == portfolio.oracle_calls
+    gaps = [now.certified for now in seen if now.certified is not None]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target_epsilon": 0.0}, r"target_epsilon = 0.0: must be in \(0, 1\]; 0.01 means"),
+        ({"target_epsilon": 1.5}, "target_epsilon = 1.5"),
+        ({"target_epsilon": 0.1, "mu": 0.5}, "mu = 0.5: a grid and target_epsilon exclude"),
+        ({"target_epsilon": 0.1, "alpha": 0.5}, "alpha = 0.5: a grid and"),
+        ({"target_epsilon": 0.1, "max_calls": 0}, "max_calls = 0: must be at least 1"),
+        ({"target_epsilon": 0.1, "normalize": "minmax"}, "normalize = 'minmax': goes with a grid"),
+        ({"target_epsilon": 0.1, "batch": 0}, "batch = 0"),
+        ({"mu": 0.5, "alpha": 0.5, "max_calls": 3}, "max_calls = 3: goes with target_epsilon"),
+    ],
+)
+def test_settings_that_do_not_go_together(arguments: dict[str, object], message: str) -> None:
+    oracle = Counting(tabular())
+    with pytest.raises(InputError, match=message):
+        build_portfolio(oracle, **arguments)  # type: ignore[arg-type]  # wrong on purpose
+    assert oracle.calls == 0
+
+
+def test_fewer_calls_than_vertices_are_refused() -> None:
+    oracle = Counting(tabular(3))
+    with pytest.raises(InputError, match="max_calls = 2: must be at least 3, one per objective"):
+        build_portfolio(oracle, target_epsilon=0.1, max_calls=2)
+    assert oracle.calls == 0
+
+
+def test_tasks_are_adaptive_or_on_a_grid() -> None:
+    task = parse_task({"oracle": {"name": "x"}, "adaptive": {"target_epsilon": 0.01}})
+    assert task.settings.target_epsilon == 0.01
+    assert task.settings.method == "minimal"
+    grid = {"mu": 0.5, "alpha": 0.1}
+    for content, message in (
+        ({"adaptive": {"target_epsilon": 0.1}, "grid": grid}, "exclude each other"),
+        ({"adaptive": {}}, r"\[adaptive\] target_epsilon: is missing"),
+        ({"adaptive": {"target_epsilon": 2}}, r"\[adaptive\] target_epsilon = 2"),
+        (
+            {"adaptive": {"target_epsilon": 0.1, "calls": 3}},
+            "unknown key; did you mean 'max_calls'",
+        ),
+        (
+            {"adaptive": {"target_epsilon": 0.1}, "prune": {"normalize": "minmax"}},
+            r"\[prune\] normalize = 'minmax'",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            parse_task({"oracle": {"name": "x"}, **content})
