@@ -14,9 +14,10 @@ is worth more than 1. Both are proofs that anyone can check.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +33,10 @@ ROUNDING = 1e-6
 _BLOCK = 1 << 25
 # Pairs of row and column that a packing looks at; more columns are sampled.
 _PACKING_PAIRS = 1 << 27
+# Columns that the linear program begins with, and that it adds at a time.
+_FIRST_COLUMNS = 200
+# Up to so many columns HiGHS' simplex method is faster than its interior points.
+_FEW_COLUMNS = 1000
 _WORD = 64
 
 
@@ -62,6 +67,26 @@ class Core:
         )
         return _reduced(every)
 
+    def parts(self) -> list[Core]:
+        """The core's parts that share neither row nor column, smaller first, none forced."""
+        parts = []
+        todo = np.ones(len(self.rows), dtype=bool)
+        while todo.any():
+            reached = self.bits[np.argmax(todo)]
+            while True:
+                within = (self.bits & reached).any(axis=1)
+                further = np.bitwise_or.reduce(self.bits[within], axis=0)
+                if (further == reached).all():
+                    break
+                reached = further
+            todo &= ~within
+            columns = unpacked(reached, self.n_columns)
+            bits = packed(unpacked(self.bits[within], self.n_columns)[:, columns])
+            n_columns = int(np.count_nonzero(columns))
+            none = np.zeros(0, dtype=np.intp)
+            parts.append(Core(bits=bits, rows=self.rows[within], n_columns=n_columns, forced=none))
+        return sorted(parts, key=lambda part: len(part.rows))
+
     def matrix(self) -> NDArray[np.bool_]:
         """(r, c) which row covers which column, a byte per pair."""
         return unpacked(self.bits, self.n_columns)
@@ -85,7 +110,7 @@ class Relaxation:
         value: Σ_j y_j for prices y ≥ 0 of the columns with Σ_{j∈i} y_j ≤ 1 for each
             row i: no cover is smaller.
         reduced: (r,) 1 − Σ_{j∈i} y_j ≥ 0: a cover that uses row i is larger by that.
-        shares: (r,) the primal solution, a share of each row.
+        shares: (r,) of each row, the primal solution.
     """
 
     value: float
@@ -197,31 +222,65 @@ def packing_bound(bits: Bits, n_columns: int) -> int:
     return found
 
 
-def relaxation(core: Core, *, seconds: float) -> Relaxation | None:
-    """Solve the linear relaxation by HiGHS' interior point method, or ``None`` in time.
+def relaxation(core: Core, *, seconds: float, enough: int | None = None) -> Relaxation | None:
+    """Solve the linear relaxation by HiGHS, or return ``None`` when time is up.
 
-    The dual prices are scaled so that they are feasible whatever the solver's
-    tolerance: the bound does not rest on trust.
+    The prices of a few columns often say it all. So first only columns with few rows
+    count, then also those that the shares found so far leave uncovered, until none is
+    or half of all columns count: then the whole program is solved. The prices are
+    scaled so that they are feasible whatever the solver's tolerance.
+
+    Args:
+        core: what is left after the reductions.
+        seconds: time limit.
+        enough: a bound of so many rows will do: stop there, before ``value`` is the
+            largest possible.
     """
-    from scipy.optimize import linprog
     from scipy.sparse import csr_array
 
-    table = csr_array(core.matrix(), dtype=np.float64)
+    deadline = time.perf_counter() + seconds
+    table = core.matrix()
+    sparse = csr_array(table, dtype=np.float64)
+    columns = np.argsort(table.sum(axis=0), kind="stable")[:_FIRST_COLUMNS]
+    while True:
+        whole = len(columns) > core.n_columns // 2
+        columns = np.arange(core.n_columns) if whole else columns
+        # Without the other columns more rows are inside another.
+        rows = np.arange(len(table)) if whole else _not_inside(packed(table[:, columns]))
+        left = deadline - time.perf_counter()
+        found = _fewest_shares(sparse[rows][:, columns], left) if left > 0 else None
+        if found is None:
+            return None
+        prices, shares = np.zeros(core.n_columns), np.zeros(len(table))
+        shares[rows], prices[columns] = found
+        worth = sparse @ prices
+        scale = max(float(worth.max()), 1.0)
+        answer = Relaxation(
+            value=float(prices.sum()) / scale, reduced=1.0 - worth / scale, shares=shares
+        )
+        missing = 1.0 - shares @ sparse
+        missed = np.flatnonzero(missing > ROUNDING)
+        if whole or not len(missed) or (enough is not None and answer.bound >= enough):
+            return answer
+        most = missed[np.argsort(-missing[missed], kind="stable")][:_FIRST_COLUMNS]
+        columns = np.union1d(columns, most)
+
+
+def _fewest_shares(
+    table: Any, seconds: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The least sum of shares x ≥ 0 of the rows with x·table ≥ 1, and the columns' prices."""
+    from scipy.optimize import linprog
+
+    r, c = table.shape
     found = linprog(
-        np.ones(len(core.rows)),
+        np.ones(r),
         A_ub=-table.T.tocsr(),
-        b_ub=-np.ones(core.n_columns),
+        b_ub=-np.ones(c),
         bounds=(0.0, None),
-        method="highs-ipm",
-        options={"time_limit": max(seconds, 1e-3)},
+        method="highs-ds" if c <= _FEW_COLUMNS else "highs-ipm",
+        options={"time_limit": seconds},
     )
     if found.status != 0:
         return None
-    prices = np.maximum(-found.ineqlin.marginals, 0.0)
-    worth = table @ prices
-    scale = max(float(worth.max()), 1.0)
-    return Relaxation(
-        value=float(prices.sum()) / scale,
-        reduced=1.0 - worth / scale,
-        shares=np.asarray(found.x, dtype=np.float64),
-    )
+    return np.asarray(found.x), np.maximum(-found.ineqlin.marginals, 0.0)

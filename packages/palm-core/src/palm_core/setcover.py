@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from palm_core.reductions import Bits, Indices, Relaxation
 
-# The local search gives up after so many steps, and as many as led to its best cover.
+# Steps of the local search that lead nowhere before it is given up.
 _PATIENCE = 2000
 # Pairs of row and column that are unpacked for the local search and the solvers.
 _MOST_PAIRS = 1 << 28
@@ -122,19 +122,28 @@ def solve_set_cover(
     bits = _checked(bits, n_columns)
     known = None if incumbent is None else _checked_incumbent(incumbent, bits, n_columns)
     core = Core.of(bits, n_columns)
-    search = _Search(core, solver, deadline, upper=len(bits) + 1 if known is None else len(known))
-    search.run()
-    chosen = search.best if known is None or len(search.best) < len(known) else known
-    if len(chosen) < search.lower or len(uncovered(bits[chosen], n_columns)):
+    # Parts that share neither row nor column: their bounds add up, each rounded up.
+    parts = core.parts()
+    best, lower, used = [core.forced], len(core.forced), "reduction"
+    for place, part in enumerate(parts):
+        left = deadline - time.perf_counter()
+        search = _Search(part, solver, deadline - left * (1 - 1 / (len(parts) - place)))
+        search.run(len(known) - lower if known is not None and len(parts) == 1 else None)
+        best.append(search.best)
+        lower += search.lower
+        used = search.used if used == "reduction" else used
+    chosen = np.sort(np.concatenate(best))
+    chosen = known if known is not None and len(known) <= len(chosen) else chosen
+    if len(chosen) < lower or len(uncovered(bits[chosen], n_columns)):
         raise WorkError(
-            f"set cover by {search.used}: {len(chosen)} rows are no cover, or fewer than "
-            f"{search.lower}, which was proven impossible"
+            f"set cover by {used}: {len(chosen)} rows are no cover, or fewer than "
+            f"{lower}, which was proven impossible"
         )
     return SetCover(
         chosen=chosen,
-        status="optimal" if len(chosen) == search.lower else "feasible",
-        lower_bound=search.lower,
-        solver=search.used,
+        status="optimal" if len(chosen) == lower else "feasible",
+        lower_bound=lower,
+        solver=used,
         seconds=time.perf_counter() - begun,
         n_rows=len(core.rows),
         n_columns=core.n_columns,
@@ -180,25 +189,31 @@ class _Search:
         used: the solver that was needed.
     """
 
-    def __init__(self, core: Core, solver: str | None, deadline: float, *, upper: int) -> None:
-        self.core, self.solver, self.deadline, self.upper = core, solver, deadline, upper
+    def __init__(self, core: Core, solver: str | None, deadline: float) -> None:
+        self.core, self.solver, self.deadline = core, solver, deadline
         self.lower = len(core.forced) + packing_bound(core.bits, core.n_columns)
-        self.best = core.forced
+        self.start = greedy_rows(core)
+        self.best = np.sort(np.concatenate([core.forced, core.rows[self.start]]))
+        self.upper = len(self.best)
         self.used = "reduction"
 
-    def run(self) -> None:
-        core = self.core
-        start = greedy_rows(core)
-        self.best = np.sort(np.concatenate([core.forced, core.rows[start]]))
-        self.upper = min(self.upper, len(self.best))
+    def run(self, known: int | None = None) -> None:
+        """Search for a cover smaller than ``known`` rows, where given."""
+        core, start = self.core, self.start
+        self.upper = self.upper if known is None else min(self.upper, known)
         if self.lower >= self.upper or len(core.rows) * core.n_columns > _MOST_PAIRS:
             return
-        relaxed = relaxation(core, seconds=self._left() / 3)
+        start = self._swap(core, start, self.lower, patience=_PATIENCE // 10)
+        if self.lower >= self.upper or self._left() <= 0:
+            return
+        enough = self.upper - len(core.forced)
+        relaxed = relaxation(core, seconds=self._left() / 3, enough=enough)
         if relaxed is not None:
             self.lower = max(self.lower, len(core.forced) + relaxed.bound)
             # Where the relaxation is a cover itself, rounding finds it.
             self._offer(core, greedy_rows(core, np.flatnonzero(relaxed.shares > 0.5)))
-        self._offer(core, self._swap(core, start, self.lower, self.deadline))
+        if self.lower < self.upper:
+            self._swap(core, start, self.lower)
         target = self.lower
         while self.lower < self.upper and self._left() > 0:
             # A proof that fewer rows will not do often takes little, for few rows are
@@ -224,10 +239,19 @@ class _Search:
             self.upper = size
         return size
 
-    def _swap(self, core: Core, start: Indices, target: int, deadline: float) -> Indices:
-        return local_search(
-            core.matrix(), start, target=target - len(core.forced), deadline=deadline
+    def _swap(
+        self, core: Core, start: Indices, target: int, *, patience: int = _PATIENCE
+    ) -> Indices:
+        """The best cover of ``core`` that the local search finds in half the time left."""
+        rows = local_search(
+            core.matrix(),
+            start,
+            target=target - len(core.forced),
+            patience=patience,
+            deadline=self.deadline - self._left() / 2,
         )
+        self._offer(core, rows)
+        return rows
 
     def _decide(
         self, target: int, relaxed: Relaxation | None, seconds: float, *, last: bool
@@ -237,8 +261,8 @@ class _Search:
         core = _without_costly(self.core, target, relaxed, deadline)
         if core is None:
             return "none"
-        start = self._swap(core, greedy_rows(core), target, deadline)
-        if self._offer(core, start) <= target:
+        start = self._swap(core, greedy_rows(core), target)
+        if self.upper <= target:
             return "found"
         table = core.matrix()
         left = deadline - time.perf_counter()
@@ -271,7 +295,11 @@ def _without_costly(
         worth_it = len(smaller.rows) < 0.9 * len(core.rows)
         core, relaxed = smaller, None
         if worth_it and core.n_columns:
-            relaxed = relaxation(core, seconds=deadline - time.perf_counter())
+            relaxed = relaxation(
+                core,
+                seconds=deadline - time.perf_counter(),
+                enough=target + 1 - len(core.forced),
+            )
             if relaxed is not None and len(core.forced) + relaxed.bound > target:
                 return None
     return core
@@ -294,7 +322,12 @@ def greedy_rows(core: Core, start: Indices | None = None) -> Indices:
 
 
 def local_search(
-    table: NDArray[np.bool_], start: Indices, *, target: int, deadline: float
+    table: NDArray[np.bool_],
+    start: Indices,
+    *,
+    target: int,
+    deadline: float,
+    patience: int = _PATIENCE,
 ) -> Indices:
     """A cover at most as large as ``start``: drop a row, swap rows until all is covered.
 
@@ -306,6 +339,7 @@ def local_search(
         table: (r, c) which row covers which column.
         start: rows that cover every column.
         target: stop at so many rows.
+        patience: stop after so many steps, and twice as many as led to the best cover.
         deadline: stop at that :func:`time.perf_counter`.
     """
     random = np.random.default_rng(0)
@@ -322,7 +356,7 @@ def local_search(
         return int(np.lexsort((moved[members], loss))[0])
 
     step, improved = 0, 0
-    while step <= _PATIENCE + 2 * improved:
+    while step <= patience + 2 * improved:
         step += 1
         while (times > 0).all():
             best, improved = members, step
