@@ -154,9 +154,10 @@ def coverage(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """A portfolio out of a table of models, and one out of an exact oracle."""
     install(session, "palm-core")
-    models = "runs/demo/models.csv"
+    shutil.rmtree("runs/demo", ignore_errors=True)  # or an older demo's run would be resumed
+    models, run = "runs/demo/models.csv", "runs/demo/quickstart"
     session.run("python", "examples/quickstart/make_models.py", models)
-    wishes = ("--maximize", "helpful", "--maximize", "safe", "--minimize", "cost")
-    session.run("palm", "select", models, *wishes, "--epsilon", "0.02")
-    session.run("palm", "build", "examples/quickstart/task.toml", "--out", "runs/demo/quickstart")
-    session.log("The results are in runs/demo")
+    wishes = ("--maximize", "helpful", "safe", "--minimize", "cost", "--epsilon", "0.05")
+    session.run("palm", "select", models, *wishes)
+    session.run("palm", "build", "examples/quickstart/task.toml", "--out", run)
+    session.log(f"The table is {models}, the portfolio {run}/portfolio.json")
