@@ -195,6 +195,11 @@ class TestInstalledOracles:
         )
         assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
+    def test_what_is_missing_and_not_required_gets_no_hint(self, site: Site) -> None:
+        site.write("own_broken", "import own_absent")
+        site.install("own", "mine = own_broken:make\n", "Requires-Dist: numpy>=2\n")
+        assert refused("mine").endswith("does not import: No module named 'own_absent'")
+
     def test_a_missing_sibling_is_not_fetched_from_an_index(self, site: Site) -> None:
         site.write("own_broken", "raise ModuleNotFoundError('gone', name='palm_eval')")
         site.install("own", "mine = own_broken:make\n", "Requires-Dist: palm-eval==0.1.0\n")
@@ -298,6 +303,10 @@ class TestOptions:
         assert refused("plain", a=1) == (
             "[oracle] a: unknown option of 'plain'. It takes no options"
         )
+
+    def test_a_callable_without_a_signature_is_tried(self, site: Site) -> None:
+        site.install("builtin", "builtin = builtins:dict\n")
+        assert refused("builtin", a=1) == "oracle dict: must have a method solve(weights)"
 
     def test_options_may_be_called_like_our_own_parameters(self, site: Site) -> None:
         oracle: Any = load_oracle("open", name="n", folder="f", options="o")
