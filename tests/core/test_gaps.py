@@ -178,7 +178,7 @@ def test_violations_are_found_if_and_only_if_there_are_any(
 # --- against samples ------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(float_pairs(), st.integers(0, 2**16))
 def test_no_sampled_gap_is_larger_and_the_weights_attain_it(
     pair: tuple[np.ndarray, np.ndarray], seed: int
@@ -211,6 +211,7 @@ def test_no_sampled_gap_is_larger_and_the_weights_attain_it(
 # --- corners and programs -------------------------------------------------------------
 
 
+@settings(max_examples=40)
 @given(float_pairs(least_d=3), st.sampled_from([0.0, 0.1, 0.7]))
 def test_corners_and_programs_agree(pair: tuple[np.ndarray, np.ndarray], epsilon: float) -> None:
     size = np.abs(np.concatenate(pair)).max()
@@ -222,13 +223,15 @@ def test_corners_and_programs_agree(pair: tuple[np.ndarray, np.ndarray], epsilon
     )
 
 
-@pytest.mark.parametrize("rivals_are", ["on the front", "scattered", "signed"])
-def test_twelve_objectives_and_a_thousand_candidates(rivals_are: str) -> None:
+@pytest.mark.parametrize(
+    ("rivals_are", "m"), [("a front", 200), ("scattered", 1000), ("signed", 200)]
+)
+def test_twelve_objectives(rivals_are: str, m: int) -> None:
     rng = np.random.default_rng(0)
-    both = np.abs(rng.normal(size=(1040, 12)))
+    both = np.abs(rng.normal(size=(m + 40, 12)))
     both /= np.linalg.norm(both, axis=1, keepdims=True)
     if rivals_are == "scattered":
-        both *= rng.uniform(0.7, 1.0, (1040, 1))
+        both *= rng.uniform(0.7, 1.0, (m + 40, 1))
     if rivals_are == "signed":
         both -= 0.25
     portfolio, candidates = both[:40], both[40:]
@@ -276,6 +279,7 @@ def test_a_wrong_answer_of_the_solver_is_refused(monkeypatch: pytest.MonkeyPatch
         _programs.worst_weight(pieces, rival)
 
 
+@settings(max_examples=40)
 @given(float_pairs(least_d=3))
 def test_ratios_are_found_without_scaling_too(pair: tuple[np.ndarray, np.ndarray]) -> None:
     pieces, candidate = pair[0], pair[1][0]
@@ -289,6 +293,7 @@ def test_ratios_are_found_without_scaling_too(pair: tuple[np.ndarray, np.ndarray
 # --- scale, units, origin -------------------------------------------------------------
 
 
+@settings(max_examples=40)
 @given(float_pairs(), st.sampled_from([1e-6, 1e6, 2.0**-40]))
 def test_scaling_all_rewards_scales_delta_only(
     pair: tuple[np.ndarray, np.ndarray], scale: float
@@ -302,6 +307,7 @@ def test_scaling_all_rewards_scales_delta_only(
         assert after.epsilon == pytest.approx(before.epsilon, rel=1e-9, abs=1e-11)
 
 
+@settings(max_examples=40)
 @given(float_pairs(), st.integers(0, 2**16))
 def test_units_of_objectives_leave_epsilon(pair: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     units = 10.0 ** np.random.default_rng(seed).integers(-4, 5, pair[0].shape[1])
@@ -311,6 +317,7 @@ def test_units_of_objectives_leave_epsilon(pair: tuple[np.ndarray, np.ndarray], 
         assert after == pytest.approx(before, rel=1e-8, abs=1e-9)
 
 
+@settings(max_examples=40)
 @given(float_pairs(), st.integers(0, 2**16))
 def test_moving_the_origin_leaves_delta(pair: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     step = np.random.default_rng(seed).normal(size=pair[0].shape[1])
@@ -382,6 +389,7 @@ def test_a_loss_of_more_than_all_is_told() -> None:
     assert found.epsilon == pytest.approx(2)
 
 
+@settings(max_examples=40)
 @given(float_pairs())
 def test_the_regulariser_counts_at_every_weight(pair: tuple[np.ndarray, np.ndarray]) -> None:
     costs = np.linspace(0, 1, len(pair[0]))
@@ -389,6 +397,7 @@ def test_the_regulariser_counts_at_every_weight(pair: tuple[np.ndarray, np.ndarr
     assert with_costs.delta == gaps(pair[0] - costs[:, np.newaxis], pair[1]).delta
 
 
+@settings(max_examples=40)
 @given(float_pairs())
 def test_a_tolerance_just_below_the_gap_is_violated(pair: tuple[np.ndarray, np.ndarray]) -> None:
     for method in methods(pair[0]):

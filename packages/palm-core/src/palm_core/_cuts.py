@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import comb
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,14 +136,10 @@ class CutLoop:
 
 def first_weights(n_objectives: int) -> Array:
     """The weights (k, d) that are covered first: a lattice, the vertices among it."""
-    resolution = 1
-    lattice = uniform_lattice(n_objectives, resolution)
-    while True:
+    d, resolution = n_objectives, 1
+    while comb(resolution + d, d - 1) <= _FIRST_WEIGHTS:
         resolution += 1
-        finer = uniform_lattice(n_objectives, resolution)
-        if len(finer) > max(_FIRST_WEIGHTS, n_objectives):
-            return lattice
-        lattice = finer
+    return uniform_lattice(d, resolution)
 
 
 def _covered(cover: Cover, chosen: Indices) -> NDArray[np.bool_]:

@@ -87,7 +87,7 @@ def _last(
 def fewest_intervals(intervals: Array) -> NDArray[np.intp]:
     """Indices of the fewest intervals (m, 2) that cover [0, ∞], in order; NaN rows are none.
 
-    Of intervals that reach equally far the first is taken. O(m log m).
+    Of intervals that reach equally far the one with the lowest index is taken. O(m log m).
 
     Raises:
         WorkError: they leave a hole.
@@ -100,8 +100,9 @@ def fewest_intervals(intervals: Array) -> NDArray[np.intp]:
     furthest, candidate = -np.inf, -1
     while not chosen or reached < np.inf:
         while place < len(order) and begins[place] <= reached:
-            if reaches[place] > furthest:
-                furthest, candidate = float(reaches[place]), int(order[place])
+            reach, index = float(reaches[place]), int(order[place])
+            if reach > furthest or (reach == furthest and index < candidate):
+                furthest, candidate = reach, index
             place += 1
         if not furthest > reached:
             raise WorkError(f"no policy covers the weights with w_2 / w_1 just above {reached:g}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core._cuts import CutLoop
+from palm_core._integer import check_solver
 from palm_core._intervals import covered_intervals, fewest_intervals
 from palm_core._pair import Pair
 from palm_core.envelope import drop_dominated, vertex_values
@@ -113,7 +114,8 @@ def minimal_report(
             found, however long it takes.
 
     Raises:
-        InputError: ε or δ out of range, or rewards that are not (m, d).
+        InputError: ε or δ out of range, rewards that are not (m, d), or an unknown
+            solver.
         WorkError: a solver failed.
 
     Example:
@@ -125,6 +127,7 @@ def minimal_report(
     epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
     delta = check_number(delta, name="delta", least=0.0)
     time_limit = check_number(time_limit, name="time_limit", above=0.0)
+    check_solver(solver)
     values = vertex_values(candidates)
     # Whatever a dominated policy covers, its better covers too.
     useful = drop_dominated(values)
