@@ -99,7 +99,7 @@ def _add_tests(key: str, name: str) -> None:
         # The examples in the docstrings are tests too.
         module = name.replace("-", "_")
         where = session.posargs or [f"tests/{key}", "--doctest-modules", "--pyargs", module]
-        session.run("python", "-m", "pytest", *where)
+        session.run("python", "-m", "pytest", "-rs", *where)
 
     run.__doc__ = f"The tests of {name}, against its wheel."
 
