@@ -256,27 +256,25 @@ class AdaptiveGrid:
             # Among infinite gaps the largest loss.
             score = np.where(open_, gaps, -1.0)
             place = int(np.argmax(np.where(score == score.max(), loss, -1.0)))
-            gap = gaps[place]
-            limit = max(self.target, float(slack[place] * gap / loss[place]))
-            weights = self._between(model, place, corners[place], gap, limit)
+            weights = corners[place]
+            if isinstance(model, Sandwich) and gaps[place] < math.inf:
+                left = slack[place] / loss[place] * gaps[place]
+                limit = max(self.target, float(left))
+                weights = _beside(weights, model.anchor(place), float(gaps[place]), limit)
             if (np.abs(asked - weights).max(axis=1) > _SAME).all():
-                return weights
+                return np.asarray(weights)
             open_[place] = False
         return None
 
-    def _between(
-        self, model: Sandwich | Subdivision, place: int, corner: Array, gap: float, limit: float
-    ) -> Array:
-        """A corner, or a point beside it that leads to gaps of ``limit`` with fewer answers.
 
-        Gaps fall with the square of the spacing, so a corner is amid about
-        n = √(gap/limit) steps. Halving again and again takes a power of two of them;
-        if n is odd, (n − 1)/n of the way to the corner suits better.
-        """
-        if not isinstance(model, Sandwich) or limit == 0 or math.isinf(gap):
-            return corner
-        steps = math.ceil(math.sqrt(gap / (_ROOM * limit)))
-        if steps % 2 == 0 or steps == 1:
-            return corner
-        anchor = model.anchor(place)
-        return np.asarray(anchor + (corner - anchor) * ((steps - 1) / steps))
+def _beside(corner: Array, anchor: Array, gap: float, limit: float) -> Array:
+    """A corner, or a point nearer to an asked weight that leads to gaps of ``limit`` sooner.
+
+    Gaps fall with the square of the spacing, so the corner is amid some √(gap/limit)
+    steps. Halving takes a power of two of them; where n is odd, (n − 1)/n of the way
+    from the asked weight to the corner leaves whole numbers of steps on either side.
+    """
+    steps = math.ceil(math.sqrt(gap / (_ROOM * limit))) if limit > 0 else 0
+    if steps % 2 == 0 or steps == 1:
+        return corner
+    return np.asarray(anchor + (corner - anchor) * ((steps - 1) / steps))

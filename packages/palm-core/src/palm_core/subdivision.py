@@ -42,7 +42,7 @@ class Largest(NamedTuple):
     @property
     def exact(self) -> bool:
         """Whether no smaller bound follows from these answers."""
-        return self.bound <= self.reached * (1 + 2 * _MET) + ROUNDING
+        return bool(self.bound <= self.reached * (1 + 2 * _MET) + ROUNDING)
 
 
 class _Part(NamedTuple):

@@ -1,0 +1,136 @@
+"""Time to choose the next weight: the adaptive grid against morl-baselines' linear support.
+
+Both are given the same answers of an exact tabular oracle (the first n of an adaptive
+run). Timed is one turn: take in the n-th answer, then choose a weight. The adaptive
+grid updates two polyhedra; linear support enumerates all corner weights again and
+solves a linear program (cvxpy) at each.
+
+    python benchmarks/next_weight.py [--quick] [--limit SECONDS]
+
+morl-baselines is not needed: without it only our times are printed. Its module needs
+cvxpy and pycddlib 2.1.6; the parts of the package that train agents (and need torch)
+are not loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import multiprocessing
+import statistics
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palm_core.adaptive import AdaptiveGrid
+from palm_core.tabular import TabularOracle
+
+TURNS = 15
+
+
+def load_linear_support() -> Any:
+    """LinearSupport from the installed morl-baselines, or the reason why not."""
+    package = importlib.util.find_spec("morl_baselines")
+    if package is None or not package.submodule_search_locations:
+        return "morl-baselines is not installed"
+    # Its imports for evaluating agents, which linear support does not use.
+    unused = {
+        "evaluation": "policy_evaluation_mo",
+        "morl_algorithm": "MOPolicy",
+        "performance_indicators": "hypervolume",
+    }
+    for module, name in unused.items():
+        stand_in = types.ModuleType(f"morl_baselines.common.{module}")
+        setattr(stand_in, name, None)
+        sys.modules[stand_in.__name__] = stand_in
+    folder = Path(next(iter(package.submodule_search_locations)))
+    file = folder / "multi_policy" / "linear_support" / "linear_support.py"
+    spec = importlib.util.spec_from_file_location("linear_support_alone", file)
+    if spec is None or spec.loader is None:
+        return f"{file.name} cannot be loaded"
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        return f"morl-baselines does not import: {error}"
+    return module.LinearSupport
+
+
+def answers(d: int, n: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Weights (n, d), vertex values (n, d), and our median seconds for the last turns."""
+    oracle = TabularOracle(np.random.default_rng(0).random((20, 200, d)), beta=0.05)
+    grid = AdaptiveGrid(d, target_epsilon=1e-9)
+    weights, values, times = [], [], []
+    asked = list(grid.ask(d))
+    while asked:
+        row = asked.pop(0)
+        policy = next(oracle.solve([row]))
+        weights.append(row)
+        values.append(policy.rewards - policy.regularizer)
+        start = time.perf_counter()
+        grid.tell(row, policy.rewards, policy.regularizer)
+        if len(weights) == n:
+            break
+        if not asked:
+            asked = list(grid.ask())
+            times.append(time.perf_counter() - start)
+    return np.array(weights), np.array(values), statistics.median(times[-TURNS:])
+
+
+def one_turn(weights: np.ndarray, values: np.ndarray, channel: Any) -> None:
+    """Seconds that linear support takes for its n-th turn, and its number of corners."""
+    support = load_linear_support()(weights.shape[1], epsilon=0.0, verbose=False)
+    with contextlib.redirect_stdout(io.StringIO()):
+        support.ccs = list(values[:-1])
+        support.visited_weights = list(weights[:-1])
+        support.weight_support = list(weights[:-1])
+        start = time.perf_counter()
+        support.add_solution(values[-1], weights[-1])
+        support.next_weight()
+        seconds = time.perf_counter() - start
+    channel.send((seconds, len(support.compute_corner_weights())))
+
+
+def timed(weights: np.ndarray, values: np.ndarray, limit: float) -> tuple[float, int] | None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.Process(target=one_turn, args=(weights, values, theirs))
+    process.start()
+    found = ours.recv() if ours.poll(limit) else None
+    process.terminate()
+    process.join()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="100 policies only, d = 3 and 4")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds for a turn of theirs")
+    options = parser.parse_args()
+    sizes = [100] if options.quick else [100, 200, 500]
+    support = load_linear_support()
+    if isinstance(support, str):
+        print(f"{support}: only the adaptive grid is timed\n")
+    print(f"{'d':>2} {'policies':>8} {'adaptive grid':>14} {'linear support':>22} {'ratio':>9}")
+    for d in (3, 4) if options.quick else (3, 4, 5):
+        for n in sizes:
+            weights, values, seconds = answers(d, n)
+            line = f"{d:>2} {n:>8} {seconds * 1e3:>11.2f} ms"
+            if not isinstance(support, str):
+                found = timed(weights, values, options.limit)
+                if found is None:
+                    line += f" {'over':>14} {options.limit:>5.0f} s"
+                    line += f" {'> ' + format(options.limit / seconds, ',.0f'):>9}"
+                else:
+                    line += f" {found[0]:>9.2f} s ({found[1]:>5} c.)"
+                    line += f" {found[0] / seconds:>9,.0f}"
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
