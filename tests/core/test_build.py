@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -269,8 +269,6 @@ def test_a_run_is_pruned_again_without_the_oracle(tmp_path: Path) -> None:
     build_portfolio(oracle, mu=0.5, alpha=0.1, prune_mu=0.1, run_dir=tmp_path)
     run = Run.open(tmp_path)
     for prune_mu in (0.0, 0.02, 0.3):
-        from dataclasses import replace
-
         direct = build_portfolio(finite(8, 30, 3), mu=0.5, alpha=0.1, prune_mu=prune_mu)
         again = run.prune(replace(run.settings, prune_mu=prune_mu))
         assert [p.id for p in again.policies] == [p.id for p in direct.policies]
@@ -279,20 +277,26 @@ def test_a_run_is_pruned_again_without_the_oracle(tmp_path: Path) -> None:
     assert len(Portfolio.load(tmp_path)) == len(run.prune(run.settings))
 
 
-def test_the_curve_falls_and_each_point_is_the_pruning_it_names(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    build_portfolio(finite(8, 30, 2), mu=0.3, alpha=0.05, method="exact", run_dir=tmp_path)
+@pytest.mark.parametrize("method", ["minimal", "exact", "greedy"])
+def test_the_curve_grows_and_each_point_is_the_pruning_it_names(
+    tmp_path: Path, method: str
+) -> None:
+    build_portfolio(finite(8, 30, 3), mu=0.3, alpha=0.05, method=method, run_dir=tmp_path)
     run = Run.open(tmp_path)
-    points = run.curve(run.settings)
+    points = run.curve(run.settings, most=5)
     sizes = [point.size for point in points]
-    assert sizes == sorted(set(sizes), reverse=True)
-    assert points[0].mu == 0.0
-    assert sizes[-1] == 1
-    for before, point in itertools.pairwise(points):
-        assert len(run.prune(replace(run.settings, prune_mu=point.mu))) == point.size
-        less = replace(run.settings, prune_mu=point.mu - 1e-4)
-        assert len(run.prune(less)) >= before.size or point.mu - 1e-4 < before.mu
+    assert sizes == sorted(set(sizes))
+    assert sizes[0] == 1
+    assert sizes[-1] <= 5
+    assert [point.mu for point in points] == sorted((p.mu for p in points), reverse=True)
+    for point in points:
+        made = run.prune(replace(run.settings, prune_mu=point.mu))
+        assert len(made) == point.size
+        assert made.gaps is not None
+        assert (made.gaps.epsilon, made.gaps.delta) == (point.epsilon, point.delta)
+        if method != "greedy":
+            less = run.prune(replace(run.settings, prune_mu=max(0.0, point.mu - 1.1e-4)))
+            assert len(less) > point.size
 
 
 def test_unfinished_runs_are_not_pruned(tmp_path: Path) -> None:

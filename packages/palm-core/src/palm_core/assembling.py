@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -58,23 +58,11 @@ def assemble(
         task: stored with the portfolio.
         stopped: why an adaptive run stopped asking; stored with the portfolio.
     """
-    from palm_core.cover import best_policies
-
     claimed = claimed or Claims()
-    unique: dict[str, Policy] = {}
-    for answer in answers:
-        same_or_new(answer.policy, unique)
-    place = {name: index for index, name in enumerate(unique)}
-    raw = PolicySet.from_policies(list(unique.values()), objectives)
-    over = f"the {len(raw)} policies of the run"
-    normalization = Normalization.fit(raw, settings.normalize, over=over)
-    candidates = normalization.apply(raw)
-    weights = np.array([answer.weights for answer in answers])
-    own = np.array([place[answer.policy.id] for answer in answers])
-    best = best_policies(candidates, weights)
-    values = np.einsum("kd,kd->k", weights, candidates.vertex_values[own])
-    behind = best.values - values
-    behind[behind <= 2 * best.rounding] = 0.0
+    found = evaluate(answers, objectives, settings)
+    values = np.einsum("kd,kd->k", found.weights, found.candidates.vertex_values[found.own])
+    behind = found.best.values - values
+    behind[behind <= 2 * found.best.rounding] = 0.0
     worst = int(np.argmax(behind))
 
     def certified(portfolio: NDArray[np.intp] | None) -> Certificate | None:
@@ -83,24 +71,23 @@ def assemble(
         if settings.normalize != "none" or claimed.epsilon >= 1:
             return None
         return certify(
-            candidates,
-            weights,
+            found.candidates,
+            found.weights,
             portfolio=portfolio,
             oracle_epsilon=claimed.epsilon,
             oracle_delta=claimed.delta,
-            answers=own,
+            answers=found.own,
         )
 
-    mu = _tolerance(settings, certified)
-    pruning, chosen, exact = _prune(candidates, weights, settings, mu, best)
+    pruning, chosen, exact = prune_evaluated(found, settings, _tolerance(settings, certified))
     certificate = certified(chosen)
-    kept = list(unique.values())
+    adaptive = settings.target_epsilon is not None
     return Portfolio(
-        policies=tuple(kept[index] for index in chosen),
+        policies=tuple(found.policies[index] for index in chosen),
         objectives=objectives,
-        normalization=normalization,
+        normalization=found.normalization,
         oracle_calls=len(answers),
-        candidates=len(candidates),
+        candidates=len(found.candidates),
         slack=SlackRecord(
             claimed_epsilon=claimed.epsilon,
             claimed_delta=claimed.delta,
@@ -109,11 +96,60 @@ def assemble(
         ),
         pruning=pruning,
         gaps=record_of_gaps(exact),
-        theorem=None if settings.target_epsilon is not None else _theorem(raw, settings, claimed),
+        theorem=None if adaptive else _theorem(found.raw, settings, claimed),
         certificate=None if certificate is None else record_of_certificate(certificate, stopped),
         task=None if task is None else dict(task),
         task_hash=None if task is None else task_hash(task),
         made_with=_versions(),
+    )
+
+
+class Evaluated(NamedTuple):
+    """The distinct policies of a run and where they were asked for.
+
+    Attributes:
+        policies: m policies, each once, in the order of the answers.
+        raw: the same in raw units.
+        normalization: from raw to ``candidates``.
+        candidates: the same in the units that weights speak of.
+        weights: (k, d) the weights asked.
+        own: (k,) index of the policy that was the answer at each weight.
+        best: opt_w over the policies, at each weight.
+    """
+
+    policies: tuple[Policy, ...]
+    raw: PolicySet
+    normalization: Normalization
+    candidates: PolicySet
+    weights: NDArray[np.float64]
+    own: NDArray[np.intp]
+    best: Best
+
+
+def evaluate(
+    answers: Sequence[Answer], objectives: tuple[str, ...], settings: Settings
+) -> Evaluated:
+    """Collect the answers of a run as arrays; the same policy may answer many weights."""
+    from palm_core.cover import best_policies
+
+    unique: dict[str, Policy] = {}
+    for answer in answers:
+        same_or_new(answer.policy, unique)
+    place = {name: index for index, name in enumerate(unique)}
+    policies = tuple(unique.values())
+    raw = PolicySet.from_policies(policies, objectives)
+    over = f"the {len(raw)} policies of the run"
+    normalization = Normalization.fit(raw, settings.normalize, over=over)
+    candidates = normalization.apply(raw)
+    weights = np.array([answer.weights for answer in answers])
+    return Evaluated(
+        policies=policies,
+        raw=raw,
+        normalization=normalization,
+        candidates=candidates,
+        weights=weights,
+        own=np.array([place[answer.policy.id] for answer in answers], dtype=np.intp),
+        best=best_policies(candidates, weights),
     )
 
 
@@ -130,35 +166,32 @@ def _tolerance(
     assert settings.target_epsilon is not None
     assert settings.call_target is not None
     found = certified(None)
-    if found is None or found.epsilon > settings.call_target:
+    if found is None or found.epsilon >= settings.target_epsilon:
         return settings.call_target
     left = 1.0 - (1.0 - settings.target_epsilon) / (1.0 - found.epsilon)
     return max(0.0, left - 1e-9)  # solvers stop that far from exact
 
 
-def _prune(
-    candidates: PolicySet,
-    weights: NDArray[np.float64],
-    settings: Settings,
-    mu: float,
-    best: Best,
+def prune_evaluated(
+    found: Evaluated, settings: Settings, mu: float
 ) -> tuple[PruningRecord, NDArray[np.intp], Gaps]:
     """The cover, the indices of its policies and their exact gaps."""
     from palm_core.gaps import gaps
     from palm_core.minimal import minimal_report
     from palm_core.prune import prune_report
 
+    candidates, weights = found.candidates, found.weights
     if settings.method == "minimal":
-        found = minimal_report(
+        least = minimal_report(
             candidates,
             epsilon=mu,
             delta=settings.prune_alpha,
             solver=settings.solver,
             time_limit=settings.time_limit,
         )
-        indices, exact = found.indices, found.gaps
-        status, lower, upper = found.status, found.lower_bound, found.upper_bound
-        solver = found.solver
+        indices, exact = least.indices, least.gaps
+        status, lower, upper = least.status, least.lower_bound, least.upper_bound
+        solver = least.solver
     else:
         pruned = prune_report(
             candidates,
@@ -182,7 +215,7 @@ def _prune(
         upper_bound=upper,
         solver=solver,
         weights=len(weights),
-        negative_optima=int(np.count_nonzero(best.values < 0)),
+        negative_optima=int(np.count_nonzero(found.best.values < 0)),
     )
     return record, indices, exact
 

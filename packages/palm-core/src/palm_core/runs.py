@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core.assembling import assemble
+from palm_core.assembling import assemble, evaluate, prune_evaluated
 from palm_core.build import grid_of
 from palm_core.errors import InputError
 from palm_core.ledger import Answer, Ledger
@@ -34,8 +34,8 @@ class CurvePoint:
         epsilon: exact multiplicative gap against all policies of the run,
             ``None`` where it is not finite.
         delta: exact additive gap.
-        status: "optimal" or "feasible" on the grid's weights.
-        lower_bound: at least so many are needed on the grid's weights.
+        status: "optimal" if fewer will not do (proven), else "feasible".
+        lower_bound: at least so many are needed.
     """
 
     mu: float
@@ -99,44 +99,55 @@ class Run:
         task = {**self.task, **settings.tables()}
         return assemble(self.answers, self.objectives, settings, claimed=self.claims, task=task)
 
-    def curve(self, settings: Settings) -> list[CurvePoint]:
-        """The size of the portfolio as μ' grows: a point wherever it changes.
+    def curve(self, settings: Settings, *, most: int = 8) -> list[CurvePoint]:
+        """The size of the portfolio as μ' falls: a point wherever it changes.
 
-        μ' = 0 comes first; then, for each smaller size, the least μ' that
-        bisection finds (to 1e-4). Greedy sizes need not fall monotonically, so
-        a size may be met between two points at a μ' that is not listed.
+        For each size up to ``most`` the least μ' that bisection finds (to 1e-4).
+        Greedy sizes need not grow monotonically as μ' falls, so a size may be met
+        at a μ' that is not listed.
+
+        Args:
+            settings: the pruning; its μ' is not used.
+            most: sizes beyond it are not looked for, being slow to prove.
         """
-        found: dict[float, Portfolio] = {}
+        evaluated = evaluate(self.answers, self.objectives, settings)
+        found: dict[float, CurvePoint] = {}
 
-        def at(mu: float) -> Portfolio:
+        def at(mu: float) -> CurvePoint:
             if mu not in found:
-                found[mu] = self.prune(replace(settings, prune_mu=mu))
+                pruning, indices, gaps = prune_evaluated(evaluated, settings, mu)
+                found[mu] = CurvePoint(
+                    mu=mu,
+                    size=len(indices),
+                    epsilon=gaps.epsilon if np.isfinite(gaps.epsilon) else None,
+                    delta=gaps.delta,
+                    status=pruning.status,
+                    lower_bound=pruning.lower_bound,
+                )
             return found[mu]
 
         def split(low: float, high: float) -> None:
-            if len(at(low)) <= len(at(high)) or high - low <= CURVE_RESOLUTION:
+            if at(high).size > most or at(low).size <= at(high).size:
                 return
-            middle = (low + high) / 2
-            split(low, middle)
-            split(middle, high)
+            if high - low > CURVE_RESOLUTION:
+                middle = (low + high) / 2
+                split(middle, high)
+                split(low, middle)
 
-        split(0.0, 1.0)
+        # Halving first, because many policies are needed only where μ' is small.
+        high = 1.0
+        while high > CURVE_RESOLUTION and at(high).size <= most:
+            split(high / 2, high)
+            high /= 2
+        if at(high).size <= most:
+            split(0.0, high)
         points: list[CurvePoint] = []
-        for mu, portfolio in sorted(found.items()):
-            pruning, gaps = portfolio.pruning, portfolio.gaps
-            if pruning is None or gaps is None:
-                continue
-            if not points or len(portfolio) < points[-1].size:
-                points.append(
-                    CurvePoint(
-                        mu=mu,
-                        size=len(portfolio),
-                        epsilon=gaps.epsilon,
-                        delta=gaps.delta,
-                        status=pruning.status,
-                        lower_bound=pruning.lower_bound,
-                    )
-                )
+        for mu in sorted(found, reverse=True):
+            point = found[mu]
+            if points and point.size == points[-1].size:
+                points[-1] = point
+            elif point.size <= most and (not points or point.size > points[-1].size):
+                points.append(point)
         return points
 
 

@@ -102,7 +102,10 @@ class Settings:
             return None
         if mu is None:
             return 1.0 - math.sqrt(1.0 - target)
-        return 1.0 - (1.0 - target) / (1.0 - mu) if mu < target else target
+        if mu >= target:
+            return target
+        # Solvers stop that far from exact.
+        return max(0.0, 1.0 - (1.0 - target) / (1.0 - mu) - 1e-9)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """The settings as the tables of a task: ``[grid]`` or ``[adaptive]``, and ``[prune]``."""

@@ -167,6 +167,7 @@ def prune(
     solver: Literal["cbc", "highs"] | None = None,
     time_limit: float | None = None,
     curve: Flag = False,
+    most: int = 8,
     save: Path | None = None,
     json: Flag = False,
 ) -> None:
@@ -190,7 +191,9 @@ def prune(
     time_limit
         Seconds for the integer program.
     curve
-        Show all sizes: one line for each μ' at which the portfolio changes.
+        Show sizes: one line for each μ' at which the portfolio changes.
+    most
+        The largest size that --curve looks for.
     save
         Write the portfolio to this file (the run's own is left as it is).
     json
@@ -198,6 +201,7 @@ def prune(
     """
     from palm_core.errors import InputError
     from palm_core.runs import Run
+    from palm_core.simplex import check_count
 
     made = Run.open(run)
     changes: dict[str, Any] = {
@@ -212,7 +216,7 @@ def prune(
         if mu is not None or save is not None:
             other = "--mu" if mu is not None else "--save"
             raise InputError(f"--curve shows every μ': it does not go with {other}")
-        _show_curve(made.curve(settings), json=json)
+        _show_curve(made.curve(settings, most=check_count(most, name="--most", least=1)), json=json)
         return
     if mu is None and alpha is None and method is None:
         raise InputError("--mu is needed (or --alpha, --method); --curve shows all sizes")
@@ -332,11 +336,6 @@ def _show_curve(points: list[CurvePoint], *, json: bool) -> None:
     if json:
         output.print_json({"curve": [asdict(point) for point in points]})
         return
-    # Every size up to ten, then fewer and fewer: people choose small ones.
-    shown: list[CurvePoint] = []
-    for point in reversed(points):
-        if not shown or point.size <= 10 or point.size >= 1.4 * shown[-1].size:
-            shown.append(point)
     rows = [
         [
             str(point.size),
@@ -345,9 +344,6 @@ def _show_curve(points: list[CurvePoint], *, json: bool) -> None:
             output.number(point.delta),
             "proven" if point.status == "optimal" else f"at least {point.lower_bound}",
         ]
-        for point in shown
+        for point in points
     ]
     output.table(["policies", "from μ'", "exact ε", "exact δ", "fewest"], rows, left=0)
-    if len(shown) < len(points):
-        output.say()
-        output.say(f"{len(shown)} of {len(points)} sizes; all of them with --json.")
