@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from palm_core import _programs, envelope
 from palm_core._pair import Pair
 from palm_core.errors import InputError, WorkError
-from palm_core.gaps import gap_frontier, gaps, gaps_without, violations
+from palm_core.exact_gaps import gap_frontier, gaps, gaps_without, violations
 from palm_core.policies import PolicySet
 from palm_core.simplex import sample_weights
 

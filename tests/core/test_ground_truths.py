@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import linprog
 
 from palm_core.policies import PolicySet
-from palm_core.prune import prune, prune_report
+from palm_core.pruning import prune, prune_report
 from palm_core.simplex import sample_weights, uniform_lattice
 
 FRONTS = runpy.run_path(str(Path(__file__).with_name("ground_truths.py")))

@@ -17,7 +17,7 @@ from palm_core._cuts import CutLoop, first_weights
 from palm_core._intervals import covered_intervals, fewest_intervals
 from palm_core._pair import Pair
 from palm_core.errors import InputError, WorkError
-from palm_core.gaps import gaps, violations
+from palm_core.exact_gaps import gaps, violations
 from palm_core.minimal import minimal_portfolio, minimal_report
 from palm_core.policies import PolicySet
 from palm_core.simplex import sample_weights

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from palm_core import cover
 from palm_core.errors import InputError, WorkError
 from palm_core.policies import PolicySet
-from palm_core.prune import fewest_intervals, prune, prune_curve, prune_report
+from palm_core.pruning import fewest_intervals, prune, prune_curve, prune_report
 from palm_core.simplex import sample_weights, uniform_lattice
 
 HAS_HIGHS = find_spec("highspy") is not None

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from palm_core.adaptive import AdaptiveGrid
     from palm_core.bounds import Guarantee, apply_theorem, lemma_33, lemma_a1, theorem_bounds
     from palm_core.build import build_portfolio
+    from palm_core.certificate import Certificate, certify
     from palm_core.cover import Best, Cover, best_policies, cover_weights, greedy
     from palm_core.envelope import serving_intervals, serving_shares
     from palm_core.errors import InputError, OracleAnswerError, PalmError, PluginError, WorkError
-    from palm_core.gaps import Gaps, gap_frontier, gaps, gaps_without
+    from palm_core.exact_gaps import Gaps, gap_frontier, gaps, gaps_without
     from palm_core.grid import construct_grid, grid_size, grid_values
     from palm_core.minimal import Minimal, minimal_portfolio, minimal_report
     from palm_core.normalization import Normalization
@@ -25,13 +27,14 @@ if TYPE_CHECKING:
     from palm_core.plugins import available_oracles, describe_oracles, load_oracle
     from palm_core.policies import Policy, PolicySet
     from palm_core.portfolio import Portfolio
-    from palm_core.prune import Pruned, prune, prune_curve, prune_report
+    from palm_core.pruning import Pruned, prune, prune_curve, prune_report
     from palm_core.selection import Selection, select_models
     from palm_core.simplex import check_weights, sample_weights, uniform_lattice
     from palm_core.tables import Table, read_table
     from palm_core.tabular import TabularOracle
 
 _HOME = {
+    "adaptive": ("AdaptiveGrid",),
     "bounds": (
         "Guarantee",
         "apply_theorem",
@@ -40,6 +43,7 @@ _HOME = {
         "theorem_bounds",
     ),
     "build": ("build_portfolio",),
+    "certificate": ("Certificate", "certify"),
     "cover": (
         "Best",
         "Cover",
@@ -58,7 +62,7 @@ _HOME = {
         "PluginError",
         "WorkError",
     ),
-    "gaps": (
+    "exact_gaps": (
         "Gaps",
         "gap_frontier",
         "gaps",
@@ -110,7 +114,9 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "AdaptiveGrid",
     "Best",
+    "Certificate",
     "Cover",
     "Gaps",
     "Guarantee",
@@ -133,6 +139,7 @@ __all__ = [
     "available_oracles",
     "best_policies",
     "build_portfolio",
+    "certify",
     "check_weights",
     "construct_grid",
     "cover_weights",

@@ -15,7 +15,7 @@ import numpy as np
 
 from palm_core._pair import TOLERANCE, Pair
 from palm_core._programs import AGREEMENT
-from palm_core.gaps import find_violations
+from palm_core.exact_gaps import find_violations
 from palm_core.policies import PolicySet
 from palm_core.simplex import uniform_lattice
 

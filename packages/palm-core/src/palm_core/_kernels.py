@@ -106,7 +106,7 @@ def grid_rows(d: int) -> Any:
         one = 0
         offset = first
         size = n ** (d - 1)
-        while offset >= size:
+        while offset >= size and one < d - 1:
             offset -= size
             one += 1
             size = (n - 1) ** one * n ** (d - 1 - one)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from palm_core.certificate import Certificate
     from palm_core.cover import Best
-    from palm_core.gaps import Gaps
+    from palm_core.exact_gaps import Gaps
     from palm_core.ledger import Answer
     from palm_core.settings import Settings
 
@@ -176,9 +176,9 @@ def prune_evaluated(
     found: Evaluated, settings: Settings, mu: float
 ) -> tuple[PruningRecord, NDArray[np.intp], Gaps]:
     """The cover, the indices of its policies and their exact gaps."""
-    from palm_core.gaps import gaps
+    from palm_core.exact_gaps import gaps
     from palm_core.minimal import minimal_report
-    from palm_core.prune import prune_report
+    from palm_core.pruning import prune_report
 
     candidates, weights = found.candidates, found.weights
     if settings.method == "minimal":

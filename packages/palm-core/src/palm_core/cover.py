@@ -157,7 +157,7 @@ def cover_weights(
     Example:
         >>> from palm_core import PolicySet
         >>> three = PolicySet([[1.0, 0.0], [0.0, 1.0], [0.6, 0.6]])
-        >>> cover_weights(three, [[1.0, 0.0], [0.5, 0.5]], mu=0.2).matrix()
+        >>> cover_weights(three, [[1.0, 0.0], [0.5, 0.5]], mu=0.1).matrix()
         array([[ True, False],
                [False, False],
                [False,  True]])
@@ -290,10 +290,11 @@ def _groups(u: NDArray[np.float64]) -> Groups:
     # The kernels take two policies at a time; doing one twice changes nothing.
     if len(order) % 2:
         order = np.append(order, order[-1])
-    starts = np.arange(0, len(order), GROUP)
     # Ascending within each group, so that of two equal values the first is the lowest.
-    group = np.arange(len(order)) // GROUP
-    order = order[np.lexsort((order, group))]
+    whole = len(order) // GROUP * GROUP
+    order[:whole].reshape(-1, GROUP).sort(axis=1)
+    order[whole:].sort()
+    starts = np.arange(0, len(order), GROUP)
     sorted_u = np.ascontiguousarray(u[order])
     return Groups(sorted_u, order, np.maximum.reduceat(sorted_u, starts, axis=0), order[starts])
 
@@ -312,20 +313,20 @@ def _words(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def _along_a_curve(points: NDArray[np.float64]) -> NDArray[np.int64]:
     """An order of the points (n, d) in which neighbours are close: Morton (1966).
 
-    Each coordinate is scaled to its range and cut to a few bits, and the bits
-    of all coordinates are interleaved.
+    Each coordinate is scaled to its range and cut to a few bits, about 24 in
+    all, and the bits of all coordinates are interleaved.
     """
-    d = points.shape[1]
-    n_bits = max(1, min(16, 63 // d))
-    used = points[:, : 63 // n_bits]
+    used = points[:, :32]
+    d = used.shape[1]
+    n_bits = max(1, 24 // d)
     low = used.min(axis=0)
     # Halves, because the difference of two numbers may be too large.
     spread = used.max(axis=0) / 2 - low / 2
     spread[spread == 0] = 1.0
-    cells = ((used / 2 - low / 2) / spread * (2**n_bits - 1)).astype(np.uint64)
-    key = np.zeros(len(points), np.uint64)
+    cells = ((used / 2 - low / 2) / spread * (2**n_bits - 1)).astype(np.uint32)
+    key = np.zeros(len(points), np.uint32)
     for bit in range(n_bits):
-        for i in range(used.shape[1]):
-            digit = (cells[:, i] >> np.uint64(bit)) & np.uint64(1)
-            key |= digit << np.uint64(bit * used.shape[1] + i)
+        digits = (cells >> bit) & 1
+        for i in range(d):
+            key |= digits[:, i] << (bit * d + i)
     return np.argsort(key, kind="stable").astype(np.int64, copy=False)

@@ -17,7 +17,7 @@ from palm_core.policies import Policy
 
 if TYPE_CHECKING:
     from palm_core.certificate import Certificate
-    from palm_core.gaps import Gaps
+    from palm_core.exact_gaps import Gaps
 
 FORMAT: Final = "palm-portfolio"
 VERSION: Final = 1

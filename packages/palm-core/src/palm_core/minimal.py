@@ -20,7 +20,7 @@ from palm_core._intervals import covered_intervals, fewest_intervals
 from palm_core._pair import Pair
 from palm_core.envelope import drop_dominated, vertex_values
 from palm_core.errors import WorkError
-from palm_core.gaps import Gaps, find_violations, gaps
+from palm_core.exact_gaps import Gaps, find_violations, gaps
 from palm_core.simplex import check_number
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def minimal_report(
         max_{π∈P} J_w(π) ≥ opt(w) − ε·max(opt(w), 0) − δ,
     which is Definition 3.2 of the paper where opt(w) ≥ 0; where opt(w) < 0 only δ
     counts. Ties within 1e-12 of the objectives' spread count as equal (1e-9 where
-    linear programs are needed, see :func:`palm_core.gaps.violations`).
+    linear programs are needed, see :func:`palm_core.exact_gaps.violations`).
 
     Method: a cover of finitely many weights by the fewest policies, by integer
     program; the weights that it violates are added, all of them; repeated until

@@ -32,7 +32,7 @@ ROUNDING = 1e-6
 # Bytes of one bit each that are unpacked at a time.
 _BLOCK = 1 << 25
 # Pairs of row and column that a packing looks at; more columns are sampled.
-_PACKING_PAIRS = 1 << 27
+_PACKING_PAIRS = 1 << 25
 # Columns that the linear program begins with, and that it adds at a time.
 _FIRST_COLUMNS = 200
 # Up to so many columns HiGHS' simplex method is faster than its interior points.

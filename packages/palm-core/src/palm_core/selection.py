@@ -22,7 +22,7 @@ from palm_core.simplex import check_number, sample_weights
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from palm_core.gaps import Gaps
+    from palm_core.exact_gaps import Gaps
     from palm_core.policies import PolicySet
 
 
@@ -128,7 +128,7 @@ def select_models(
         ['b', 'c']
     """
     from palm_core.envelope import serving_intervals, serving_shares
-    from palm_core.gaps import gaps_without
+    from palm_core.exact_gaps import gaps_without
     from palm_core.minimal import minimal_report
 
     if len(candidates) < 2:
