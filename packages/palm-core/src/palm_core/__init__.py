@@ -90,7 +90,7 @@ _HOME = {
         "PolicySet",
     ),
     "portfolio": ("Portfolio",),
-    "prune": (
+    "pruning": (
         "Pruned",
         "prune",
         "prune_curve",

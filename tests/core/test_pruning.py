@@ -163,7 +163,7 @@ def test_intervals_are_read_in_blocks(monkeypatch):
     policies = PolicySet(np.random.default_rng(5).random((50, 2)))
     weights = sample_weights(100, 2, seed=6)
     whole = prune_report(policies, weights, mu=0.02, method="exact")
-    monkeypatch.setattr(import_module("palm_core.prune"), "_BLOCK", 1)
+    monkeypatch.setattr(import_module("palm_core.pruning"), "_BLOCK", 1)
     parts = prune_report(policies, weights, mu=0.02, method="exact")
     assert whole.solver == parts.solver == "intervals"
     np.testing.assert_array_equal(whole.indices, parts.indices)
