@@ -130,10 +130,29 @@ def test_plan_build_prune_route(palm: Palm, tmp_path: Path) -> None:
     assert [p.id for p in Portfolio.load("other.json").policies] == pruned["portfolio"]
     curve = palm("prune", "run", "--curve", "--json").json()["curve"]
     assert isinstance(curve, list)
-    assert curve[-1]["size"] == 1
+    assert curve[0]["size"] == 1
     assert "policies" in palm("prune", "run", "--curve").out
     first = Portfolio.load("run").route([1.0, 0.0]).id
     assert palm("route", "run", "--weights", "helpful=1").out.strip() == first
+
+
+def test_building_to_a_certified_target(palm: Palm, tmp_path: Path) -> None:
+    document = palm("build", "task.toml", "--target", "0.1", "--out", "run", "--json").json()
+    certificate = document["certificate"]
+    assert isinstance(certificate, dict)
+    assert certificate["epsilon"] <= 0.1
+    assert certificate["delta"] >= 0
+    shown = palm("build", "task.toml", "--target", "0.1", "--out", "run")
+    assert "Against every policy there is, at every weight:" in shown.out
+    early = palm("build", "task.toml", "--target", "0.001", "--max-calls", "3", "--out", "early")
+    assert "The target was not reached within the calls allowed" in early.out
+    (tmp_path / "adaptive.toml").write_text(
+        TASK.replace("[grid]", "[adaptive]").replace(
+            "mu = 0.5\nalpha = 0.2", "target_epsilon = 0.1"
+        )
+    )
+    assert "certified" in palm("plan", "adaptive.toml").out
+    assert palm("plan", "adaptive.toml", "--json").json()["oracle_calls"] is None
 
 
 def test_plan_of_a_huge_grid_answers_and_build_refuses(palm: Palm, tmp_path: Path) -> None:
@@ -226,6 +245,8 @@ def test_routing_a_table_of_weights(palm: Palm, tmp_path: Path) -> None:
         (("plan", "mod.toml"), "palm-mod"),
         (("plan", "adaptive.toml"), "adaptive"),
         (("build", "task.toml"), "--out"),
+        (("build", "task.toml", "--out", "r", "--target", "2"), "target_epsilon = 2.0: must be in"),
+        (("build", "task.toml", "--out", "r", "--max-calls", "9"), "goes with a target only"),
         (("build", "task.toml", "--out", "models.csv"), "models.csv is a file"),
         (("prune", "none"), "none: no such run folder"),
         (("prune", "."), "is not a run"),

@@ -204,7 +204,7 @@ class TestInstalledOracles:
         site.write("own_broken", "raise ModuleNotFoundError('gone', name='palm_eval')")
         site.install("own", "mine = own_broken:make\n", "Requires-Dist: palm-eval==0.1.0\n")
         assert refused("mine").endswith(
-            "gone (from a checkout of the PALM repository: pip install ./packages/palm-eval)"
+            "gone (where a checkout of the PALM repository has it: pip install ./packages/palm-eval)"
         )
 
     def test_a_module_that_raises(self, site: Site) -> None:

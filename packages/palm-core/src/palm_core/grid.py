@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _EPS = float(np.finfo(np.float64).eps)
 _TINY = float(np.finfo(np.float64).tiny)
-_MU_HINT = "0.2 means neighbouring weights differ by a factor of 1.2"
-_ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
+MU_HINT = "0.2 means neighbouring weights differ by a factor of 1.2"
+ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
 
 #: More values or weights than this are refused: 2 GB in five objectives.
 LARGEST_GRID = 50_000_000
@@ -138,8 +138,8 @@ def construct_grid(
 
 def _n_values(mu: float, alpha: float) -> int:
     """|1dgrid| = N + 2, in whole numbers of any size."""
-    mu = check_number(mu, name="mu", above=0.0, most=1.0, hint=_MU_HINT)
-    alpha = check_number(alpha, name="alpha", above=0.0, most=1.0, hint=_ALPHA_HINT)
+    mu = check_number(mu, name="mu", above=0.0, most=1.0, hint=MU_HINT)
+    alpha = check_number(alpha, name="alpha", above=0.0, most=1.0, hint=ALPHA_HINT)
     if alpha < _TINY:
         raise InputError(
             f"alpha = {alpha!r}: must be at least {_TINY:.3g}; below, floats are coarse"

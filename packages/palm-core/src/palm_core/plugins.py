@@ -222,7 +222,7 @@ def _absent(name: str, installed: list[str]) -> PluginError:
 
 def _how_to_install(packages: Iterable[str]) -> str:
     folders = " ".join(f"./packages/{package}" for package in packages)
-    return f"from a checkout of the PALM repository: pip install {folders}"
+    return f"where a checkout of the PALM repository has it: pip install {folders}"
 
 
 def _how_to_mend(error: Exception, entry: EntryPoint) -> str:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
+from palm_core.grid import ALPHA_HINT, MU_HINT
 from palm_core.normalization import NORMALIZATIONS
 from palm_core.simplex import check_count, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MU_HINT = "0.5 means neighbouring weights differ by half"
-ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
 TARGET_HINT = "0.01 means within 1 % of the best there is"
 #: Covers of the weights asked, and of all weights.
 COVERS = ("greedy", "exact")

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
+from palm_core.grid import ALPHA_HINT, MU_HINT
 from palm_core.normalization import NORMALIZATIONS
 from palm_core.settings import (
-    ALPHA_HINT,
     METHODS,
-    MU_HINT,
     SOLVERS,
     TARGET_HINT,
     Settings,
