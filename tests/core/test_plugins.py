@@ -181,7 +181,7 @@ class TestInstalledOracles:
             load_oracle(name)
         message = str(caught.value)
         assert message.startswith(f"oracle {name!r} comes with {package}, which is not installed")
-        assert "a checkout of the PALM repository: pip install ./packages/palm-core" in message
+        assert "a checkout of the PALM repository has it: pip install ./packages/palm-core" in message
         assert f"./packages/{package}" in message
 
     def test_installed_but_does_not_import(self, site: Site) -> None:
@@ -204,7 +204,8 @@ class TestInstalledOracles:
         site.write("own_broken", "raise ModuleNotFoundError('gone', name='palm_eval')")
         site.install("own", "mine = own_broken:make\n", "Requires-Dist: palm-eval==0.1.0\n")
         assert refused("mine").endswith(
-            "gone (where a checkout of the PALM repository has it: pip install ./packages/palm-eval)"
+            "gone (where a checkout of the PALM repository has it: "
+            "pip install ./packages/palm-eval)"
         )
 
     def test_a_module_that_raises(self, site: Site) -> None:
