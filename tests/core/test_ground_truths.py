@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def lead(points, index):
     return weights / weights.sum(), -found.fun
 
 
+@cache
 def read(name):
     """The points, those that lead alone somewhere, and weights rich enough to tell."""
     points = np.array(FRONTS[name])

@@ -1,0 +1,224 @@
+"""The fewest policies that cover all weights: palm_core against plain PuLP, in the same run.
+
+    python benchmarks/exact.py            up to half an hour
+    python benchmarks/exact.py --quick    about two minutes
+
+Both get the same instance and the same time limit. "plain" is what one would write down:
+one binary variable a policy, one constraint a weight, from the whole matrix, handed to
+CBC or HiGHS with their defaults. "reduced" is ``solve_set_cover``, whose sizes after the
+reductions stand behind the arrow.
+
+* ``grid``: policies that are optimal at the weights of a grid like the paper's, cover
+  asked for at the same weights; ``random``: other, and more, weights are to be covered.
+  The policies are those of a tabular task with the value β·E_x log E_y exp(w·r(x, y)/β).
+* A size stands with its lower bound, "10" where they meet and "12 ≥ 9" where not; plain
+  PuLP tells no bound when it is stopped, that is "≥ 1".
+* Ratios are plain / reduced: wall time, and the processor time of all processes, which
+  says more on a busy machine. "≥": plain PuLP was stopped by the limit. "–": both were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import resource
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pulp
+
+from palm_core.cover import cover_weights, greedy
+from palm_core.policies import PolicySet
+from palm_core.setcover import solve_set_cover
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from palm_core.cover import Cover
+
+SOLVERS = ("cbc", "highs") if find_spec("highspy") else ("cbc",)
+# Grids: objectives, values per entry, values of μ'. Random: policies, weights too.
+GRIDS = [
+    (3, 14, (0.02, 0.05)),
+    (3, 22, (0.02, 0.05)),
+    (3, 44, (0.05, 0.1)),
+    (4, 6, (0.02, 0.05)),
+    (4, 8, (0.03, 0.05, 0.1)),
+    (5, 6, (0.1, 0.15)),
+]
+RANDOM = [(3, 1000, 3000, (0.02, 0.05)), (4, 1000, 3000, (0.05,)), (4, 2000, 10000, (0.05,))]
+QUICK_GRIDS = [(3, 14, (0.02, 0.05)), (3, 22, (0.05,)), (4, 6, (0.05,)), (4, 8, (0.1,))]
+QUICK_RANDOM = [(3, 1000, 3000, (0.05,))]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found, what is proven, and what it took."""
+
+    size: int | None
+    lower: int
+    wall: float
+    cpu: float
+    note: str = ""
+
+    @property
+    def proven(self) -> bool:
+        """Whether no smaller cover exists."""
+        return self.size == self.lower
+
+    def __str__(self) -> str:
+        shown = "none" if self.size is None else str(self.size)
+        bound = "" if self.proven else f" ≥ {self.lower}"
+        return f"{shown + bound:>9} {self.wall:7.2f} s"
+
+
+def grid(d: int, n: int) -> np.ndarray:
+    """Weights whose entries are, before normalising, 0 or 0.05 … 1 in equal ratios."""
+    values = np.concatenate([[0.0], np.geomspace(0.05, 1.0, n - 1)])
+    digits = np.stack(np.meshgrid(*[np.arange(n)] * d, indexing="ij"), axis=-1).reshape(-1, d)
+    rows = values[digits[digits.max(axis=1) == n - 1]]
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def tabular(weights: np.ndarray, *, beta: float = 0.05, seed: int = 0) -> PolicySet:
+    """The policy that is optimal at each weight, for 20 prompts × 200 responses."""
+    random = np.random.default_rng(seed)
+    d = weights.shape[1]
+    rewards = random.beta(2.0, 2.0, size=(20, 200, d))
+    # What is good for one objective is bad for the others, more or less.
+    rewards /= rewards.sum(axis=2, keepdims=True) ** 0.7
+    rewards /= rewards.max()
+    means, penalties = np.empty((len(weights), d)), np.empty(len(weights))
+    for i, w in enumerate(weights):
+        scores = rewards @ w / beta
+        highest = scores.max(axis=1, keepdims=True)
+        raw = np.exp(scores - highest)
+        total = raw.sum(axis=1, keepdims=True)
+        means[i] = ((raw / total)[..., np.newaxis] * rewards).sum(axis=1).mean(axis=0)
+        optimum = beta * (highest + np.log(total / 200)).mean()
+        penalties[i] = max(float(w @ means[i] - optimum), 0.0)
+    return PolicySet(means, penalties)
+
+
+def timed(work: Callable[[], tuple[int | None, int, str]]) -> Outcome:
+    def spent() -> float:
+        who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        return sum(sum(resource.getrusage(each)[:2]) for each in who)
+
+    wall, cpu = time.perf_counter(), spent()
+    size, lower, note = work()
+    return Outcome(size, lower, time.perf_counter() - wall, spent() - cpu, note)
+
+
+def plain(table: np.ndarray, solver: str, limit: float) -> tuple[int | None, int, str]:
+    """Set cover as PuLP's tutorial would have it."""
+    model = pulp.LpProblem("cover", pulp.LpMinimize)
+    rows = [model.add_variable(f"x{i}", cat=pulp.LpBinary) for i in range(len(table))]
+    model += pulp.lpSum(rows)
+    for column in table.T:
+        model += pulp.lpSum([rows[i] for i in np.flatnonzero(column)]) >= 1
+    if solver == "highs":
+        model.solve(pulp.HiGHS(msg=False, timeLimit=limit))
+    else:
+        path = pulp.PULP_CBC_CMD.pulp_cbc_path
+        model.solve(pulp.COIN_CMD(path=path, msg=False, timeLimit=limit))
+    chosen = [i for i, row in enumerate(rows) if (row.varValue or 0.0) > 0.5]
+    if not table[chosen].any(axis=0).all():
+        return None, 1, ""
+    proven = model.sol_status == pulp.LpSolutionOptimal
+    return len(chosen), len(chosen) if proven else 1, ""
+
+
+def reduced(cover: Cover, solver: str, limit: float) -> tuple[int | None, int, str]:
+    found = solve_set_cover(
+        cover.bits,
+        cover.n_weights,
+        incumbent=greedy(cover),
+        solver=solver,
+        time_limit=limit,
+    )
+    left = f"{found.n_rows} x {found.n_columns}, {found.n_forced} forced, by {found.solver}"
+    return found.upper_bound, found.lower_bound, left
+
+
+def ratio(slow: Outcome, quick: Outcome, of: str) -> str:
+    if not slow.proven and not quick.proven:
+        return "–"
+    sign = "" if slow.proven else "≥"
+    sign = sign if quick.proven else "≤"
+    return f"{sign}{getattr(slow, of) / getattr(quick, of):.1f}"
+
+
+def compare(name: str, policies: PolicySet, weights: np.ndarray, mu: float, limit: float) -> None:
+    cover = cover_weights(policies, weights, mu=mu)
+    table = cover.matrix()
+    sizes = f"{len(policies)} x {len(weights)}"
+    print(f"\n{name}, d = {weights.shape[1]}, mu' = {mu:g}: {sizes}, greedy {len(greedy(cover))}")
+    for solver in SOLVERS:
+        ours = timed(lambda solver=solver: reduced(cover, solver, limit))
+        theirs = timed(lambda solver=solver: plain(table, solver, limit))
+        if ours.proven and theirs.proven and ours.size != theirs.size:
+            raise SystemExit(f"the answers differ: {ours.size} and {theirs.size}")
+        wall, cpu = ratio(theirs, ours, "wall"), ratio(theirs, ours, "cpu")
+        print(
+            f"  {solver:6} plain {theirs}   reduced {ours}   ratio {wall:>7} wall {cpu:>7} cpu"
+            f"   → {ours.note}",
+            flush=True,
+        )
+        results.append((ours, theirs))
+
+
+results: list[tuple[Outcome, Outcome]] = []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small instances, 15 s limit")
+    parser.add_argument("--limit", type=float, help="seconds for each solve (default 60)")
+    given = parser.parse_args()
+    limit = given.limit or (15.0 if given.quick else 60.0)
+    # Compiling and importing is nobody's time.
+    ring = (np.arange(40)[:, np.newaxis] - np.arange(40)) % 40 < 3
+    weights = np.random.default_rng(0).dirichlet(np.ones(3), size=100)
+    for solver in SOLVERS:
+        reduced(cover_weights(tabular(weights), weights, mu=0.01), solver, 5.0)
+        plain(ring, solver, 5.0)
+    for d, n, mus in QUICK_GRIDS if given.quick else GRIDS:
+        weights = grid(d, n)
+        policies = tabular(weights)
+        for mu in mus:
+            compare("grid", policies, weights, mu, limit)
+    for d, m, k, mus in QUICK_RANDOM if given.quick else RANDOM:
+        random = np.random.default_rng(1)
+        policies = tabular(random.dirichlet(np.ones(d), size=m))
+        weights = random.dirichlet(np.ones(d), size=k)
+        for mu in mus:
+            compare("random", policies, weights, mu, limit)
+    summary()
+
+
+def summary() -> None:
+    proven = [(ours, theirs) for ours, theirs in results if ours.proven]
+    for of in ("wall", "cpu"):
+        ratios = sorted(getattr(theirs, of) / getattr(ours, of) for ours, theirs in proven)
+        if ratios:
+            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+            print(
+                f"\n{of} time, plain / reduced over the {len(ratios)} proven of {len(results)}: "
+                f"geometric mean {mean:.1f}, median {ratios[len(ratios) // 2]:.1f}, "
+                f"least {ratios[0]:.1f}, most {ratios[-1]:.1f}"
+            )
+    solved = sum(theirs.proven for _, theirs in results)
+    print(f"proven within the limit: reduced {len(proven)}, plain {solved} of {len(results)}")
+    worse = sum(
+        theirs.size is not None and ours.size is not None and ours.size > theirs.size
+        for ours, theirs in results
+    )
+    print(f"plain found a smaller cover: {worse} times")
+
+
+if __name__ == "__main__":
+    main()
