@@ -70,15 +70,16 @@ def select(
 
     source = read_table(scores)
     candidates = source.policies(maximize=maximize, minimize=minimize)
-    found = select_models(
-        candidates,
-        epsilon=epsilon,
-        delta=delta,
-        normalize=normalize,
-        solver=solver,
-        time_limit=time_limit,
-        over=f"the {len(candidates)} models of {scores.name}",
-    )
+    with output.waiting("looking for the fewest models", time_limit):
+        found = select_models(
+            candidates,
+            epsilon=epsilon,
+            delta=delta,
+            normalize=normalize,
+            solver=solver,
+            time_limit=time_limit,
+            over=f"the {len(candidates)} models of {scores.name}",
+        )
     if save is not None:
         found.portfolio().save(save)
     if json:

@@ -118,6 +118,25 @@ def weights_text(weights: Sequence[float], objectives: Sequence[str]) -> str:
 
 
 @contextmanager
+def waiting(what: str, seconds: float) -> Iterator[None]:
+    """Say on standard error what takes so long, at most how long, and since when."""
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = err()
+    with Bar(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        bar.add_task(f"{what}, at most about {seconds:g} s")
+        yield
+
+
+@contextmanager
 def progress(what: str) -> Iterator[Callable[[Progress], None]]:
     """Show a bar with the time left on standard error, if a person watches it."""
     from rich.progress import (

@@ -216,11 +216,15 @@ def prune(
         if mu is not None or save is not None:
             other = "--mu" if mu is not None else "--save"
             raise InputError(f"--curve shows every μ': it does not go with {other}")
-        _show_curve(made.curve(settings, most=check_count(most, name="--most", least=1)), json=json)
+        check_count(most, name="--most", least=1)
+        with output.waiting("looking for each size", settings.time_limit * most):
+            points = made.curve(settings, most=most)
+        _show_curve(points, json=json)
         return
     if mu is None and alpha is None and method is None:
         raise InputError("--mu is needed (or --alpha, --method); --curve shows all sizes")
-    portfolio = made.prune(settings)
+    with output.waiting("looking for the fewest policies", settings.time_limit):
+        portfolio = made.prune(settings)
     if save is not None:
         portfolio.save(save)
     if json:
