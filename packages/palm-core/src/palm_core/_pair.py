@@ -75,6 +75,14 @@ class Pair:
         return int(self.portfolio.shape[1])
 
     @cached_property
+    def units(self) -> Array:
+        """A unit (d,) for each objective that makes its largest value one.
+
+        Dividing vertex values by it, and multiplying weights with it, changes no sign.
+        """
+        return np.where(self.size > 0, self.size, 1.0)
+
+    @cached_property
     def scale(self) -> float:
         """The largest spread of an objective, or 1."""
         return float(self.spread.max()) or 1.0
@@ -136,6 +144,7 @@ class Pair:
             self._opt_keeps_sign = bool(
                 (self.everyone >= 0).all(axis=1).any() or (self.everyone <= 0).all()
             )
-            if not self._opt_keeps_sign and (least := least_value(self.everyone)) is not None:
-                self._opt_keeps_sign = least[0] >= -ROUNDING * float(least[1] @ self.size)
+            if not self._opt_keeps_sign:
+                least = least_value(self.everyone / self.units)
+                self._opt_keeps_sign = least is not None and least[0] >= -TOLERANCE
         return self._opt_keeps_sign

@@ -26,6 +26,8 @@ _FEASIBLE = 1e-10
 # Largest distance between an answer and its bound, in the same units.
 AGREEMENT = 1e-9
 _OPTIMAL, _INFEASIBLE = 0, 2
+# A ratio for which that much counts as infinite.
+_ENDLESS = 1e12
 
 
 class Solved(NamedTuple):
@@ -150,22 +152,24 @@ def least_value(pieces: Array, below_zero: Array | None = None) -> tuple[float, 
     return None
 
 
-def deepest_loss(pieces: Array, candidates: Array) -> Array:
-    """Weights (d,) that maximise 1 − L/M, given that M > 0 wherever L < 0, and that L < 0 occurs.
+def deepest_loss(pieces: Array, candidates: Array) -> tuple[float, Array]:
+    """Maximise −L/M where L < 0, given that this occurs, and M > 0 wherever it does.
 
     With y = w / M(w): minimise max_j y·pieces_j so that y·candidates_c ≤ 1.
+
+    Returns:
+        The maximum and the weights (d,) of it; ∞ from 10^12 on.
     """
     p, d = pieces.shape
-    units = np.maximum(np.abs(pieces).max(axis=0), np.abs(candidates).max(axis=0))
-    units[units == 0] = 1.0
     table = np.zeros((p + len(candidates), d + 1))
-    table[:p, :d], table[:p, d] = pieces / units, -1.0
-    table[p:, :d] = candidates / units
+    table[:p, :d], table[:p, d] = pieces, -1.0
+    table[p:, :d] = candidates
     limits = np.concatenate([np.zeros(p), np.ones(len(candidates))])
-    # −L/M beyond 1e12 is infinite for every purpose; the bound keeps the program finite.
-    bounds = [(0.0, None)] * d + [(-1e12, None)]
+    # The bound keeps the program finite.
+    bounds = [(0.0, None)] * d + [(-_ENDLESS, None)]
     for found in _answers([0.0] * d + [1.0], table, limits, None, bounds):
-        return _simplex(found.x[:d] / units)
+        depth = -float(found.x[d])
+        return (depth if depth < 0.99 * _ENDLESS else np.inf), _simplex(found.x[:d])
     raise WorkError(f"a linear program of {p} policies and {len(candidates)} candidates failed")
 
 

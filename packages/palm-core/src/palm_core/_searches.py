@@ -6,19 +6,24 @@ lowers the bounds of all: most candidates never need a program.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from palm_core import _programs
-from palm_core._pair import ROUNDING, TOLERANCE
+from palm_core._pair import TOLERANCE, Pair
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from palm_core._pair import Pair
-
     Array = NDArray[np.float64]
+
+
+class Attained(NamedTuple):
+    """Weights (d,) that attain ε, and whether it is infinite."""
+
+    weights: Array
+    infinite: bool = False
 
 
 class _Losses:
@@ -84,12 +89,11 @@ def shares(pair: Pair, weights: Array) -> Array:
     return np.where(opt > 0, np.minimum(loss, opt) / np.where(opt > 0, opt, 1.0), 0.0)
 
 
-def largest_ratio(pair: Pair) -> Array:
-    """Weights (d,) that attain the multiplicative gap."""
-    if _falls_below_zero(pair):
-        negative = below_zero(pair)
-        if negative is not None:
-            return negative
+def largest_ratio(pair: Pair) -> Attained:
+    """Weights that attain the multiplicative gap."""
+    negative = below_zero(pair)
+    if negative is not None:
+        return negative
     start = _start(pair)
     values = shares(pair, start)
     reached = float(values.max())
@@ -112,31 +116,42 @@ def largest_ratio(pair: Pair) -> Array:
         value = float(shares(pair, solved.weights[np.newaxis])[0])
         if value > reached:
             reached, worst = value, solved.weights
-    return worst
+    return Attained(worst)
 
 
-def _falls_below_zero(pair: Pair) -> bool:
-    if (pair.portfolio >= 0).all(axis=1).any():
-        return False
-    least = _programs.least_value(pair.portfolio)
-    return least is not None and least[0] < -ROUNDING * float(least[1] @ pair.size)
-
-
-def below_zero(pair: Pair) -> Array | None:
-    """Weights (d,) that attain ε where L < 0 occurs, or ``None`` if nothing is lost there.
+def below_zero(pair: Pair, losing: Array | None = None) -> Attained | None:
+    """Weights that attain ε where L < 0 occurs, or ``None`` if nothing is lost there.
 
     {L < 0} is convex. If opt ≤ 0 somewhere in it and opt > L somewhere in it, then
     opt ≤ 0 and opt > L at once somewhere on the segment between: ε = ∞. If
     opt > 0 all over it, ε = 1 + sup −L/opt, concave over convex: one program.
+
+    Args:
+        pair: a portfolio and its candidates.
+        losing: (d,) weights with opt > L and L ≤ 0, if known.
     """
-    least = _programs.AGREEMENT * pair.scale
-    deep = _programs.least_value(pair.portfolio, below_zero=pair.rivals)
-    if deep is None or deep[0] >= -least:
-        return _programs.deepest_loss(pair.portfolio, pair.rivals)
+    if (pair.portfolio >= 0).all(axis=1).any():
+        return None
+    # All of this is about signs and ratios: objectives are brought to one unit.
+    same = Pair(pair.portfolio / pair.units, pair.rivals / pair.units)
+    least = _programs.least_value(same.portfolio)
+    if least is None or least[0] >= -TOLERANCE:
+        return None
+    deep = _programs.least_value(same.portfolio, below_zero=same.rivals)
+    if deep is None or deep[0] >= -_programs.AGREEMENT:
+        depth, weights = _programs.deepest_loss(same.portfolio, same.rivals)
+        return Attained(_rescaled(weights / pair.units), infinite=np.isinf(depth))
+    start = _losing_below_zero(same) if losing is None else _rescaled(losing * pair.units)
+    if start is None:
+        return None
+    return Attained(_rescaled(_crossing(same, start, deep[1]) / pair.units), infinite=True)
+
+
+def _losing_below_zero(pair: Pair) -> Array | None:
     losses = _Losses(pair, below_zero=True)
-    while (solved := losses.next_best(least)) is not None:
-        if solved.value > least:
-            return _crossing(pair, solved.weights, deep[1])
+    while (solved := losses.next_best(_programs.AGREEMENT)) is not None:
+        if solved.value > _programs.AGREEMENT:
+            return solved.weights
     return None
 
 
@@ -161,3 +176,7 @@ def _crossing(pair: Pair, losing: Array, deep: Array) -> Array:
 def _start(pair: Pair) -> Array:
     d = pair.n_objectives
     return np.concatenate([np.eye(d), np.full((1, d), 1.0 / d)])
+
+
+def _rescaled(weights: Array) -> Array:
+    return np.asarray(weights / weights.sum())

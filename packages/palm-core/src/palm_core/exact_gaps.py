@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from palm_core import _programs, _searches
-from palm_core._pair import ROUNDING, TOLERANCE, Pair
+from palm_core._pair import TOLERANCE, Pair
 from palm_core.envelope import corner_weights, vertex_values
 from palm_core.errors import InputError, WorkError
 from palm_core.simplex import check_number
@@ -95,7 +95,7 @@ def gaps(
     else:
         additive, ratio = _searches.largest_loss(pair)[1], _searches.largest_ratio(pair)
     delta = pair.at(additive[np.newaxis])[2][0]
-    epsilon = _ratios(pair, ratio[np.newaxis])[0]
+    epsilon = np.inf if ratio.infinite else _ratios(pair, ratio.weights[np.newaxis])[0]
     note = ""
     if epsilon > 1:
         note = (
@@ -106,7 +106,7 @@ def gaps(
     return Gaps(
         epsilon=float(epsilon),
         delta=float(delta),
-        epsilon_weights=ratio,
+        epsilon_weights=ratio.weights,
         delta_weights=additive,
         note=note,
     )
@@ -253,23 +253,25 @@ def _ratios(pair: Pair, weights: Array) -> Array:
         return np.where(loss > 0, np.where(opt > 0, loss / opt, np.inf), 0.0)
 
 
-def _by_corners(pair: Pair) -> tuple[Array, Array]:
+def _by_corners(pair: Pair) -> tuple[Array, _searches.Attained]:
     corners = pair.corners
     _, best, loss = pair.at(corners)
     additive = corners[np.argmax(loss)]
     if pair.n_objectives == 2:
         ends = pair.segment_ends()
-        return additive, ends[np.argmax(_ratios(pair, ends))]
-    if (best >= -ROUNDING * (corners @ pair.size)).all():
-        return additive, corners[np.argmax(_ratios(pair, corners))]
-    negative = _searches.below_zero(pair)
-    if negative is not None:
-        return additive, negative
-    # A zero policy beside the portfolio: (1−ε)·opt − max(L, 0) is convex on its
-    # cells and never positive where opt ≤ 0.
-    zero = np.zeros((1, pair.n_objectives))
-    corners = np.concatenate([corners, corner_weights(np.concatenate([pair.portfolio, zero]))])
-    return additive, corners[np.argmax(_searches.shares(pair, corners))]
+        return additive, _searches.Attained(ends[np.argmax(_ratios(pair, ends))])
+    if (best < 0).any():
+        # A zero policy beside the portfolio: together these are the corners of the
+        # cells where L ≥ 0, and of those where L ≤ 0.
+        zero = np.zeros((1, pair.n_objectives))
+        corners = np.concatenate([corners, corner_weights(np.concatenate([pair.portfolio, zero]))])
+        _, best, loss = pair.at(corners)
+        loss[best > pair.slack(corners, 0.0)] = 0.0
+        if loss.any():
+            negative = _searches.below_zero(pair, corners[np.argmax(loss)])
+            if negative is not None:
+                return additive, negative
+    return additive, _searches.Attained(corners[np.argmax(_searches.shares(pair, corners))])
 
 
 def _decisive_weights(pair: Pair, epsilons: list[float], method: Method) -> Array | None:
