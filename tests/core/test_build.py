@@ -277,26 +277,16 @@ def test_a_run_is_pruned_again_without_the_oracle(tmp_path: Path) -> None:
     assert len(Portfolio.load(tmp_path)) == len(run.prune(run.settings))
 
 
-@pytest.mark.parametrize("method", ["minimal", "exact", "greedy"])
-def test_the_curve_grows_and_each_point_is_the_pruning_it_names(
-    tmp_path: Path, method: str
-) -> None:
-    build_portfolio(finite(8, 30, 3), mu=0.3, alpha=0.05, method=method, run_dir=tmp_path)
+def test_the_curve_of_a_run_is_that_of_its_policies(tmp_path: Path) -> None:
+    built = build_portfolio(finite(8, 30, 3), mu=0.3, alpha=0.05, run_dir=tmp_path)
+    points = Run.open(tmp_path).curve(most=4)
+    assert [point.size for point in points] == [1, 2, 3, 4]
+    assert all(point.proven for point in points)
     run = Run.open(tmp_path)
-    points = run.curve(run.settings, most=5)
-    sizes = [point.size for point in points]
-    assert sizes == sorted(set(sizes))
-    assert sizes[0] == 1
-    assert sizes[-1] <= 5
-    assert [point.mu for point in points] == sorted((p.mu for p in points), reverse=True)
     for point in points:
-        made = run.prune(replace(run.settings, prune_mu=point.mu))
+        made = run.prune(replace(run.settings, method="minimal", prune_mu=point.epsilon))
+        assert made.candidates == built.candidates
         assert len(made) == point.size
-        assert made.gaps is not None
-        assert (made.gaps.epsilon, made.gaps.delta) == (point.epsilon, point.delta)
-        if method != "greedy":
-            less = run.prune(replace(run.settings, prune_mu=max(0.0, point.mu - 1.1e-4)))
-            assert len(less) > point.size
 
 
 def test_unfinished_runs_are_not_pruned(tmp_path: Path) -> None:

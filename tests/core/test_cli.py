@@ -103,6 +103,17 @@ def test_select_takes_columns_in_one_option_or_in_several(palm: Palm) -> None:
     assert one.json() == two.json()
 
 
+def test_select_shows_what_each_model_buys(palm: Palm) -> None:
+    points = palm(*SELECT, "--curve", "--json").json()["curve"]
+    assert isinstance(points, list)
+    sizes = [point["size"] for point in points]
+    assert sizes == sorted(set(sizes))
+    for point in points:
+        document = palm(*SELECT, "--epsilon", point["epsilon"] + 1e-8, "--json").json()
+        assert len(document["portfolio"]) == point["size"]  # type: ignore[arg-type]
+    assert "proven" in palm(*SELECT, "--curve").out
+
+
 def test_a_selection_is_saved_and_routed(palm: Palm) -> None:
     assert palm(*SELECT, "--epsilon", "0.1", "--save", "p.json").code == 0
     result = palm("route", "p.json", "--weights", "safe=1")
@@ -128,10 +139,10 @@ def test_plan_build_prune_route(palm: Palm, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "portfolio.json").read_bytes() == before
     assert palm("prune", "run", "--mu", "0.5", "--save", "other.json").code == 0
     assert [p.id for p in Portfolio.load("other.json").policies] == pruned["portfolio"]
-    curve = palm("prune", "run", "--curve", "--json").json()["curve"]
+    curve = palm("prune", "run", "--curve", "--most", "3", "--json").json()["curve"]
     assert isinstance(curve, list)
     assert curve[0]["size"] == 1
-    assert "policies" in palm("prune", "run", "--curve").out
+    assert "least exact ε" in palm("prune", "run", "--curve", "--most", "2").out
     first = Portfolio.load("run").route([1.0, 0.0]).id
     assert palm("route", "run", "--weights", "helpful=1").out.strip() == first
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from palm_core.pruning import Pruned, prune, prune_curve, prune_report
     from palm_core.selection import Selection, select_models
     from palm_core.simplex import check_weights, sample_weights, uniform_lattice
+    from palm_core.sizes import SizeGap, size_gap_curve
     from palm_core.tables import Table, read_table
     from palm_core.tabular import TabularOracle
 
@@ -98,6 +99,8 @@ _HOME = {
     ),
     "selection": (
         "Selection",
+        "SizeGap",
+        "size_gap_curve",
         "select_models",
     ),
     "simplex": (
@@ -105,6 +108,7 @@ _HOME = {
         "sample_weights",
         "uniform_lattice",
     ),
+    "sizes": ("SizeGap", "size_gap_curve"),
     "tables": (
         "Table",
         "read_table",
@@ -132,6 +136,7 @@ __all__ = [
     "Portfolio",
     "Pruned",
     "Selection",
+    "SizeGap",
     "Table",
     "TabularOracle",
     "WorkError",
@@ -163,6 +168,7 @@ __all__ = [
     "select_models",
     "serving_intervals",
     "serving_shares",
+    "size_gap_curve",
     "theorem_bounds",
     "uniform_lattice",
 ]

@@ -8,42 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core.assembling import assemble, evaluate, prune_evaluated
+from palm_core.assembling import assemble, evaluate
 from palm_core.build import grid_of
 from palm_core.errors import InputError
 from palm_core.ledger import Answer, Ledger
 from palm_core.settings import Settings
+from palm_core.sizes import SizeGap, size_gap_curve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core.oracle import Claims
     from palm_core.portfolio import Portfolio
-
-#: The curve tells μ' apart to this much.
-CURVE_RESOLUTION = 1e-4
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """The least μ' (to 1e-4) from which a run needs only so many policies.
-
-    Args:
-        mu: μ'.
-        size: policies in the portfolio.
-        epsilon: exact multiplicative gap against all policies of the run,
-            ``None`` where it is not finite.
-        delta: exact additive gap.
-        status: "optimal" if fewer will not do (proven), else "feasible".
-        lower_bound: at least so many are needed.
-    """
-
-    mu: float
-    size: int
-    epsilon: float | None
-    delta: float
-    status: str
-    lower_bound: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,56 +75,12 @@ class Run:
         task = {**self.task, **settings.tables()}
         return assemble(self.answers, self.objectives, settings, claimed=self.claims, task=task)
 
-    def curve(self, settings: Settings, *, most: int = 8) -> list[CurvePoint]:
-        """The size of the portfolio as μ' falls: a point wherever it changes.
-
-        For each size up to ``most`` the least μ' that bisection finds (to 1e-4).
-        Greedy sizes need not grow monotonically as μ' falls, so a size may be met
-        at a μ' that is not listed.
-
-        Args:
-            settings: the pruning; its μ' is not used.
-            most: sizes beyond it are not looked for, being slow to prove.
-        """
-        evaluated = evaluate(self.answers, self.objectives, settings)
-        found: dict[float, CurvePoint] = {}
-
-        def at(mu: float) -> CurvePoint:
-            if mu not in found:
-                pruning, indices, gaps = prune_evaluated(evaluated, settings, mu)
-                found[mu] = CurvePoint(
-                    mu=mu,
-                    size=len(indices),
-                    epsilon=gaps.epsilon if np.isfinite(gaps.epsilon) else None,
-                    delta=gaps.delta,
-                    status=pruning.status,
-                    lower_bound=pruning.lower_bound,
-                )
-            return found[mu]
-
-        def split(low: float, high: float) -> None:
-            if at(high).size > most or at(low).size <= at(high).size:
-                return
-            if high - low > CURVE_RESOLUTION:
-                middle = (low + high) / 2
-                split(middle, high)
-                split(low, middle)
-
-        # Halving first, because many policies are needed only where μ' is small.
-        high = 1.0
-        while high > CURVE_RESOLUTION and at(high).size <= most:
-            split(high / 2, high)
-            high /= 2
-        if at(high).size <= most:
-            split(0.0, high)
-        points: list[CurvePoint] = []
-        for mu in sorted(found, reverse=True):
-            point = found[mu]
-            if points and point.size == points[-1].size:
-                points[-1] = point
-            elif point.size <= most and (not points or point.size > points[-1].size):
-                points.append(point)
-        return points
+    def curve(self, *, most: int | None = None, time_limit: float = 10.0) -> list[SizeGap]:
+        """The least gap of each size among the policies of the run, at every weight."""
+        found = evaluate(self.answers, self.objectives, self.settings)
+        return size_gap_curve(
+            found.candidates, most=most, solver=self.settings.solver, time_limit=time_limit
+        )
 
 
 def _on_grid(

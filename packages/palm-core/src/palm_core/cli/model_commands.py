@@ -32,6 +32,8 @@ def select(
     normalize: Literal["minmax", "none"] = "minmax",
     solver: Literal["cbc", "highs"] | None = None,
     time_limit: float = 60.0,
+    curve: Flag = False,
+    most: int = 8,
     save: Path | None = None,
     json: Flag = False,
 ) -> None:
@@ -60,16 +62,33 @@ def select(
         Integer program solver; cbc comes with PuLP.
     time_limit
         Seconds for proving that no fewer will do.
+    curve
+        Show what each further model buys instead: the least gap of every size.
+    most
+        The largest size that --curve looks for.
     save
         Write the selection as a portfolio file, for palm route.
     json
         Print one JSON document instead.
     """
+    from palm_core.errors import InputError
+    from palm_core.normalization import Normalization
     from palm_core.selection import select_models
+    from palm_core.sizes import size_gap_curve
     from palm_core.tables import read_table
 
     source = read_table(scores)
     candidates = source.policies(maximize=maximize, minimize=minimize)
+    if curve:
+        if save is not None:
+            raise InputError("--curve finds all sizes: it does not go with --save")
+        scaled = Normalization.fit(candidates, normalize, over=scores.name).apply(candidates)
+        output.show_curve(
+            lambda: size_gap_curve(scaled, most=most, solver=solver, time_limit=time_limit),
+            "models",
+            json=json,
+        )
+        return
     with output.waiting("looking for the fewest models", time_limit):
         found = select_models(
             candidates,

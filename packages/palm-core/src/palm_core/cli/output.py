@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from palm_core.collecting import Progress
+    from palm_core.sizes import SizeGap
 
 
 def out() -> Console:
@@ -117,8 +119,30 @@ def weights_text(weights: Sequence[float], objectives: Sequence[str]) -> str:
     return ", ".join(f"{name} = {weight:.2f}" for name, weight in named if weight >= 0.005)
 
 
+def show_curve(find: Callable[[], list[SizeGap]], what: str, *, json: bool) -> None:
+    """Find and print the least gap of each size."""
+    with waiting("looking for each size", None):
+        points = find()
+    if json:
+        print_json({"curve": [asdict(point) for point in points]})
+        return
+    rows = [
+        [
+            str(point.size),
+            percent(point.epsilon),
+            number(point.delta),
+            "proven" if point.proven else "not proven",
+        ]
+        for point in points
+    ]
+    table([what, "least exact ε", "its δ", ""], rows, left=0)
+    if points and points[-1].epsilon > 0:
+        say()
+        say("Larger portfolios: --most N")
+
+
 @contextmanager
-def waiting(what: str, seconds: float) -> Iterator[None]:
+def waiting(what: str, seconds: float | None) -> Iterator[None]:
     """Say on standard error what takes so long, at most how long, and since when."""
     from rich.progress import Progress as Bar
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -132,7 +156,8 @@ def waiting(what: str, seconds: float) -> Iterator[None]:
         transient=True,
         disable=not console.is_terminal,
     ) as bar:
-        bar.add_task(f"{what}, at most about {seconds:g} s")
+        limit = "" if seconds is None else f", at most about {seconds:g} s"
+        bar.add_task(what + limit)
         yield
 
 

@@ -13,7 +13,6 @@ from palm_core.cli import output
 if TYPE_CHECKING:
     from palm_core.oracle import Oracle
     from palm_core.portfolio import Portfolio
-    from palm_core.runs import CurvePoint
     from palm_core.task import Task
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -191,7 +190,7 @@ def prune(
     time_limit
         Seconds for the integer program.
     curve
-        Show sizes: one line for each μ' at which the portfolio changes.
+        Show what each further policy buys: the least gap of every size.
     most
         The largest size that --curve looks for.
     save
@@ -201,7 +200,6 @@ def prune(
     """
     from palm_core.errors import InputError
     from palm_core.runs import Run
-    from palm_core.simplex import check_count
 
     made = Run.open(run)
     changes: dict[str, Any] = {
@@ -213,13 +211,14 @@ def prune(
     }
     settings = replace(made.settings, **{k: v for k, v in changes.items() if v is not None})
     if curve:
-        if mu is not None or save is not None:
-            other = "--mu" if mu is not None else "--save"
-            raise InputError(f"--curve shows every μ': it does not go with {other}")
-        check_count(most, name="--most", least=1)
-        with output.waiting("looking for each size", settings.time_limit * most):
-            points = made.curve(settings, most=most)
-        _show_curve(points, json=json)
+        for name, value in (("mu", mu), ("alpha", alpha), ("method", method), ("save", save)):
+            if value is not None:
+                raise InputError(f"--curve finds all sizes itself: it does not go with --{name}")
+        output.show_curve(
+            lambda: made.curve(most=most, time_limit=time_limit or 10.0),
+            "policies",
+            json=json,
+        )
         return
     if mu is None and alpha is None and method is None:
         raise InputError("--mu is needed (or --alpha, --method); --curve shows all sizes")
@@ -334,20 +333,3 @@ STOPPED = {
     "slack": "The target was not reached: what is left is within the oracle's own slack.",
     "calls": "The target was not reached within the calls allowed (max_calls).",
 }
-
-
-def _show_curve(points: list[CurvePoint], *, json: bool) -> None:
-    if json:
-        output.print_json({"curve": [asdict(point) for point in points]})
-        return
-    rows = [
-        [
-            str(point.size),
-            output.percent(point.mu, 3),
-            output.percent(point.epsilon),
-            output.number(point.delta),
-            "proven" if point.status == "optimal" else f"at least {point.lower_bound}",
-        ]
-        for point in points
-    ]
-    output.table(["policies", "from μ'", "exact ε", "exact δ", "fewest"], rows, left=0)
