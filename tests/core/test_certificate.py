@@ -180,6 +180,8 @@ class TestNeverBelowTheTrueGap:
         assert found.conditional_on == "evaluations being within 0.01"
         blind = certify(measured, weights)
         assert found.delta == pytest.approx(blind.delta + 2 * error, abs=1e-12)
+        divided = certify(measured, weights, evaluation_error=error, method="subdivision")
+        assert divided.delta >= found.delta - 1e-12
 
     @given(seed=SEEDS, d=st.integers(2, 4))
     @FEW
@@ -272,6 +274,8 @@ class TestUnits:
     def test_scaling_rewards_scales_delta_and_leaves_epsilon(self, seed, d, scale):
         rng = np.random.default_rng(seed)
         values, weights = rng.random((9, d)), asked(d, 6, rng)
+        if rng.random() < 0.5:  # ties everywhere
+            values, weights = np.round(5 * values), uniform_lattice(d, 4)
         once = certify(PolicySet(values), weights, oracle_epsilon=0.02)
         scaled = certify(PolicySet(values * scale), weights, oracle_epsilon=0.02)
         assert scaled.delta == pytest.approx(once.delta * scale, rel=1e-9)
@@ -392,6 +396,18 @@ class TestDegenerate:
         at = found.delta_weights
         bound = at @ [1.0, 1.1]
         assert found.delta == pytest.approx(bound - policies.objective(at).max())
+
+    @pytest.mark.parametrize("method", ["corners", "subdivision"])
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    def test_a_terrible_policy_hides_nothing(self, method, place):
+        # No tolerance may grow with what never counts.
+        values = np.insert(np.eye(2), place, [0.5, -1e14], axis=0)
+        found = certify(PolicySet(values), np.eye(2), method=method)
+        assert found.delta == pytest.approx(0.5)
+        assert found.epsilon == pytest.approx(0.5)
+        answers = np.flatnonzero(values.sum(axis=1) > 0)
+        behind = PolicySet(np.vstack([values, [1 + 1e-9, 0.0]]))
+        assert certify(behind, np.eye(2), answers=answers).refuted
 
     def test_dust_is_no_weight(self):
         weights = uniform_lattice(3, 4)
@@ -533,10 +549,11 @@ class TestPolyhedra:
         assert mixture_bounds(at, found.x, weights, bounds, bounds[:d]) == pytest.approx(found.fun)
 
     def test_a_share_too_small_to_be_one_costs_nothing(self):
-        weights, bounds = asked(3, 2, 0), np.array([1.0, 0.8, 0.9, 0.5, 0.6])
-        at = np.array([0.5, 0.5, 0.0])
-        shares = np.array([0.5, 0.5, 0.0, 1e-18, 0.0])
-        assert mixture_bounds(at, shares, weights, bounds, bounds[:3]) == pytest.approx(0.9)
+        weights = np.vstack([np.eye(3), [[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]])
+        bounds = np.array([1.0, 0.8, 0.9, 0.5, 0.6])
+        shares = np.array([0.0, 0.0, 0.0, 1.0, 1e-18])
+        value = mixture_bounds(weights[3], shares, weights, bounds, bounds[:3])
+        assert value == pytest.approx(0.5)
 
     def test_corners_are_no_higher_than_any_policy_there(self):
         rng = np.random.default_rng(0)
@@ -551,11 +568,14 @@ class TestPolyhedra:
             assert max(heights) - row[4] <= 1e-12
 
     def test_places_are_used_again(self):
-        # Each policy is better than all before: d corners at any time.
+        # Every ten policies are better than all before: their corners replace all others.
+        rng, most = np.random.default_rng(0), 0
         envelope = Envelope(np.zeros(3))
-        for step in range(1, 40):
-            envelope.add(np.full(3, float(step)) + 0.1 * np.eye(3)[step % 3])
-        assert len(envelope.vertices) <= 15
+        for step in range(12):
+            for row in rng.random((10, 3)) ** 0.5:
+                envelope.add(row + step)
+                most = max(most, len(envelope.places))
+        assert len(envelope.vertices) <= 2 * most
 
     def test_led_astray(self, monkeypatch):
         # Were every piece found the wrong one, the bound would still be right.

@@ -98,9 +98,10 @@ class Answers:
         self.known = answers is not None
         self.best: Array = envelope_values(values, weights) if len(values) else np.zeros(0)
         self.own: Array = self.best
+        self._size: Array = np.abs(self.best)
         if answers is not None:
             self.own = (weights * values[answers]).sum(axis=1)
-        self._size: Array = np.abs(values).max(axis=0, initial=0.0)
+            self._size = (weights * np.abs(values[answers])).sum(axis=1)
 
     def tell(self, weights: Array, values: Array) -> None:
         """Take in (n, d) further weights and the policies (n, d) that answered them."""
@@ -110,7 +111,7 @@ class Answers:
         self.own = np.concatenate([self.own, (weights * values).sum(axis=1)])
         self.weights = np.concatenate([self.weights, weights])
         self.values = everyone
-        self._size = np.maximum(self._size, np.abs(values).max(axis=0))
+        self._size = np.concatenate([self._size, (weights * np.abs(values)).sum(axis=1)])
 
     @property
     def missing(self) -> list[int]:
@@ -128,13 +129,17 @@ class Answers:
     def slack(self) -> float | None:
         """max_k [max_j J_{w_k}(π_j) − J_{w_k}(π_k)], or ``None`` if answers are not known."""
         lag = self.best - self.own
-        lag = np.where(lag > ROUNDING * (self.weights @ self._size), lag, 0.0)
+        lag = np.where(lag > self._rounding, lag, 0.0)
         return float(lag.max(initial=0.0)) if self.known else None
+
+    @property
+    def _rounding(self) -> Array:
+        return np.asarray(ROUNDING * (self._size + np.abs(self.best)))
 
     @property
     def refuted(self) -> bool:
         """Whether another policy beats an answer by more than the oracle claims."""
-        least = self.best - self.accuracy.error - ROUNDING * (self.weights @ self._size)
+        least = self.best - self.accuracy.error - self._rounding
         return bool((self.accuracy.bounds(self.own) < least).any())
 
     @property

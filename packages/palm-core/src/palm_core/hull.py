@@ -12,7 +12,8 @@ Both envelopes of a certificate are such polyhedra, in homogeneous coordinates
 Each vertex is given by the d constraints that hold with equality there, its
 *members*, and has d neighbours: the i-th is met by letting go of the i-th member.
 A cut removes the vertices beyond it and makes one on every edge that it crosses
-(double description, Motzkin et al. 1953; for d = 3 a convex hull, point by point).
+(the double description method of Motzkin et al.; seen from the dual, a convex hull
+point by point).
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-# A loss of that share of the rewards' size at w is rounding.
+# A loss of that share of the size of what it is the difference of is rounding.
 ROUNDING = 2.0**-44
 # A mixture this far above the piece it belongs to was taken from the wrong simplex.
-_ASTRAY = 1e-10
+_ASTRAY = 1e-12
 
 
 def mixture_bounds(weights: Array, shares: Array, asked: Array, bounds: Array, top: Array) -> Array:
@@ -65,16 +65,17 @@ class Sandwich:
 
     def __init__(self, bounds: Array, values: Array) -> None:
         # A power of two: nothing is rounded, and no tolerance depends on the units.
-        largest = max(np.abs(bounds).max(), np.abs(values).max())
+        largest = np.abs(bounds).max() or np.abs(values).max()
         self._unit = 2.0 ** np.ceil(np.log2(largest)) if largest > 0 else 1.0
         self.d = len(bounds)
-        self._size: Array = np.maximum(np.abs(bounds), np.abs(values)) / self._unit
         self._top: Array = bounds / self._unit
         self._hull = Hull(self._top)
         self._envelope = Envelope(values / self._unit)
         places = len(self._envelope.vertices)
         self._upper: Array = np.full(places, np.inf)
         self._piece: Places = np.full(places, self._hull.places[0])
+        self._rounding: Array = np.zeros(places)
+        self._measure(self._envelope.places)
         self._refresh(self._envelope.places)
 
     def copy(self) -> Sandwich:
@@ -105,17 +106,14 @@ class Sandwich:
     def loss(self) -> Array:
         """(c,) U − L at the corner weights; rounding counts as zero."""
         places = self._envelope.places
-        weights, lower = np.split(self._envelope.vertices[places], [self.d], axis=1)
-        loss = self._upper[places] - lower[:, 0]
-        return np.asarray(
-            np.where(loss > ROUNDING * (weights @ self._size), loss, 0.0) * self._unit
-        )
+        loss = self._upper[places] - self._envelope.vertices[places, self.d]
+        return np.asarray(np.where(loss > self._rounding[places], loss, 0.0) * self._unit)
 
     @property
     def negative(self) -> NDArray[np.bool_]:
         """(c,) whether L < 0 at the corner weights, by more than rounding."""
-        vertices = self._envelope.vertices[self._envelope.places]
-        return np.asarray(vertices[:, -1] < -ROUNDING * (vertices[:, :-1] @ self._size))
+        places = self._envelope.places
+        return np.asarray(self._envelope.vertices[places, self.d] < -self._rounding[places])
 
     @property
     def shares(self) -> Array:
@@ -147,19 +145,19 @@ class Sandwich:
 
     def add_policy(self, values: Array) -> None:
         """Raise L by a policy with vertex values u (d,)."""
-        values = values / self._unit
-        change = self._envelope.add(values)
-        np.maximum(self._size, np.abs(values), out=self._size)
+        change = self._envelope.add(values / self._unit)
         if change is None:
             return
         removed, made = change
         start = self._piece[removed]
-        more = len(self._envelope.vertices) - len(self._upper)
-        self._upper = np.concatenate([self._upper, np.full(max(more, 0), np.inf)])
-        self._piece = np.concatenate([self._piece, np.zeros(max(more, 0), dtype=np.intp)])
+        more = max(len(self._envelope.vertices) - len(self._upper), 0)
+        self._upper = np.concatenate([self._upper, np.full(more, np.inf)])
+        self._piece = np.concatenate([self._piece, np.zeros(more, dtype=np.intp)])
+        self._rounding = np.concatenate([self._rounding, np.zeros(more)])
         # The search for the right piece begins where a removed corner had its own.
         self._piece[made] = np.resize(start, len(made))
         self._upper[made] = np.inf
+        self._measure(made)
         self._refresh(made)
 
     def add_bound(self, weights: Array, bound: float) -> None:
@@ -174,6 +172,13 @@ class Sandwich:
         affected = places[gone[self._piece[places]]]
         self._piece[affected] = made[0]
         self._refresh(affected)
+
+    def _measure(self, places: Places) -> None:
+        """How far rounding goes at corners: by the size of what meets there."""
+        corners = self._envelope.vertices[places, : self.d]
+        members = self._envelope.constraints[self._envelope.members[places], : self.d]
+        sizes = np.einsum("nd,nkd->nk", corners, np.abs(members)).max(axis=1)
+        self._rounding[places] = ROUNDING * np.maximum(sizes, corners @ np.abs(self._top))
 
     def _refresh(self, places: Places) -> None:
         """Find the pieces of U over corners, and lower ``_upper`` to what they say."""

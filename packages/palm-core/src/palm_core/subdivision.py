@@ -67,7 +67,6 @@ class Subdivision:
         self._weights = weights
         self._bounds: Array = bounds / self._unit
         self._values: Array = values[drop_dominated(values)] / self._unit
-        self._size: Array = np.maximum(np.abs(self._bounds[: self.d]), np.abs(values).max(axis=0))
 
     def copy(self) -> Subdivision:
         """An independent copy, to try things out on."""
@@ -94,7 +93,7 @@ class Subdivision:
         if found is None:
             raise WorkError("HiGHS found no least value of the portfolio")
         value, weights = found
-        rounding = ROUNDING * float(weights @ self._size)
+        rounding = self._lower(weights)[1]
         return (0.0 if abs(value) <= rounding else value * self._unit), weights
 
     def worst(self, *, ratio: bool, budget: int) -> tuple[Array, Array, Array, Array]:
@@ -175,10 +174,17 @@ class Subdivision:
         return bound, halves if shares.max() > 1 - _CENTRAL else shares
 
     def _gap(self, weights: Array, upper: float, ratio: bool) -> float:
-        loss = upper - float((self._values @ weights).max())
-        if loss <= ROUNDING * float(weights @ self._size):
+        lower, rounding = self._lower(weights)
+        if upper - lower <= rounding:
             return 0.0
-        return loss / upper if ratio else loss
+        return (upper - lower) / upper if ratio else upper - lower
+
+    def _lower(self, weights: Array) -> tuple[float, float]:
+        """L(w), and how far rounding goes there."""
+        heights = self._values @ weights
+        best = int(np.argmax(heights))
+        size = np.maximum(np.abs(self._values[best]), np.abs(self._bounds[: self.d]))
+        return float(heights[best]), ROUNDING * float(weights @ size)
 
     def _least_mixture(self, weights: Array) -> tuple[float, Array]:
         """U(w) and the piece p (d,) of it, by linear programming."""
