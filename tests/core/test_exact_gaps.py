@@ -130,6 +130,11 @@ def values_at(
 @example((np.array([[-1.0, -2.0]]), np.array([[-1.0, -2.0]])))  # opt < 0, nothing lost
 @example((np.array([[-1.0, -2.0, 3.0]]), np.array([[-1.0, -2.0, 4.0]])))
 @example((np.array([[-1.0, -1.0, 3.0]]), np.array([[-2.0, 1.0, 2.0]])))
+# Lost where opt < 0, but at no corner of L.
+@example((np.array([[-1.0, 1.0, 1.0]]), np.array([[-1.0, 2.0, 1.0]])))
+# opt touches 0 between two corners, at weights that are rounded.
+@example((np.array([[-1.0, -1.0]]), np.array([[3.0, -7.0], [-3.0, 7.0]])))
+@example((np.array([[-1.0, -1.0, -1.0]]), np.array([[3.0, -7.0, 3.0], [-3.0, 7.0, -2.0]])))
 def test_gaps_are_those_of_exact_arithmetic(pair: tuple[np.ndarray, np.ndarray]) -> None:
     expected = exact(*pair)
     for method in methods(pair[0]):
@@ -151,7 +156,9 @@ def test_gaps_of_four_objectives_too(pair: tuple[np.ndarray, np.ndarray]) -> Non
 
 
 @given(integer_pairs())
-@example((np.array([[-1.0, 2.0]]), np.array([[1.0, 1.0], [-2.0, 3.0]])))
+# Nothing is lost at ε = 0.5 but where opt changes its sign.
+@example((np.array([[2.0, -4.0]]), np.array([[4.0, -4.0]])))
+@example((np.array([[2.0, -4.0, -4.0]]), np.array([[4.0, -4.0, -4.0]])))
 def test_the_frontier_is_that_of_exact_arithmetic(pair: tuple[np.ndarray, np.ndarray]) -> None:
     expected = exact(*pair)
     for method in methods(pair[0]):
@@ -162,7 +169,8 @@ def test_the_frontier_is_that_of_exact_arithmetic(pair: tuple[np.ndarray, np.nda
 
 
 @given(integer_pairs(), st.sampled_from(EPSILONS), st.sampled_from([0.0, 0.125, 1.0]))
-@example((np.array([[-1.0, 2.0]]), np.array([[1.0, 1.0], [-2.0, 3.0]])), 0.5, 0.125)
+@example((np.array([[2.0, -4.0]]), np.array([[4.0, -4.0]])), 0.5, 0.125)
+@example((np.array([[2.0, -4.0, -4.0]]), np.array([[4.0, -4.0, -4.0]])), 0.5, 0.125)
 def test_violations_are_found_if_and_only_if_there_are_any(
     pair: tuple[np.ndarray, np.ndarray], epsilon: float, delta: float
 ) -> None:
@@ -345,14 +353,17 @@ def test_small_differences_of_large_rewards_keep_their_digits() -> None:
 @pytest.mark.parametrize("d", [2, 3, 5])
 def test_nothing_is_lost_by_all_candidates_equal_or_collinear_ones(d: int, method: Any) -> None:
     rng = np.random.default_rng(d)
-    portfolio = rng.normal(size=(3, d))
-    mixed = rng.dirichlet(np.ones(3), 5) @ portfolio
-    worse = portfolio - rng.uniform(0, 1, (3, d))
-    for candidates in (portfolio, portfolio[:1], mixed, worse, np.tile(portfolio, (2, 1))):
-        found = gaps(portfolio, candidates, method=method)
-        assert (found.epsilon, found.delta, found.note) == (0.0, 0.0, "")
-        assert found.epsilon_weights.sum() == pytest.approx(1)
-        assert len(violations(portfolio, candidates, method=method)) == 0
+    for _ in range(5):
+        # About half of opt is negative, where a loss of one last bit would be fatal.
+        portfolio = rng.normal(size=(3, d))
+        share = rng.uniform(0, 1, (4, 1))
+        collinear = share * portfolio[0] + (1 - share) * portfolio[1]
+        worse = portfolio - rng.uniform(0, 1, (3, d))
+        for candidates in (portfolio, portfolio[:1], collinear, worse, np.tile(portfolio, (2, 1))):
+            found = gaps(portfolio, candidates, method=method)
+            assert (found.epsilon, found.delta, found.note) == (0.0, 0.0, "")
+            assert found.epsilon_weights.sum() == pytest.approx(1)
+            assert len(violations(portfolio, candidates, method=method)) == 0
 
 
 def test_a_single_policy_against_a_single_one() -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from palm_core import setcover
+from palm_core import _cuts, setcover
 from palm_core._cuts import CutLoop, first_weights
 from palm_core._intervals import covered_intervals, fewest_intervals
 from palm_core._pair import Pair
@@ -157,6 +157,13 @@ def test_larger_sets_are_proven_and_hold_at_every_weight(
     assert within(values, report.indices, epsilon, 0.0)
 
 
+def test_weights_between_the_first_ones_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The second covers the vertices, but loses 1 where opt changes its sign.
+    monkeypatch.setattr(_cuts, "_FIRST_WEIGHTS", 3)
+    values = np.array([[4.0, -4.0, -4.0], [2.0, -4.0, -3.0]])
+    assert minimal_portfolio(values, epsilon=0.5).tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("d", [2, 3, 4])
 def test_order_copies_and_dominated_policies_change_nothing(d: int) -> None:
     values = made("scattered", 30, d, 5)
@@ -291,8 +298,6 @@ def test_a_solver_out_of_time_leaves_a_lower_bound(monkeypatch: pytest.MonkeyPat
 
 def test_a_smaller_cover_that_the_solver_finds_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The heuristics' portfolio is not the last word: without them the proof finds it alone."""
-    from palm_core import _cuts
-
     values = made("front", 40, 3, 3)
     expected = minimal_report(values, epsilon=0.02)
     monkeypatch.setattr(_cuts, "_near_smallest", _cuts._greedy)
