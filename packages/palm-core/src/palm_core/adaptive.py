@@ -213,7 +213,7 @@ class AdaptiveGrid:
             small = self._model.n_vertices <= MOST_VERTICES
             model = self._model if small else None
         else:
-            model = sandwich(known, known.values)
+            model = sandwich(known, known.values, MOST_VERTICES)
         self._model = subdivision(known, known.values) if model is None else model
 
     def forget(self, weights: ArrayLike) -> None:

@@ -154,11 +154,12 @@ def certify(
         )
     values = policies.vertex_values[chosen]
     most = {"auto": MOST_VERTICES, "corners": math.inf, "subdivision": 0}[method]
-    model = sandwich(known, values, most)
-    return certificate(known, subdivision(known, values) if model is None else model)
+    model: Sandwich | Subdivision | None = sandwich(known, values, most)
+    model = subdivision(known, values) if model is None else model
+    return certificate(known, model, MOST_PROGRAMS)
 
 
-def sandwich(known: Answers, values: Array, most: float = MOST_VERTICES) -> Sandwich | None:
+def sandwich(known: Answers, values: Array, most: float) -> Sandwich | None:
     """All corner weights of the policies ``values`` (m, d); ``None`` if more than ``most``."""
     d, order = known.weights.shape[1], known.order
     weights, bounds = known.weights[order], known.bounds[order]
@@ -181,9 +182,7 @@ def subdivision(known: Answers, values: Array) -> Subdivision:
     return Subdivision(known.weights[order], known.bounds[order], values - known.accuracy.error)
 
 
-def certificate(
-    known: Answers, model: Sandwich | Subdivision, programs: int = MOST_PROGRAMS
-) -> Certificate:
+def certificate(known: Answers, model: Sandwich | Subdivision, programs: int) -> Certificate:
     """What ``model`` proves; a subdivision solves that many linear programs for each gap."""
     if isinstance(model, Sandwich):
         return _from_corners(known, model)
