@@ -32,6 +32,7 @@ import pulp
 
 from palm_core.cover import cover_weights, greedy
 from palm_core.policies import PolicySet
+from palm_core.reductions import packed
 from palm_core.setcover import solve_set_cover
 
 if TYPE_CHECKING:
@@ -182,9 +183,8 @@ def main() -> None:
     limit = given.limit or (15.0 if given.quick else 60.0)
     # Compiling and importing is nobody's time.
     ring = (np.arange(40)[:, np.newaxis] - np.arange(40)) % 40 < 3
-    weights = np.random.default_rng(0).dirichlet(np.ones(3), size=100)
     for solver in SOLVERS:
-        reduced(cover_weights(tabular(weights), weights, mu=0.01), solver, 5.0)
+        solve_set_cover(packed(ring), 40, solver=solver, time_limit=5.0)
         plain(ring, solver, 5.0)
     for d, n, mus in QUICK_GRIDS if given.quick else GRIDS:
         weights = grid(d, n)

@@ -465,6 +465,9 @@ def pretend(monkeypatch, folder, script):
 def test_a_solver_that_dies_is_an_error(monkeypatch, tmp_path):
     (tmp_path / "work").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
+    # PuLP's own choice of a folder for what it leaves behind.
+    for name in ("TMPDIR", "TMP", "TEMP"):
+        monkeypatch.setenv(name, str(tmp_path / "work"))
     pretend(monkeypatch, tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(WorkError, match=r"the solver cbc failed: PulpSolverError"):
         solve_set_cover(as_bits(lines(2)), 12)
@@ -545,8 +548,9 @@ def test_wrong_requests_are_refused():
 
 
 def test_bits_beyond_the_columns_are_ignored():
-    bits = np.array([[0b1101], [0b1010], [0b0010]], dtype=np.uint64)
-    found = solve_set_cover(bits, 2)
-    np.testing.assert_array_equal(found.chosen, [0, 1])
-    assert bits[0, 0] == 0b1101
-    assert len(uncovered(bits[:1], 2)) == 1
+    # The last row is inside the first, whatever its bits beyond the columns say.
+    bits = np.vstack([as_bits(circulant(5, 2)), np.array([[0b1100001]], dtype=np.uint64)])
+    found = solve_set_cover(bits, 5)
+    assert (found.n_rows, found.n_columns, found.upper_bound) == (5, 5, 3)
+    assert bits[-1, 0] == 0b1100001
+    np.testing.assert_array_equal(uncovered(bits[-1:], 7), [1, 2, 3, 4])
