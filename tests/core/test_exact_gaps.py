@@ -132,6 +132,8 @@ def values_at(
 @example((np.array([[-1.0, -1.0, 3.0]]), np.array([[-2.0, 1.0, 2.0]])))
 # Lost where opt < 0, but at no corner of L.
 @example((np.array([[-1.0, 1.0, 1.0]]), np.array([[-1.0, 2.0, 1.0]])))
+# L < 0 somewhere, and only elsewhere something is lost.
+@example((np.array([[-2.0, 2.0, 2.0]]), np.array([[-4.0, 1.0, 3.0]])))
 # opt touches 0 between two corners, at weights that are rounded.
 @example((np.array([[-1.0, -1.0]]), np.array([[3.0, -7.0], [-3.0, 7.0]])))
 @example((np.array([[-1.0, -1.0, -1.0]]), np.array([[3.0, -7.0, 3.0], [-3.0, 7.0, -2.0]])))
@@ -321,8 +323,23 @@ def test_units_of_objectives_leave_epsilon(pair: tuple[np.ndarray, np.ndarray], 
     units = 10.0 ** np.random.default_rng(seed).integers(-4, 5, pair[0].shape[1])
     for method in methods(pair[0]):
         before = gaps(*pair, method=method).epsilon
-        after = gaps(pair[0] * units, pair[1] * units, method=method).epsilon
-        assert after == pytest.approx(before, rel=1e-8, abs=1e-9)
+        after = gaps(pair[0] * units, pair[1] * units, method=method)
+        assert after.epsilon == pytest.approx(before, rel=1e-8, abs=1e-9)
+        if np.isinf(before):
+            weights = after.epsilon_weights * units
+            opt, best = values_at(*pair, weights[np.newaxis] / weights.sum())
+            assert best < opt <= 1e-9
+
+
+@pytest.mark.parametrize("method", ["corners", "programs"])
+def test_where_opt_falls_to_zero_is_found_in_any_units(method: Any) -> None:
+    # Most is lost at e_1, where opt = 3 and L = −1; at e_2 opt = L = −3. Between them
+    # opt falls to 0 where 3·w_1 = 4·w_2, and nothing makes up for a loss there.
+    units = np.array([1000.0, 0.01, 1.0])
+    found = gaps([units * [-1, -3, 1]], [units * [3, -4, 0]], method=method)
+    assert found.epsilon == np.inf
+    weights = found.epsilon_weights * units
+    np.testing.assert_allclose(weights / weights.sum(), [4 / 7, 3 / 7, 0], atol=1e-9)
 
 
 @settings(max_examples=40)

@@ -184,7 +184,8 @@ def violations(
 
     Those decisive weights (corner weights of L, or one maximiser per candidate)
     at which L(w) < opt(w) − ε·max(opt(w), 0) − δ by more than the tolerance: 1e-12
-    of the objectives' spread at w, or 1e-9 where linear programs are needed.
+    of the objectives' spread at w, or where linear programs are needed (many corners,
+    or d ≥ 3 and ε > 0 where opt changes its sign) 1e-9 of the largest spread.
 
     Returns:
         Array (v, d), the worst first; empty if and only if the portfolio is
