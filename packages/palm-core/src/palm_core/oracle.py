@@ -125,8 +125,9 @@ def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[st
         raise OracleAnswerError(f"policy id = {name!r}: must be a name")
     d = len(objectives)
     asked = _array(answer.weights, (d,), f"policy {name!r}: weights")
-    # The same policy may answer several weights; one asked for w says w.
-    if not np.allclose(asked, weights, rtol=0.0, atol=1e-9):
+    # The same policy may answer several weights; one asked for w says w, perhaps
+    # after a round trip through float32.
+    if not np.allclose(asked, weights, rtol=0.0, atol=1e-6):
         raise OracleAnswerError(
             f"policy {name!r} answers weights {_shown(asked)}, was asked for {_shown(weights)}"
         )
@@ -139,9 +140,15 @@ def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[st
     errors = answer.reward_errors
     if errors is not None:
         errors = _array(errors, (d,), f"policy {name!r}: reward_errors")
+        if (errors < 0).any():
+            raise OracleAnswerError(
+                f"policy {name!r}: reward_errors must be at least 0, got {_shown(errors)}"
+            )
     per_prompt = answer.prompt_rewards
     if per_prompt is not None:
         per_prompt = _array(per_prompt, (None, d), f"policy {name!r}: prompt_rewards")
+        if not len(per_prompt):
+            raise OracleAnswerError(f"policy {name!r}: prompt_rewards must have at least one row")
     per_prompt_f = answer.prompt_regularizer
     if per_prompt_f is not None:
         rows = None if per_prompt is None else len(per_prompt)
@@ -167,7 +174,7 @@ def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[st
 def _array(value: Any, shape: tuple[int | None, ...], name: str) -> NDArray[np.float64]:
     try:
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is a tensor with a gradient
         raise OracleAnswerError(f"{name} must be numbers: {error}") from error
     fits = array.ndim == len(shape) and all(
         want in (None, have) for want, have in zip(shape, array.shape, strict=True)
