@@ -181,7 +181,9 @@ class TestInstalledOracles:
             load_oracle(name)
         message = str(caught.value)
         assert message.startswith(f"oracle {name!r} comes with {package}, which is not installed")
-        assert "a checkout of the PALM repository has it: pip install ./packages/palm-core" in message
+        assert (
+            "a checkout of the PALM repository has it: pip install ./packages/palm-core" in message
+        )
         assert f"./packages/{package}" in message
 
     def test_installed_but_does_not_import(self, site: Site) -> None:
