@@ -156,7 +156,10 @@ def corner_weights(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
     spread = values.max(axis=0) - low
     spread[spread == 0] = 1.0
     corners = _corners((values - low) / spread)
-    corners = corners / (spread / spread.min())
+    # w_i ∝ corner_i / spread_i, with exponents apart: units may differ by 10^600.
+    mantissa, exponent = np.frexp(spread)
+    nearest = np.where(corners > 0, exponent, np.iinfo(np.int32).max).min(axis=1, keepdims=True)
+    corners = np.ldexp(corners / mantissa, np.minimum(nearest - exponent, 0))
     return np.asarray(corners / corners.sum(axis=1, keepdims=True))
 
 
