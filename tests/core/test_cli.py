@@ -166,6 +166,21 @@ def test_building_to_a_certified_target(palm: Palm, tmp_path: Path) -> None:
     assert palm("plan", "adaptive.toml", "--json").json()["oracle_calls"] is None
 
 
+def test_commands_that_are_suggested_work(palm: Palm) -> None:
+    shown = palm("build", "task.toml", "--out", "run").out
+    saved = palm(*SELECT, "--save", "p.json").err
+    missing = palm("route", "p.json").err
+    suggested = [
+        line[line.index("palm ") + 5 :].split()
+        for line in (shown + saved).splitlines()
+        if ": palm " in line
+    ]
+    assert len(suggested) == 3
+    suggested.append(["route", "p.json", *missing[missing.index("example ") + 8 :].split()])
+    for words in suggested:
+        assert palm(*words, *(["--most", "2"] if "--curve" in words else [])).code == 0, words
+
+
 def test_plan_of_a_huge_grid_answers_and_build_refuses(palm: Palm, tmp_path: Path) -> None:
     huge = TASK.replace("mu = 0.5", "mu = 1e-12").replace("alpha = 0.2", "alpha = 0.001")
     (tmp_path / "huge.toml").write_text(huge)

@@ -106,7 +106,8 @@ def select(
         return
     _show_selection(found, minimize)
     if save is not None:
-        output.note(f"Saved to {save}: palm route {save} --weights {found.objectives[0]}=…")
+        example = output.example_weights(found.objectives)
+        output.note(f"Saved to {save}: palm route {save} --weights {example}")
 
 
 def route(
@@ -147,7 +148,7 @@ def route(
         given = read_table(table)
         rows.extend(np.column_stack([given.numbers(name) for name in objectives]))
     if not rows:
-        example = ",".join(f"{name}={1 / len(objectives):.2g}" for name in objectives)
+        example = output.example_weights(objectives)
         raise InputError(f"--weights or --table is needed; for example --weights {example}")
     asked = check_weights(np.array(rows), len(objectives), name="--weights")
     chosen = portfolio.route_indices(asked)

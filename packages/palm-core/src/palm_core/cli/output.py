@@ -141,6 +141,14 @@ def show_curve(find: Callable[[], list[SizeGap]], what: str, *, json: bool) -> N
         say("Larger portfolios: --most N")
 
 
+def example_weights(objectives: Sequence[str]) -> str:
+    """Write a weighting to copy, one that adds to 1: "helpful=0.34,brief=0.33,safe=0.33"."""
+    d = len(objectives)
+    share = round(1 / d, 2) if d <= 20 else 0.0
+    shares = [round(1 - (d - 1) * share, 2)] + [share] * (d - 1)
+    return ",".join(f"{name}={value:g}" for name, value in zip(objectives, shares, strict=True))
+
+
 @contextmanager
 def waiting(what: str, seconds: float | None) -> Iterator[None]:
     """Say on standard error what takes so long, at most how long, and since when."""

@@ -152,8 +152,8 @@ def build(
     _show(portfolio)
     output.say()
     output.say(f"Saved in {out}. Other sizes, no oracle call: palm prune {out} --curve")
-    first = ",".join(f"{name}={1 / len(portfolio.objectives):.2g}" for name in portfolio.objectives)
-    output.say(f"Which policy for whom: palm route {out} --weights {first}")
+    example = output.example_weights(portfolio.objectives)
+    output.say(f"Which policy for whom: palm route {out} --weights {example}")
 
 
 def prune(
