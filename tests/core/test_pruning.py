@@ -212,13 +212,17 @@ def test_a_curve_is_the_reports_one_by_one_from_one_evaluation(method, monkeypat
     policies, weights = PolicySet(random.random((60, 3))), sample_weights(200, 3, seed=8)
     mus = [0.2, 0.0, 0.05, 1.0, 0.05]
     alone = [prune_report(policies, weights, mu=mu, alpha=0.01, method=method) for mu in mus]
-    calls = []
-    counted = cover.best_policies
-    monkeypatch.setattr(
-        cover, "best_policies", lambda *given: calls.append(given) or counted(*given)
-    )
+    given = []
+    original = cover.cover_weights
+
+    def recorded(*args, **settings):
+        given.append(settings["best"])
+        return original(*args, **settings)
+
+    monkeypatch.setattr(cover, "cover_weights", recorded)
     curve = prune_curve(policies, weights, mus, alpha=0.01, method=method)
-    assert len(calls) == 1
+    assert len(given) == 4
+    assert all(isinstance(best, cover.Best) and best is given[0] for best in given)
     assert [point.mu for point in curve] == mus
     for point, report in zip(curve, alone, strict=True):
         assert point.alpha == 0.01
