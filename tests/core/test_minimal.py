@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import runpy
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,6 +201,48 @@ def test_a_looser_tolerance_never_needs_more(values: np.ndarray, delta: float) -
         for epsilon in (0.0, 0.1, 0.2, 0.5, 1.0)
     ]
     assert sizes == sorted(sizes, reverse=True)
+
+
+# --- known fronts ---------------------------------------------------------------------
+
+SUPPORTED = {
+    "DEEP_SEA_TREASURE": 10,
+    "DEEP_SEA_TREASURE_UNDISCOUNTED": 9,
+    "DEEP_SEA_TREASURE_CONCAVE": 2,
+    "RESOURCE_GATHERING": 6,
+    "MINECART": 8,
+    "FRUIT_TREE_5": 32,
+    "FRUIT_TREE_6": 64,
+    "FRUIT_TREE_7": 128,
+}
+
+
+def front(name: str) -> np.ndarray:
+    known = runpy.run_path(str(Path(__file__).with_name("ground_truths.py")))
+    return np.array(known[name], dtype=np.float64)
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_nothing_may_be_lost_keeps_the_supported_points(name: str) -> None:
+    points = front(name)
+    report = minimal_report(points)
+    assert report.status == "optimal"
+    assert report.upper_bound == SUPPORTED[name]
+    assert (report.gaps.epsilon, report.gaps.delta) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("DEEP_SEA_TREASURE", 5), ("DEEP_SEA_TREASURE_CONCAVE", 2), ("RESOURCE_GATHERING", 4)],
+)
+def test_known_fronts_within_a_twentieth(name: str, size: int) -> None:
+    """Negative optima, and an optimum of zero: every smaller subset loses more."""
+    points = front(name)
+    report = minimal_report(points, epsilon=0.05)
+    assert report.upper_bound == size
+    assert report.gaps.epsilon <= 0.05
+    subsets = itertools.combinations(range(len(points)), size - 1)
+    assert min(gaps(points[list(subset)], points).epsilon for subset in subsets) > 0.05
 
 
 # --- two objectives -------------------------------------------------------------------
