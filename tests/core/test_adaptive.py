@@ -321,6 +321,16 @@ class TestAsking:
         grid.tell([float(f"{value:.12g}") for value in asked], [0.6, 0.6])
         assert not len(grid.pending)
 
+    def test_faces_first_unless_much_better(self):
+        # The gap is 2/3 in the centre and 1/2 halfway between two vertices.
+        grid = AdaptiveGrid(3)
+        grid.tell(np.eye(3), np.eye(3))
+        assert sorted(grid.ask()[0]) == pytest.approx([0.0, 0.5, 0.5])
+        # With (0.4, 0.4) halfway the edges have gaps of 0.1, the centre of 4/15.
+        edges = (1 - np.eye(3)) / 2
+        grid.tell(edges, 0.8 * edges)
+        np.testing.assert_allclose(grid.ask()[0], 1 / 3)
+
     def test_a_point_beside_the_corner_where_that_saves_calls(self):
         # A gap of 8 times the target is for three steps: two thirds of the way.
         grid = AdaptiveGrid(2, target_delta=0.5 / 8)
