@@ -257,17 +257,28 @@ def test_twelve_objectives(rivals_are: str, m: int) -> None:
     assert (opt - best).max() == pytest.approx(found.delta, rel=1e-9)
 
 
-def test_programs_take_over_where_corners_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("good_calls", [0, 1])
+def test_programs_take_over_where_corners_fail(
+    good_calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
-    portfolio, candidates = rng.uniform(0, 1, (4, 3)), rng.uniform(0, 1, (9, 3))
+    # Below 0 at e_1: corners are asked for twice, the second time with a zero policy.
+    portfolio = rng.uniform(0, 1, (4, 3)) - [1.5, 0, 0]
+    candidates = rng.uniform(0, 1, (9, 3)) - [1.5, 0, 0]
     expected = gaps(portfolio, candidates, method="programs")
+    corners, calls = envelope._corners, 0
 
     def fails(values: np.ndarray) -> np.ndarray:
-        raise WorkError("no corners today")
+        nonlocal calls
+        calls += 1
+        if calls > good_calls:
+            raise WorkError("no corners today")
+        return corners(values)
 
     monkeypatch.setattr(envelope, "_corners", fails)
     found = gaps(portfolio, candidates)
     assert (found.epsilon, found.delta) == (expected.epsilon, expected.delta)
+    calls = 0
     with pytest.raises(WorkError, match="no corners today"):
         gaps(portfolio, candidates, method="corners")
 

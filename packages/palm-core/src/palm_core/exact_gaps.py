@@ -90,10 +90,7 @@ def gaps(
     """
     pair = Pair.of(portfolio, candidates)
     check_method(method)
-    if uses_corners(pair, method):
-        additive, ratio = _by_corners(pair)
-    else:
-        additive, ratio = _searches.largest_loss(pair)[1], _searches.largest_ratio(pair)
+    additive, ratio = _suprema(pair, method)
     delta = pair.at(additive[np.newaxis])[2][0]
     epsilon = np.inf if ratio.infinite else _ratios(pair, ratio.weights[np.newaxis])[0]
     note = ""
@@ -252,6 +249,17 @@ def _ratios(pair: Pair, weights: Array) -> Array:
     opt, _, loss = pair.at(weights)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(loss > 0, np.where(opt > 0, loss / opt, np.inf), 0.0)
+
+
+def _suprema(pair: Pair, method: Method) -> tuple[Array, _searches.Attained]:
+    """Weights that attain δ, and those that attain ε."""
+    if uses_corners(pair, method):
+        try:
+            return _by_corners(pair)
+        except WorkError:
+            if method == "corners":
+                raise
+    return _searches.largest_loss(pair)[1], _searches.largest_ratio(pair)
 
 
 def _by_corners(pair: Pair) -> tuple[Array, _searches.Attained]:
