@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from palm_core.build import build_portfolio
     from palm_core.certificate import Certificate, certify
     from palm_core.cover import Best, Cover, best_policies, cover_weights, greedy
-    from palm_core.envelope import serving_intervals, serving_shares
+    from palm_core.envelope import corner_weights, serving_intervals, serving_shares
     from palm_core.errors import InputError, OracleAnswerError, PalmError, PluginError, WorkError
-    from palm_core.exact_gaps import Gaps, gap_frontier, gaps, gaps_without
+    from palm_core.exact_gaps import Gaps, gap_frontier, gaps, gaps_without, violations
     from palm_core.grid import construct_grid, grid_size, grid_values
     from palm_core.minimal import Minimal, minimal_portfolio, minimal_report
     from palm_core.normalization import Normalization
@@ -53,6 +53,7 @@ _HOME = {
         "greedy",
     ),
     "envelope": (
+        "corner_weights",
         "serving_intervals",
         "serving_shares",
     ),
@@ -68,6 +69,7 @@ _HOME = {
         "gap_frontier",
         "gaps",
         "gaps_without",
+        "violations",
     ),
     "grid": (
         "construct_grid",
@@ -147,6 +149,7 @@ __all__ = [
     "certify",
     "check_weights",
     "construct_grid",
+    "corner_weights",
     "cover_weights",
     "describe_oracles",
     "gap_frontier",
@@ -171,6 +174,7 @@ __all__ = [
     "size_gap_curve",
     "theorem_bounds",
     "uniform_lattice",
+    "violations",
 ]
 
 
