@@ -286,9 +286,9 @@ def _show(portfolio: Portfolio) -> None:
         + (f" plus {pruning.alpha:g}" if pruning.alpha else "")
         + " of the best found."
     )
-    if pruning.status == "optimal":
+    if pruning.status == "optimal" and size > 1:
         output.say(f"No fewer will do (proven, {pruning.solver}).")
-    else:
+    elif pruning.status != "optimal":
         output.say(f"At least {pruning.lower_bound} are needed (proven).")
     output.say()
     regularized = any(policy.regularizer for policy in portfolio.policies)
