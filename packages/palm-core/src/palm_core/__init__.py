@@ -101,8 +101,6 @@ _HOME = {
     ),
     "selection": (
         "Selection",
-        "SizeGap",
-        "size_gap_curve",
         "select_models",
     ),
     "simplex": (
