@@ -198,7 +198,9 @@ class TestCertificates:
 
 class TestStopping:
     @pytest.mark.parametrize("d", [2, 3])
-    @pytest.mark.parametrize("claim", [{"oracle_delta": 0.01}, {"oracle_epsilon": 0.02}])
+    @pytest.mark.parametrize(
+        "claim", [{"oracle_delta": 0.01}, {"oracle_epsilon": 0.02}, {"evaluation_error": 0.005}]
+    )
     def test_what_is_left_is_the_oracles_slack(self, d, claim):
         oracle = small_oracle(d)
         grid = AdaptiveGrid(d, target_epsilon=0.001, **claim)
@@ -207,7 +209,8 @@ class TestStopping:
         assert grid.n_answers < 300
         # Near what the claim alone may hide, and no two weights the same.
         opt = oracle.value(grid.certificate.epsilon_weights)[0]
-        hidden = claim.get("oracle_delta", 0) / opt + claim.get("oracle_epsilon", 0)
+        hidden = claim.get("oracle_delta", 0) + 2 * claim.get("evaluation_error", 0)
+        hidden = hidden / opt + claim.get("oracle_epsilon", 0)
         assert 0.001 < grid.certificate.epsilon < 1.5 * hidden
         weights = grid._known.weights
         apart = np.abs(weights[:, np.newaxis] - weights[np.newaxis]).max(axis=2)
@@ -258,6 +261,14 @@ class TestAsking:
         assert len(np.unique(np.round(rows, 6), axis=0)) == 10
         np.testing.assert_array_equal(grid.pending, rows)
         np.testing.assert_allclose(rows.sum(axis=1), 1)
+
+    def test_never_next_to_an_asked_weight(self):
+        grid = AdaptiveGrid(3)
+        grid.tell(np.eye(3), np.eye(3))
+        first = grid._choose(grid._model, np.eye(3))
+        near = first * (1 - 1e-12) + 1e-12 / 3
+        second = grid._choose(grid._model, np.vstack([np.eye(3), near]))
+        assert np.abs(first - second).max() > 0.1
 
     def test_vertices_first_and_then_patience(self):
         grid = AdaptiveGrid(3)

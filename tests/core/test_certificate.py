@@ -331,6 +331,13 @@ class TestSigns:
         assert "unbounded" in str(found)
         assert policies.objective(found.epsilon_weights).max() < 0
 
+    @pytest.mark.parametrize("method", ["corners", "subdivision"])
+    def test_below_zero_between_corners(self, method):
+        # L < 0 near e_2, where nothing is lost only at e_2 itself.
+        found = certify(PolicySet([[2.0, -1.0], [1.0, -0.1]]), np.eye(2), method=method)
+        assert found.epsilon == math.inf
+        np.testing.assert_allclose(found.epsilon_weights, [0, 1], atol=1e-9)
+
     def test_zero_over_zero_costs_nothing(self):
         # opt = 0 at e_1 and every policy answered exactly (resource gathering, γ = 0.9)
         values = np.array([[0.0, 1.0, 0.2], [0.0, 0.3, 1.0], [0.0, 0.5, 0.5]])
@@ -442,6 +449,11 @@ class TestConditions:
         assert "best policy found" in found.conditional_on
         assert "up to 0.05 worse" in found.conditional_on
 
+    def test_evaluation_error_may_explain_what_seems_to_refute(self):
+        options = {"answers": [0, 1, 2], "oracle_delta": 0.0}
+        assert certify(self.policies, self.weights, evaluation_error=0.024, **options).refuted
+        assert not certify(self.policies, self.weights, evaluation_error=0.026, **options).refuted
+
     def test_one_line(self):
         found = certify(self.policies, self.weights, answers=[0, 1, 3])
         assert str(found) == "certified ε 11.8 %  δ 0.08"
@@ -477,6 +489,16 @@ class TestBudget:
             assert limits == sorted(limits, reverse=True)
             assert all(item.reached - 1e-12 <= true <= item.bound + 1e-12 for item in found)
             assert found[-1].exact
+
+    def test_the_worst_weights_below_zero(self):
+        values = np.array([[1.0, -0.5], [-0.4, 0.1]])
+        model = Subdivision(np.eye(2), np.array([1.0, 0.1]), values)
+        weights, upper, loss, share = model.worst(ratio=True, budget=20)
+        assert share[0] == math.inf
+        exact = certify(PolicySet(values), np.eye(2))
+        assert loss[0] == pytest.approx(exact.delta)
+        np.testing.assert_allclose(weights[0], exact.delta_weights, atol=1e-9)
+        assert upper[0] == pytest.approx(weights[0] @ [1.0, 0.1])
 
     def test_eight_objectives(self):
         oracle = small_oracle(8)
