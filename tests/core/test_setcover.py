@@ -130,28 +130,23 @@ def test_bits_are_packed_unpacked_and_transposed(m, k, seed):
     np.testing.assert_array_equal(transposed(bits, k), as_bits(table.T))
 
 
-def test_transposing_in_blocks_changes_nothing(monkeypatch):
-    table = np.random.default_rng(1).random((70, 1000)) < 0.3
-    monkeypatch.setattr("palm_core.reductions._BLOCK", 1)
-    np.testing.assert_array_equal(transposed(as_bits(table), 1000), as_bits(table.T))
+@given(tables(rows=(1, 40)), st.booleans())
+def test_sets_inside_and_around_others_are_found(table, with_empty):
+    if with_empty:
+        table = np.vstack([table, np.zeros((2, table.shape[1]), dtype=bool)])
+    inside, around = marks = np.zeros((2, len(table)), dtype=bool)
+    sets, elements = (as_bits(table), table.sum(1)), (as_bits(table.T), table.sum(0))
+    _kernels.inclusions(sets, elements, marks, 0, len(table))
 
-
-@given(tables(rows=(1, 40)))
-def test_rows_inside_another_are_found(table):
-    bits = as_bits(table)
-    order = np.argsort(-table.sum(axis=1), kind="stable")
-    kept = np.empty(len(table), np.int64)
-    kept = kept[: _kernels.largest_sets(bits, order, kept)]
-    expected = [
-        i
-        for i in range(len(table))
-        if not any(
-            (table[i] <= table[q]).all() and ((table[i] < table[q]).any() or q < i)
-            for q in range(len(table))
-            if q != i
-        )
-    ]
-    np.testing.assert_array_equal(np.sort(kept), expected)
+    subsets, supersets = set(), set()
+    for a, b in itertools.permutations(range(len(table)), 2):
+        # An empty set is inside any other; nothing is called around it.
+        if (table[a] <= table[b]).all() and table[a].any():
+            larger = (table[a] < table[b]).any()
+            subsets |= {a} if larger or b < a else set()
+            supersets |= {b} if larger or b > a else set()
+    subsets |= set(np.flatnonzero(~table.any(axis=1)))
+    assert (set(np.flatnonzero(inside)), set(np.flatnonzero(around))) == (subsets, supersets)
 
 
 @given(tables())

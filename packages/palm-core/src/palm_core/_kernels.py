@@ -314,36 +314,96 @@ def greedy_cover(bits: Any, uncovered: Any, gains: Any, chosen: Any) -> int:
 
 
 @compiled
-def largest_sets(bits: Any, order: Any, kept: Any) -> int:
-    """Keep the rows of ``bits`` that are no subset of a row kept before them.
+def transpose_words(bits: Any, turned: Any, first: int, last: int) -> None:
+    """Write the columns in words ``first`` to ``last`` of ``bits`` as rows of ``turned``.
+
+    A square of 64 × 64 bits is turned by swapping ever smaller quarters (Warren,
+    Hacker's Delight, section 7-3).
 
     Args:
-        bits: uint64 (m, words), a set per row.
-        order: int64 (n,) rows to try, larger sets before smaller ones.
-        kept: int64 (n,), receives the rows kept, in order.
-
-    Returns:
-        How many rows were kept.
+        bits: uint64 (m, words).
+        turned: uint64 (columns, ⌈m/64⌉), written in place.
+        first: first word.
+        last: one past the last.
     """
-    n_kept = 0
-    for i in order:
-        begin = 0
-        end = bits.shape[1]
-        while begin < end and bits[i, begin] == np.uint64(0):
-            begin += 1
-        while end > begin and bits[i, end - 1] == np.uint64(0):
-            end -= 1
-        inside = False
-        for q in range(n_kept):
-            p = kept[q]
-            inside = True
-            for b in range(begin, end):
-                if bits[i, b] & ~bits[p, b] != np.uint64(0):
-                    inside = False
-                    break
-            if inside:
-                break
-        if not inside:
-            kept[n_kept] = i
-            n_kept += 1
-    return n_kept
+    square = np.empty(WORD, np.uint64)
+    for b in range(first, last):
+        for block in range(turned.shape[1]):
+            n = min(WORD, bits.shape[0] - block * WORD)
+            any_set = np.uint64(0)
+            for i in range(n):
+                square[i] = bits[block * WORD + i, b]
+                any_set |= square[i]
+            square[n:] = np.uint64(0)
+            half = WORD // 2
+            mask = np.uint64(0xFFFFFFFF)
+            while half > 0 and any_set != np.uint64(0):
+                shift = np.uint64(half)
+                for i in range(WORD):
+                    if i & half == 0:
+                        swap = ((square[i] >> shift) ^ square[i + half]) & mask
+                        square[i] ^= swap << shift
+                        square[i + half] ^= swap
+                half //= 2
+                mask ^= mask << np.uint64(half)
+            for j in range(min(WORD, turned.shape[0] - b * WORD)):
+                turned[b * WORD + j, block] = square[j]
+
+
+@compiled
+def is_subset(one: Any, other: Any) -> bool:
+    """Whether all bits of ``one`` are set in ``other``, both uint64 (words,)."""
+    b = 0
+    while b < one.size and one[b] & ~other[b] == np.uint64(0):
+        b += 1
+    return bool(b == one.size)
+
+
+@compiled
+def rarest_element(one: Any, frequencies: Any) -> int:
+    """The element of ``one``, uint64 (words,), in the fewest sets; −1 if it has none."""
+    rarest = -1
+    for b in range(one.size):
+        x = one[b]
+        element = b * WORD
+        while x != np.uint64(0):
+            if x & np.uint64(1) and (rarest < 0 or frequencies[element] < frequencies[rarest]):
+                rarest = element
+            x >>= np.uint64(1)
+            element += 1
+    return rarest
+
+
+@compiled
+def inclusions(sets: Any, elements: Any, marks: Any, first: int, last: int) -> None:
+    """Mark the sets that lie inside another, and those that lie around another.
+
+    The sets around one are sought among those that share its rarest element.
+
+    Args:
+        sets: uint64 (m, words), a set per row, and int64 (m,), their sizes.
+        elements: uint64 (e, words), the sets that contain each element, and int64
+            (e,), how many these are.
+        marks: bool (2, m), set true: a subset of another, a superset of another. Of
+            equal sets the first is neither.
+        first: first set whose surroundings are sought.
+        last: one past the last.
+    """
+    bits, sizes = sets
+    by_element, frequencies = elements
+    for a in range(first, last):
+        rarest = rarest_element(bits[a], frequencies)
+        if rarest < 0:
+            marks[0, a] = True
+            continue
+        for b in range(by_element.shape[1]):
+            x = by_element[rarest, b]
+            other = b * WORD
+            while x != np.uint64(0):
+                if x & np.uint64(1) and sizes[other] >= sizes[a] and other != a:
+                    larger = sizes[other] > sizes[a]
+                    if is_subset(bits[a], bits[other]):
+                        marks[0, a] |= larger or other < a
+                        marks[1, other] |= larger or other > a
+                x >>= np.uint64(1)
+                other += 1

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 #: Sums of a few thousand prices are off by far less.
 ROUNDING = 1e-6
-# Bytes of one bit each that are unpacked at a time.
-_BLOCK = 1 << 25
 # Pairs of row and column that a packing looks at; more columns are sampled.
 _PACKING_PAIRS = 1 << 25
 # Columns that the linear program begins with, and that it adds at a time.
@@ -140,14 +138,14 @@ def packed(matrix: NDArray[np.bool_]) -> Bits:
 
 def transposed(bits: Bits, n_columns: int) -> Bits:
     """Bits (m, ⌈c/64⌉) of rows as bits (c, ⌈m/64⌉) of columns."""
-    m = len(bits)
-    turned = np.zeros((n_columns, -(-m // _WORD)), np.uint64)
-    words = max(1, _BLOCK // (_WORD * max(m, 1)))
-    for begin in range(0, bits.shape[1], words):
-        first = begin * _WORD
-        count = min(words * _WORD, n_columns - first)
-        block = unpacked(bits[:, begin : begin + words], count)
-        turned[first : first + count] = packed(np.ascontiguousarray(block.T))
+    from palm_core import _kernels
+
+    turned = np.empty((n_columns, -(-len(bits) // _WORD)), np.uint64)
+    _kernels.in_parallel(
+        lambda first, last: _kernels.transpose_words(bits, turned, first, last),
+        -(-n_columns // _WORD),
+        grain=1,
+    )
     return turned
 
 
@@ -168,14 +166,13 @@ def _reduced(core: Core) -> Core:
     bits, rows, forced = core.bits, core.rows, core.forced
     n_columns = core.n_columns
     while n_columns:
-        keep = _not_inside(bits)
-        bits, rows = bits[keep], rows[keep]
+        inside, _ = _inclusions(bits, transposed(bits, n_columns))
+        bits, rows = bits[~inside], rows[~inside]
         by_column = transposed(bits, n_columns)
-        # A superset of another column's rows is, turned round, a subset.
-        keep = _not_inside(~by_column & packed(np.ones((1, len(rows)), dtype=bool)))
-        by_column = by_column[keep]
+        _, around = _inclusions(by_column, bits)
+        by_column = by_column[~around]
         alone = by_column[sizes(by_column) == 1]
-        if len(keep) == n_columns and not len(alone):
+        if not around.any() and not len(alone):
             break
         taken = np.bitwise_or.reduce(alone, axis=0, initial=np.uint64(0))
         is_taken = unpacked(taken, len(rows))
@@ -189,13 +186,23 @@ def _reduced(core: Core) -> Core:
     return Core(bits=bits, rows=rows, n_columns=n_columns, forced=np.sort(forced))
 
 
-def _not_inside(bits: Bits) -> Indices:
-    """The rows that are no subset of another; of equal ones the first. Ascending."""
-    from palm_core._kernels import largest_sets
+def _inclusions(bits: Bits, by_element: Bits) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which sets are a subset of another, and which a superset; the first of equal ones is not.
 
-    order = np.argsort(-sizes(bits), kind="stable")
-    kept = np.empty(len(bits), np.int64)
-    return np.sort(kept[: largest_sets(bits, order, kept)])
+    Args:
+        bits: uint64 (m, words), a set per row.
+        by_element: uint64 (e, words), the same transposed.
+    """
+    from palm_core import _kernels
+
+    marks = np.zeros((2, len(bits)), dtype=bool)
+    sets, elements = (bits, sizes(bits)), (by_element, sizes(by_element))
+    _kernels.in_parallel(
+        lambda first, last: _kernels.inclusions(sets, elements, marks, first, last),
+        len(bits),
+        grain=64,
+    )
+    return marks[0], marks[1]
 
 
 def packing_bound(bits: Bits, n_columns: int) -> int:
@@ -246,7 +253,7 @@ def relaxation(core: Core, *, seconds: float, enough: int | None = None) -> Rela
         whole = len(columns) > core.n_columns // 2
         columns = np.arange(core.n_columns) if whole else columns
         # Without the other columns more rows are inside another.
-        rows = np.arange(len(table)) if whole else _not_inside(packed(table[:, columns]))
+        rows = np.arange(len(table)) if whole else _outermost(table[:, columns])
         left = deadline - time.perf_counter()
         found = _fewest_shares(sparse[rows][:, columns], left) if left > 0 else None
         if found is None:
@@ -264,6 +271,12 @@ def relaxation(core: Core, *, seconds: float, enough: int | None = None) -> Rela
             return answer
         most = missed[np.argsort(-missing[missed], kind="stable")][:_FIRST_COLUMNS]
         columns = np.union1d(columns, most)
+
+
+def _outermost(table: NDArray[np.bool_]) -> Indices:
+    """The rows that are no subset of another."""
+    inside, _ = _inclusions(packed(table), packed(np.ascontiguousarray(table.T)))
+    return np.flatnonzero(~inside)
 
 
 def _fewest_shares(

@@ -124,14 +124,18 @@ def solve_set_cover(
     core = Core.of(bits, n_columns)
     # Parts that share neither row nor column: their bounds add up, each rounded up.
     parts = core.parts()
+    floor = packing_bound(bits, n_columns)
     best, lower, used = [core.forced], len(core.forced), "reduction"
     for place, part in enumerate(parts):
         left = deadline - time.perf_counter()
         search = _Search(part, solver, deadline - left * (1 - 1 / (len(parts) - place)))
-        search.run(len(known) - lower if known is not None and len(parts) == 1 else None)
+        if len(parts) == 1:
+            search.narrow(floor - lower, len(bits) if known is None else len(known) - lower)
+        search.run()
         best.append(search.best)
         lower += search.lower
         used = search.used if used == "reduction" else used
+    lower = max(lower, floor)
     chosen = np.sort(np.concatenate(best))
     chosen = known if known is not None and len(known) <= len(chosen) else chosen
     if len(chosen) < lower or len(uncovered(bits[chosen], n_columns)):
@@ -197,10 +201,13 @@ class _Search:
         self.upper = len(self.best)
         self.used = "reduction"
 
-    def run(self, known: int | None = None) -> None:
-        """Search for a cover smaller than ``known`` rows, where given."""
+    def narrow(self, lower: int, upper: int) -> None:
+        """Take over that no cover has fewer than ``lower`` rows, and that one has ``upper``."""
+        self.lower, self.upper = max(self.lower, lower), min(self.upper, upper)
+
+    def run(self) -> None:
+        """Search until the bounds meet."""
         core, start = self.core, self.start
-        self.upper = self.upper if known is None else min(self.upper, known)
         if self.lower >= self.upper or len(core.rows) * core.n_columns > _MOST_PAIRS:
             return
         start = self._swap(core, start, self.lower, patience=_PATIENCE // 10)
