@@ -1,7 +1,7 @@
 """Set cover without branching: what may be left out, and how few rows cannot do.
 
 Rows are sets of columns, one bit per pair. Three rules shrink an instance and keep
-at least one minimum cover (Garfinkel and Nemhauser, 1969; Beasley, 1987):
+at least one minimum cover (Garfinkel and Nemhauser, 1972; Beasley, 1987):
 
 * a row whose columns another row covers too is left out;
 * a column that is covered whenever another one is, is left out;

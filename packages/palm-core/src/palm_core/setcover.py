@@ -1,10 +1,10 @@
 """Minimum set cover: the fewest rows that together cover every column, with proof.
 
 What makes it quick is not the solver: the reductions of :mod:`palm_core.reductions`
-first; then a local search finds a cover that is nearly always minimum already (row
-weighting, after Gao, Weise and Li, 2015); then one asks, from the lower bound on, "is
-there a cover by t rows?". For each t reduced costs strike out the rows that none can
-use, what is left is reduced again, and only then is there an integer program.
+first; then a local search with growing weights (after Gao, Weise and Li, 2015), whose
+cover is often minimum already; then one asks, from the lower bound on, "is there a cover
+by t rows?". For each t reduced costs strike out the rows that none can use, what is left
+is reduced again, and only then is there an integer program.
 """
 
 from __future__ import annotations
