@@ -3,7 +3,7 @@
 On exact tabular tasks (20 prompts × 200 responses, β = 0.05), so the certificate is
 unconditional. "paper" is the smallest of many grids CONSTRUCTGRID(μ, α) whose answers
 certify the target; "lattice" the coarsest uniform lattice that does; "random" the
-vertices and uniform weights, median of three seeds; "theorem" |W| of the cheapest grid
+vertices and uniform weights, median of three seeds (d < 5); "theorem" |W| of the cheapest grid
 for which Theorem 3.4 promises 4μ ≤ ε and an additive term within the δ that the
 adaptive run certified ("sharper": the same with the sharper pair).
 
@@ -113,6 +113,8 @@ def a_priori(oracle: TabularOracle, d: int, target: float, delta: float, *, shar
 
 
 def shown(count: Any, most: int) -> str:
+    if isinstance(count, str):
+        return count
     if count is None or count == float("inf"):
         return f"> {most}"
     return f"{int(count):,}" if count < 1e6 else f"{count:.1e}"
@@ -141,7 +143,7 @@ def main() -> None:
                 certificate = grid.certificate
                 reached = grid.stopped == "target"
                 row = [grid.n_answers if reached else None, paper.get(target), lattice.get(target)]
-                row.append(None if d > 4 else random_calls(oracle, d, target, most))
+                row.append("-" if d > 4 else random_calls(oracle, d, target, most))
                 if reached and certificate is not None:
                     delta = certificate.delta
                     row += [a_priori(oracle, d, target, delta, sharper=s) for s in (True, False)]
