@@ -286,10 +286,7 @@ def greedy_cover(bits: Any, uncovered: Any, gains: Any, chosen: Any) -> int:
         bits: uint64 (m, words).
         uncovered: uint64 (words,), the weights to cover; what is left of them after.
         gains: int64 (m,), what each row covers of ``uncovered``; bounds on it after.
-        chosen: int64 (m,), receives the chosen rows in order.
-
-    Returns:
-        How many rows were chosen.
+        chosen: int64 (m,), receives the chosen rows in order; their number is returned.
     """
     n_chosen = 0
     while True:
@@ -315,16 +312,10 @@ def greedy_cover(bits: Any, uncovered: Any, gains: Any, chosen: Any) -> int:
 
 @compiled
 def transpose_words(bits: Any, turned: Any, first: int, last: int) -> None:
-    """Write the columns in words ``first`` to ``last`` of ``bits`` as rows of ``turned``.
+    """Write columns of ``bits`` (m, words) as rows of ``turned`` (columns, ⌈m/64⌉), uint64.
 
     A square of 64 × 64 bits is turned by swapping ever smaller quarters (Warren,
-    Hacker's Delight, section 7-3).
-
-    Args:
-        bits: uint64 (m, words).
-        turned: uint64 (columns, ⌈m/64⌉), written in place.
-        first: first word.
-        last: one past the last.
+    Hacker's Delight, section 7-3), for the words from ``first`` to before ``last``.
     """
     square = np.empty(WORD, np.uint64)
     for b in range(first, last):
@@ -378,16 +369,14 @@ def rarest_element(one: Any, frequencies: Any) -> int:
 def inclusions(sets: Any, elements: Any, marks: Any, first: int, last: int) -> None:
     """Mark the sets that lie inside another, and those that lie around another.
 
-    The sets around one are sought among those that share its rarest element.
+    The sets around one are sought among those that share its rarest element, for the
+    sets from ``first`` to before ``last``.
 
     Args:
         sets: uint64 (m, words), a set per row, and int64 (m,), their sizes.
-        elements: uint64 (e, words), the sets that contain each element, and int64
-            (e,), how many these are.
+        elements: uint64 (e, words), the sets with each element, and int64 (e,), how many.
         marks: bool (2, m), set true: a subset of another, a superset of another. Of
             equal sets the first is neither.
-        first: first set whose surroundings are sought.
-        last: one past the last.
     """
     bits, sizes = sets
     by_element, frequencies = elements
