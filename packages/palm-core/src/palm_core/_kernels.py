@@ -369,14 +369,15 @@ def rarest_element(one: Any, frequencies: Any) -> int:
 def inclusions(sets: Any, elements: Any, marks: Any, first: int, last: int) -> None:
     """Mark the sets that lie inside another, and those that lie around another.
 
-    The sets around one are sought among those that share its rarest element, for the
-    sets from ``first`` to before ``last``.
+    The sets around one are sought among those that share its rarest element.
 
     Args:
         sets: uint64 (m, words), a set per row, and int64 (m,), their sizes.
         elements: uint64 (e, words), the sets with each element, and int64 (e,), how many.
         marks: bool (2, m), set true: a subset of another, a superset of another. Of
             equal sets the first is neither.
+        first: first set whose surroundings are sought.
+        last: one past the last.
     """
     bits, sizes = sets
     by_element, frequencies = elements
