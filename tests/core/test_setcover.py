@@ -130,6 +130,20 @@ def test_bits_are_packed_unpacked_and_transposed(m, k, seed):
     np.testing.assert_array_equal(transposed(bits, k), as_bits(table.T))
 
 
+def test_threads_change_nothing(monkeypatch):
+    table = np.random.default_rng(2).random((300, 500)) < 0.02
+    table[0] |= ~table.any(axis=0)
+    before = Core.of(as_bits(table), 500)
+    monkeypatch.setattr(_kernels, "n_threads", lambda: 3)
+    monkeypatch.setattr("palm_core.reductions._BLOCKS_WORTH_A_THREAD", 1)
+    monkeypatch.setattr("palm_core.reductions._SETS_WORTH_A_THREAD", 1)
+    after = Core.of(as_bits(table), 500)
+    np.testing.assert_array_equal(before.rows, after.rows)
+    np.testing.assert_array_equal(before.bits, after.bits)
+    np.testing.assert_array_equal(before.forced, after.forced)
+    assert 0 < len(after.rows) < 300
+
+
 @given(tables(rows=(1, 40)), st.booleans())
 def test_sets_inside_and_around_others_are_found(table, with_empty):
     if with_empty:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Sums of a few thousand prices are off by far less.
 ROUNDING = 1e-6
+# Some milliseconds of work: less is not worth waking a thread for.
+_BLOCKS_WORTH_A_THREAD = 1 << 14
+_SETS_WORTH_A_THREAD = 1 << 10
 # Pairs of row and column that a packing looks at; more columns are sampled.
 _PACKING_PAIRS = 1 << 25
 # Columns that the linear program begins with, and that it adds at a time.
@@ -140,11 +143,12 @@ def transposed(bits: Bits, n_columns: int) -> Bits:
     """Bits (m, ⌈c/64⌉) of rows as bits (c, ⌈m/64⌉) of columns."""
     from palm_core import _kernels
 
-    turned = np.empty((n_columns, -(-len(bits) // _WORD)), np.uint64)
+    blocks = -(-len(bits) // _WORD)
+    turned = np.empty((n_columns, blocks), np.uint64)
     _kernels.in_parallel(
         lambda first, last: _kernels.transpose_words(bits, turned, first, last),
         -(-n_columns // _WORD),
-        grain=1,
+        grain=1 + _BLOCKS_WORTH_A_THREAD // (blocks + 1),
     )
     return turned
 
@@ -200,7 +204,7 @@ def _inclusions(bits: Bits, by_element: Bits) -> tuple[NDArray[np.bool_], NDArra
     _kernels.in_parallel(
         lambda first, last: _kernels.inclusions(sets, elements, marks, first, last),
         len(bits),
-        grain=64,
+        grain=_SETS_WORTH_A_THREAD,
     )
     return marks[0], marks[1]
 
