@@ -394,6 +394,7 @@ def inclusions(sets: Any, elements: Any, marks: Any, first: int, last: int) -> N
                     larger = sizes[other] > sizes[a]
                     if is_subset(bits[a], bits[other]):
                         marks[0, a] |= larger or other < a
-                        marks[1, other] |= larger or other > a
+                        if larger or other > a:  # never a write that undoes another thread's
+                            marks[1, other] = True
                 x >>= np.uint64(1)
                 other += 1
