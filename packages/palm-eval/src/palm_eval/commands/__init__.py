@@ -1,0 +1,1 @@
+"""Commands that palm-eval adds to ``palm``, one module each (``palm.commands``)."""
