@@ -19,6 +19,7 @@ from palm_core.hull import Envelope, Hull
 from palm_core.sandwich import Sandwich, mixture_bounds
 from palm_core.subdivision import Subdivision
 from palm_core.tabular import TabularOracle
+from palm_core.text import at_most
 
 SEEDS = st.integers(0, 2**32 - 1)
 ROUNDING = 1e-12
@@ -461,7 +462,7 @@ class TestConditions:
 
     @given(value=st.floats(1e-12, 1e12))
     def test_what_is_shown_is_a_bound(self, value):
-        shown = float(certificate._above(value))
+        shown = float(at_most(value))
         assert value * (1 - 1e-11) <= shown <= value * 1.0101
 
 

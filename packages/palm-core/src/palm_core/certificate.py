@@ -19,6 +19,7 @@ from palm_core.answers import Accuracy, Answers, clean_weights
 from palm_core.errors import InputError
 from palm_core.sandwich import Sandwich
 from palm_core.subdivision import Subdivision
+from palm_core.text import at_most
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -73,17 +74,17 @@ class Certificate:
 
     def __repr__(self) -> str:
         return (
-            f"Certificate(epsilon={_above(self.epsilon)}, delta={_above(self.delta)}, "
+            f"Certificate(epsilon={at_most(self.epsilon)}, delta={at_most(self.delta)}, "
             f"conditional_on={self.conditional_on!r})"
         )
 
     def __str__(self) -> str:
-        share = "ε unbounded" if self.note else f"ε {_above(100 * self.epsilon)} %"
-        line = f"certified {share}  δ {_above(self.delta)}"
+        share = "ε unbounded" if self.note else f"ε {at_most(100 * self.epsilon)} %"
+        line = f"certified {share}  δ {at_most(self.delta)}"
         if self.conditional_on is not None:
             line += f"  conditional on {self.conditional_on}"
             if self.measured_slack is not None and not self.refuted:
-                line += f" (measured so far: {_above(self.measured_slack)})"
+                line += f" (measured so far: {at_most(self.measured_slack)})"
         return line + (f"  ({self.note})" if self.note else "")
 
 
@@ -254,13 +255,3 @@ def _indices(given: ArrayLike | None, m: int, name: str) -> Places:
     if outside.any():
         raise InputError(f"{name}: index {array[outside][0]} of {m} policies, counted from 0")
     return array.astype(np.intp)
-
-
-def _above(value: float) -> str:
-    """Three digits, rounded up: what is shown is still a bound."""
-    if value <= 0 or not math.isfinite(value):
-        return f"{value:g}"
-    digits = 2 - math.floor(math.log10(value))
-    step = 10.0**-digits
-    up = math.ceil(value / step * (1 - 1e-12)) * step
-    return f"{up:.3g}"

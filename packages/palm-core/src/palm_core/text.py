@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 #: The longest message: what was given is shown, a megabyte of it is not.
@@ -44,3 +45,18 @@ def one_line(text: object, most: int = LONGEST) -> str:
 def harmless(text: str) -> str:
     """Return ``text`` with its controls escaped, but for line breaks."""
     return "\n".join(one_line(line, max(LONGEST, len(line))) for line in text.split("\n"))
+
+
+def at_most(value: float) -> str:
+    """Write a bound in three digits, rounded up: what is shown is still a bound.
+
+    Example:
+        >>> at_most(0.021), at_most(3.9301), at_most(0.0)
+        ('0.021', '3.94', '0')
+    """
+    if value <= 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digits = 2 - math.floor(math.log10(value))
+    step = 10.0**-digits
+    up = math.ceil(value / step * (1 - 1e-12)) * step
+    return f"{up:.3g}"
