@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from multiprocessing import get_context
 from operator import attrgetter
 from textwrap import dedent
@@ -83,6 +84,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """An empty site-packages: whatever this Python has installed is out of sight."""
     folder = tmp_path / "site"
     folder.mkdir()
+    import_module("palm_core.oracle")  # what it takes of others is out of sight too
     monkeypatch.setattr(sys, "path", [str(folder)])
     return Site(folder)
 

@@ -104,7 +104,7 @@ def test_intervals_hold_the_value_and_say_where_they_are_from(found: Evaluation)
         assert one.lower <= one.value <= one.upper
         assert one.n_prompts == 8
         assert one.lower >= 0
-        assert one.value <= getattr(found.figures, f"sampled_{name}") + 1e-12
+        assert one.value == pytest.approx(getattr(found.figures, name), abs=1e-9)
 
 
 def test_intervals_are_of_the_exact_gaps_for_two_objectives(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palm_core import _entry_points
 from palm_core.errors import InputError, PluginError, WorkError
 from palm_eval.rewards import brevity, gsm, length, load_reward, loading, math, regex
 from palm_eval.rewards.base import check_scores
@@ -434,11 +435,12 @@ ENTRIES = {
 def entries(monkeypatch):
     """The group's entry points, ours and broken ones."""
     found = {**ENTRIES, "broken": "palm_eval.nowhere:x", "number": "math:pi"}
-    points = [EntryPoint(name, value, loading.GROUP) for name, value in found.items()]
-    points.append(EntryPoint("twice", "math:cos", loading.GROUP))
-    points.append(EntryPoint("twice", "math:sin", loading.GROUP))
+    group = "palm.rewards"
+    points = [EntryPoint(name, value, group) for name, value in found.items()]
+    points.append(EntryPoint("twice", "math:cos", group))
+    points.append(EntryPoint("twice", "math:sin", group))
     monkeypatch.setattr(
-        loading, "entry_points", lambda group: points if group == loading.GROUP else []
+        _entry_points, "entry_points", lambda *, group: points if group == "palm.rewards" else []
     )
 
 
@@ -450,19 +452,23 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("name", "options", "message"),
         [
-            ("lenght", {}, "unknown reward 'lenght'; installed: .*did you mean 'length'"),
-            ("zzz", {}, "one of your own is named 'module:function'"),
+            ("lenght", {}, "unknown reward 'lenght'; installed: .*Did you mean 'length'"),
+            ("zzz", {}, "a reward of your own is named 'module:function'"),
             ("broken", {}, "installed but does not import: No module named 'palm_eval.nowhere'"),
-            ("number", {}, "is of type float: must be a factory"),
-            ("twice", {}, "provided by math:cos and math:sin"),
+            ("number", {}, "is of type float: must be a class or a function"),
+            (
+                "twice",
+                {},
+                r"provided by .* \(math:cos\) and .* \(math:sin\): uninstall all but one",
+            ),
             ("no_such_module_here:f", {}, "there is no module 'no_such_module_here'"),
             ("json:nothing", {}, "unknown reward 'json:nothing'"),
             ("json:dump", {"a": 1}, "takes no options, got a"),
             ("math:pi", {}, "is of type float: must be a function"),
             ("json:JSONEncoder", {}, "is of type type: must be a function"),
             ("json:", {}, "must be a name or 'module:function'"),
-            ("length", {"units": 1}, "units: unknown option; did you mean 'unit'"),
-            ("regex", {}, "pattern: missing. Accepted: pattern"),
+            ("length", {"units": 1}, "units: unknown option of 'length'; did you mean 'unit'"),
+            ("regex", {}, "pattern: missing, 'regex' needs it. Accepted: pattern"),
             ("length", {"unit": "bytes"}, "unit = 'bytes': must be one of"),
             ("", {}, "must be a name"),
         ],

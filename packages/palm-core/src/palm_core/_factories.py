@@ -1,4 +1,4 @@
-"""Factories by name: import ``"package.module:factory"``, check options, call it."""
+"""What plugins are made by: import ``"package.module:factory"``, check options, call it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,42 @@ import inspect
 import re
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from importlib import import_module, invalidate_caches
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core.errors import InputError, OracleImportError, PalmError, UnknownOracleError
+from palm_core.errors import InputError, PalmError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of plugin: what it is called, who announces it, how it fails to be had.
+
+    Attributes:
+        noun: what messages call it.
+        group: the entry points that announce it.
+        form: how one is named that no package announces.
+        table: the table of a task file that its options stand in; "" where none does.
+        unknown: raised where there is none of that name.
+        broken: raised where one does not import, or cannot be made.
+        duplicate: raised where several packages provide it.
+    """
+
+    noun: str
+    group: str
+    form: str = "module:function"
+    table: str = ""
+    unknown: type[PluginError] = PluginError
+    broken: type[PluginError] = PluginError
+    duplicate: type[PluginError] = PluginError
 
 
 @contextmanager
@@ -42,53 +66,54 @@ def importable(folder: Path) -> Iterator[None]:
             sys.path.append(entry)
 
 
-def import_factory(name: str, folder: Path) -> Any:
-    """The object that ``name``, "package.module:factory", stands for.
+def import_named(kind: Kind, name: str, folder: Path) -> Any:
+    """The object that ``name``, "package.module:attribute", stands for.
 
     Raises:
         InputError: ``name`` is not of that form.
-        UnknownOracleError: there is no such module, or nothing of that name in it.
-        OracleImportError: the module fails to import, or another file of its
-            name is imported already.
+        PluginError: of the kind: there is no such module, or nothing of that name in it;
+            the module fails to import, or another file of its name is imported already.
     """
     module_name, _, attribute = name.partition(":")
     for part in (*module_name.split("."), *attribute.split(".")):
         if not part.isidentifier():
-            raise InputError(f"oracle {name!r}: must be a name or 'package.module:factory'")
-    _check_not_taken(name, module_name.partition(".")[0], folder)
+            raise InputError(f"{kind.noun} {name!r}: must be a name or {kind.form!r}")
+    _check_not_taken(kind, name, module_name.partition(".")[0], folder)
     try:
         module = import_module(module_name)
     except Exception as error:
         absent = getattr(error, "name", None)
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{absent}."):
-            raise UnknownOracleError(
-                f"unknown oracle {name!r}: there is no module {absent!r} in {folder} "
+            raise kind.unknown(
+                f"unknown {kind.noun} {name!r}: there is no module {absent!r} in {folder} "
                 "or among the installed packages"
             ) from error
-        raise OracleImportError(f"oracle {name!r} does not import: {reason(error)}") from error
+        raise kind.broken(f"{kind.noun} {name!r} does not import: {reason(error)}") from error
     try:
         return reduce(getattr, attribute.split("."), module)
     except AttributeError as error:
         names = [item for item in dir(module) if not item.startswith("_")]
-        raise UnknownOracleError(
-            f"unknown oracle {name!r}: {error}" + did_you_mean(attribute, names)
+        raise kind.unknown(
+            f"unknown {kind.noun} {name!r}: {error}" + did_you_mean(attribute, names)
         ) from error
 
 
-def _check_not_taken(name: str, top: str, folder: Path) -> None:
+def _check_not_taken(kind: Kind, name: str, top: str, folder: Path) -> None:
     """Refuse to take a module of the same name, imported from elsewhere, for the user's."""
     spec = PathFinder.find_spec(top, [str(folder)])
     if top not in sys.modules or spec is None or not spec.has_location or spec.origin is None:
         return
     present = getattr(sys.modules[top], "__file__", None)
     if present is None or Path(present).resolve() != Path(spec.origin).resolve():
-        raise OracleImportError(
-            f"oracle {name!r} does not import: another module {top!r} is imported already "
+        raise kind.broken(
+            f"{kind.noun} {name!r} does not import: another module {top!r} is imported already "
             f"({present or 'part of Python'}); rename {spec.origin}"
         )
 
 
-def check_options(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:
+def check_options(
+    kind: Kind, name: str, factory: Callable[..., Any], options: Mapping[str, Any]
+) -> None:
     """Refuse options that ``factory`` does not take, and their absence where it needs them.
 
     Raises:
@@ -101,14 +126,15 @@ def check_options(name: str, factory: Callable[..., Any], options: Mapping[str, 
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     accepted = [parameter.name for parameter in named]
     listed = f"Accepted: {', '.join(accepted)}" if accepted else "It takes no options"
+    where = kind.table or kind.noun
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         for option in options:
             if option not in accepted:
                 near = did_you_mean(option, accepted) or "."
-                raise InputError(f"[oracle] {option}: unknown option of {name!r}{near} {listed}")
+                raise InputError(f"{where} {option}: unknown option of {name!r}{near} {listed}")
     for parameter in named:
         if parameter.default is parameter.empty and parameter.name not in options:
-            raise InputError(f"[oracle] {parameter.name}: missing, {name!r} needs it. {listed}")
+            raise InputError(f"{where} {parameter.name}: missing, {name!r} needs it. {listed}")
 
 
 def settle(
@@ -145,23 +171,24 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter] 
         return None  # compiled callables may have no signature; the call will tell
 
 
-def make(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+def make(kind: Kind, name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     """Call ``factory``; what it raises comes out as one line, with its cause kept.
 
     Raises:
         PalmError: as the factory raised it.
         InputError: the factory refused a value.
-        OracleImportError: an import in the factory failed, or it broke otherwise.
+        PluginError: of the kind: an import in the factory failed, or it broke otherwise.
     """
     try:
         return factory(**options)
     except PalmError:
         raise
     except (TypeError, ValueError, LookupError, OSError) as error:
-        raise InputError(f"[oracle] {name!r} refused its options: {reason(error)}") from error
+        where = kind.table or kind.noun
+        raise InputError(f"{where} {name!r} refused its options: {reason(error)}") from error
     except Exception as error:
         what = "does not import" if isinstance(error, ImportError) else "could not be made"
-        raise OracleImportError(f"oracle {name!r} {what}: {reason(error)}") from error
+        raise kind.broken(f"{kind.noun} {name!r} {what}: {reason(error)}") from error
 
 
 def reason(error: Exception) -> str:

@@ -9,49 +9,49 @@ what it was asked for.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from palm_core._factories import (
-    check_options,
-    did_you_mean,
-    import_factory,
-    importable,
-    make,
-    reason,
-    settle,
+from palm_core._entry_points import (
+    available,
+    check_name,
+    entries,
+    how_to_install,
+    load_entry,
+    package_of,
 )
+from palm_core._factories import Kind, check_options, import_named, importable, make, settle
 from palm_core.errors import (
     DuplicateOracleError,
-    InputError,
     OracleImportError,
     OracleNotInstalledError,
-    PluginError,
     UnknownOracleError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from importlib.metadata import EntryPoint
+    from collections.abc import Mapping
 
     from palm_core.oracle import Oracle
     from palm_core.task import Task
 
-GROUP = "palm.oracles"
+_ORACLE = Kind(
+    noun="oracle",
+    group="palm.oracles",
+    form="package.module:factory",
+    table="[oracle]",
+    unknown=UnknownOracleError,
+    broken=OracleImportError,
+    duplicate=DuplicateOracleError,
+)
 
 # Our own oracles are named even where they are not installed, each with the
-# packages of this repository that it takes. They are not on a package index:
-# whatever stands there under these names is not ours.
+# packages of this repository that it takes.
 _OURS = {
     "grpo": ("palm-core", "palm-eval", "palm-trl"),
     "mod": ("palm-core", "palm-eval", "palm-mod"),
     "tabular": ("palm-core",),
 }
-
-_FACTORY = re.compile(r"\w+(\.\w+)*\s*:\s*\w+(\.\w+)*\s*(\[.*\])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class OracleInfo:
 
 def available_oracles() -> tuple[str, ...]:
     """The sorted names of the installed oracles; imports none of them."""
-    return tuple(sorted({entry.name for entry in _entries()}))
+    return available(_ORACLE)
 
 
 def describe_oracles() -> tuple[OracleInfo, ...]:
@@ -85,20 +85,20 @@ def describe_oracles() -> tuple[OracleInfo, ...]:
 
     A name that two packages provide is listed once for each, with a hint.
     """
-    entries = _entries()
-    names = [entry.name for entry in entries]
+    found = entries(_ORACLE)
+    names = [entry.name for entry in found]
     infos = [
         OracleInfo(
             name=entry.name,
             value=entry.value,
-            distribution=_package(entry),
+            distribution=package_of(entry),
             version=entry.dist.version if entry.dist else None,
             installed=True,
             hint="several packages provide it: uninstall all but one"
             if names.count(entry.name) > 1
             else "",
         )
-        for entry in entries
+        for entry in found
     ]
     infos += [
         OracleInfo(
@@ -107,7 +107,7 @@ def describe_oracles() -> tuple[OracleInfo, ...]:
             distribution=packages[-1],
             version=None,
             installed=False,
-            hint=_how_to_install(packages),
+            hint=how_to_install(packages),
         )
         for name, packages in _OURS.items()
         if name not in names
@@ -170,13 +170,12 @@ class TaskOracle:
 def _load(
     name: str, folder: Path, options: Mapping[str, Any], *, offers: Mapping[str, Any]
 ) -> Oracle:
-    if not isinstance(name, str):
-        raise InputError(f"oracle = {name!r}: must be a name or 'package.module:factory'")
+    check_name(_ORACLE, name)
     if ":" not in name:
         return _make(name, _installed(name), options, offers, folder)
     # The factory may import its neighbours too, so it runs where it was found.
     with importable(folder):
-        return _make(name, import_factory(name, folder), options, offers, folder)
+        return _make(name, import_named(_ORACLE, name, folder), options, offers, folder)
 
 
 def _make(
@@ -191,8 +190,8 @@ def _make(
             f"oracle {name!r} is of type {type(factory).__name__}: must be a class or a function"
         )
     settled = settle(factory, options, offers=offers, folder=folder)
-    check_options(name, factory, settled)
-    oracle = make(name, factory, settled)
+    check_options(_ORACLE, name, factory, settled)
+    oracle = make(_ORACLE, name, factory, settled)
     from palm_core.oracle import check_oracle  # not for those who only list: it takes NumPy
 
     check_oracle(oracle)
@@ -201,78 +200,10 @@ def _make(
 
 def _installed(name: str) -> Any:
     """The factory behind an entry point, imported."""
-    entries = _entries()
-    matches = [entry for entry in entries if entry.name == name]
-    if not matches:
-        raise _absent(name, sorted({entry.name for entry in entries}))
-    if len(matches) > 1:
-        providers = " and ".join(f"{_package(entry)} ({entry.value})" for entry in matches)
-        raise DuplicateOracleError(
-            f"oracle {name!r} is provided by {providers}: uninstall all but one"
+    if name in _OURS and name not in available(_ORACLE):
+        packages = _OURS[name]
+        raise OracleNotInstalledError(
+            f"oracle {name!r} comes with {packages[-1]}, which is not installed; "
+            + how_to_install(packages)
         )
-    entry = matches[0]
-    if not _FACTORY.fullmatch(entry.value.strip()):
-        raise OracleImportError(
-            f"oracle {name!r} is installed but does not import: {_package(entry)} announces "
-            f"{entry.value!r}, must be 'module:factory'"
-        )
-    try:
-        return entry.load()
-    except Exception as error:
-        raise OracleImportError(
-            f"oracle {name!r} is installed but does not import: {reason(error)}"
-            + _how_to_mend(error, entry)
-        ) from error
-
-
-def _absent(name: str, installed: list[str]) -> PluginError:
-    if name in _OURS:
-        return OracleNotInstalledError(
-            f"oracle {name!r} comes with {_OURS[name][-1]}, which is not installed; "
-            + _how_to_install(_OURS[name])
-        )
-    near = did_you_mean(name, {*installed, *_OURS}).replace("; did", ". Did")
-    own = "; an oracle of your own is named 'package.module:factory'" if not near else ""
-    return UnknownOracleError(
-        f"unknown oracle {name!r}; installed: {', '.join(installed) or 'none'}{near}{own}"
-    )
-
-
-def _how_to_install(packages: Iterable[str]) -> str:
-    folders = " ".join(f"./packages/{package}" for package in packages)
-    return f"where a checkout of the PALM repository has it: pip install {folders}"
-
-
-def _how_to_mend(error: Exception, entry: EntryPoint) -> str:
-    """The package's own requirement for the module that is missing, if it has one."""
-    if not isinstance(error, ModuleNotFoundError) or not error.name or not entry.dist:
-        return ""
-    missing = _normalized(error.name.partition(".")[0])
-    if any(missing in packages for packages in _OURS.values()):
-        return f" ({_how_to_install([missing])})"
-    for line in entry.dist.requires or []:
-        requirement = line.partition(";")[0].strip()
-        package = re.match(r"[\w.-]+", requirement)
-        if package and _normalized(package.group()) == missing:
-            return f' (pip install "{requirement}")'
-    return ""
-
-
-def _entries() -> list[EntryPoint]:
-    """The group's entry points, each once for its package and value, sorted by name.
-
-    Python reads a package that stands twice on ``sys.path`` once.
-    """
-    found = {
-        (entry.name, _normalized(_package(entry)), entry.value): entry
-        for entry in entry_points(group=GROUP)
-    }
-    return [found[key] for key in sorted(found)]
-
-
-def _package(entry: EntryPoint) -> str:
-    return str(entry.dist.name) if entry.dist else "an unnamed package"
-
-
-def _normalized(package: str) -> str:
-    return re.sub(r"[-_.]+", "-", package).lower()
+    return load_entry(_ORACLE, name, known=_OURS)

@@ -8,42 +8,30 @@ candidates as in the paper (section 4).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from palm_core import InputError, Normalization, PolicySet, WorkError, sample_weights
-from palm_core.collecting import same_or_new
-from palm_core.oracle import check_oracle
+from palm_core import Normalization, PolicySet, sample_weights
 from palm_core.simplex import check_count
-from palm_eval.baselines import (
-    best_pruning,
-    best_single,
-    policies_at,
-    prunings,
-    random_weights,
-    uniform_weights,
-)
-from palm_eval.intervals import Interval, bootstrap
+from palm_eval.baselines import best_pruning, best_single, prunings
+from palm_eval.gap_intervals import RESAMPLES, gap_intervals
+from palm_eval.gap_intervals import SAMPLES as INTERVAL_SAMPLES
 from palm_eval.measured import Figures, mean_figures, measure, plain_figures
-from palm_eval.metrics import exact_gap_pairs, sampled_gap_pairs, sampled_gaps
+from palm_eval.metrics import sampled_gaps
 from palm_eval.multi_objective import ExpectedUtility, expected_utility
-from palm_eval.prompt_scores import PromptScores
+from palm_eval.run_baselines import ask_baselines, check_oracle_of, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from palm_core import Oracle, Policy
+    from palm_core import Oracle
     from palm_core.runs import Run
+    from palm_eval.intervals import Interval
 
 #: V of the sampled gaps and N of the usage, as in the paper (appendix B.2).
 SAMPLES = 1000
-RESAMPLES = 1000
-#: Weights of V that the bootstrap measures gaps at, in every resample.
-INTERVAL_SAMPLES = 200
 #: μ' that Uniform-PALM is pruned with, to find its best portfolio of no more policies.
 PRUNE_MUS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5)
 
@@ -59,8 +47,9 @@ class Evaluation:
         expected_utility: with its standard error, if it was sampled.
         baselines: name → figures; of "random" the means over its runs.
         not_asked: name → why a baseline is missing.
-        intervals: of "epsilon" and "delta" by bootstrap over prompts: exact ones for d = 2,
-            else over the first 200 weights of V; ``None`` with ``no_intervals`` saying why.
+        intervals: of "epsilon" and "delta" by bootstrap over prompts, see
+            :func:`palm_eval.gap_intervals.gap_intervals`; ``None`` with ``no_intervals``
+            saying why.
         no_intervals: why there are none, or empty.
         normalization: "none", or "minmax" over how many policies.
         candidates: how many policies everything is measured against.
@@ -144,16 +133,13 @@ def evaluate_run(
     check_count(samples, name="samples", least=1)
     check_count(resamples, name="resamples", least=100)
     check_count(seed, name="seed", least=0)
-    if oracle is not None and check_oracle(oracle) != run.objectives:
-        raise InputError(
-            f"oracle.objectives = {check_oracle(oracle)}: must be {run.objectives}, the run's"
-        )
+    check_oracle_of(run, oracle)
     chosen = run.prune(run.settings)
-    known = _distinct([answer.policy for answer in run.answers])
+    known = distinct([answer.policy for answer in run.answers])
     # Where weights mean normalised rewards, a baseline's weights do too.
     meant = chosen.normalization
-    asked, missing = _ask(run, oracle, known, size=len(chosen), meant=meant, seed=seed)
-    everyone = _distinct([*known, *(p for found in asked.values() for p in found.policies)])
+    asked, missing = ask_baselines(run, oracle, known, size=len(chosen), meant=meant, seed=seed)
+    everyone = distinct([*known, *(p for found in asked.values() for p in found.policies)])
     raw = PolicySet.from_policies(everyone, run.objectives)
     method = normalize or run.settings.normalize
     space = Normalization.fit(raw, method, over=f"{len(raw)} policies")
@@ -190,12 +176,12 @@ def evaluate_run(
     single = best_single(candidates)
     baselines["best_single"] = figures([single.delta], len(run.answers), 0)
     baselines["centre_single"] = figures([single.centre], len(run.answers), 0)
-    intervals, why_not = _intervals(
+    intervals, why_not = gap_intervals(
         everyone,
         run.objectives,
-        own,
-        weights[:INTERVAL_SAMPLES],
-        space,
+        [own],
+        space=space,
+        weights=weights[:INTERVAL_SAMPLES],
         resamples=resamples,
         seed=seed,
     )
@@ -207,76 +193,13 @@ def evaluate_run(
         expected_utility=expected_utility(subset, seed=seed),
         baselines=baselines,
         not_asked=missing,
-        intervals=intervals,
+        intervals=None if intervals is None else intervals[0],
         no_intervals=why_not,
         normalization=method if method == "none" else f"{method} over {len(raw)} policies",
         candidates=len(candidates),
         samples=samples,
         seed=seed,
     )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Asked:
-    """Policies of a baseline, the weights they are for (as users mean them), and the calls."""
-
-    policies: tuple[Policy, ...]
-    weights: NDArray[np.float64]
-    calls: int
-    made: int
-
-
-def _ask(
-    run: Run,
-    oracle: Oracle | None,
-    known: list[Policy],
-    *,
-    size: int,
-    meant: Normalization,
-    seed: int,
-) -> tuple[dict[str, _Asked], dict[str, str]]:
-    d = len(run.objectives)
-    wanted: dict[str, NDArray[np.float64]] = {}
-    if size >= 2 or d > 2:
-        wanted["uniform"] = uniform_weights(size, d, seed=seed)
-    for number, rows in enumerate(random_weights(size, d, seed=seed)):
-        wanted[f"random {number}"] = rows
-    if len(run.answers) >= 2:
-        wanted["uniform_palm"] = uniform_weights(len(run.answers), d, seed=seed)
-    found: dict[str, _Asked] = {}
-    missing: dict[str, str] = {}
-    for name, rows in wanted.items():
-        asked = meant.raw_weights(rows)
-        left = _unknown(known, asked)
-        if left and oracle is None:
-            label = "random" if name.startswith("random ") else name
-            missing[label] = f"{left} of its {len(rows)} weights have no policy in the run"
-            continue
-        answered = policies_at(oracle or _Nobody(run.objectives), asked, known=known)
-        known = _distinct([*known, *answered.policies])
-        found[name] = _Asked(
-            policies=answered.policies,
-            weights=rows,
-            calls=answered.n_weights,
-            made=answered.calls,
-        )
-    return found, missing
-
-
-class _Nobody:
-    """An oracle that is never asked: all weights are known."""
-
-    def __init__(self, objectives: tuple[str, ...]) -> None:
-        self.objectives = objectives
-
-    def solve(self, weights: NDArray[np.float64]) -> Any:
-        raise AssertionError(f"asked at {weights}")
-
-
-def _unknown(known: Sequence[Policy], weights: NDArray[np.float64]) -> int:
-    from palm_eval.baselines import nearest_known
-
-    return int(np.count_nonzero(~nearest_known(known, weights).exact))
 
 
 def _sampled(
@@ -287,48 +210,3 @@ def _sampled(
         return found.epsilon, found.delta
 
     return score
-
-
-def _intervals(
-    policies: Sequence[Policy],
-    objectives: tuple[str, ...],
-    own: Sequence[int],
-    weights: NDArray[np.float64],
-    space: Normalization,
-    *,
-    resamples: int,
-    seed: int,
-) -> tuple[dict[str, Interval] | None, str]:
-    try:
-        scores = PromptScores.from_policies(policies, objectives)
-    except InputError as error:
-        return None, str(error)
-
-    def gap(values: NDArray[np.float64], column: int) -> NDArray[np.float64]:
-        if len(objectives) == 2:
-            return exact_gap_pairs(values, own)[..., column]
-        return sampled_gap_pairs(values, own, weights)[..., column]
-
-    found: dict[str, Interval] = {}
-    for column, name in enumerate(("epsilon", "delta")):
-        try:
-            found[name] = bootstrap(
-                scores,
-                partial(gap, column=column),
-                normalization="minmax" if space.method == "minmax" else "none",
-                n_resamples=resamples,
-                seed=seed,
-                vectorized=True,
-                least=0.0,
-            )
-        except WorkError as error:  # opt is not positive everywhere, in some resample
-            return None, str(error)
-    return found, ""
-
-
-def _distinct(policies: Sequence[Policy]) -> list[Policy]:
-    """Each policy once; an id that means two policies is refused, not mixed up."""
-    found: dict[str, Policy] = {}
-    for policy in policies:
-        same_or_new(policy, found)
-    return list(found.values())
