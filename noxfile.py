@@ -25,6 +25,8 @@ nox.options.sessions = ["tests"]
 ROOT = Path(__file__).parent
 NOX = "nox>=2025.5.1"
 PYTEST = ("pytest>=9,<10", "hypothesis>=6.130")
+BROWSER = ("playwright>=1.55", "axe-playwright-python>=0.1.4")
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 # What these two find fault with changes from version to version.
 RUFF, MYPY = "ruff==0.17.6", "mypy==2.4.1"
 
@@ -97,7 +99,8 @@ if not place.startswith(sysconfig.get_path("purelib")):
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Everything that has to hold before a change lands."""
-    for name in ("lint", "types", *(f"tests-{key}" for key in TESTS), "tests-ray", "tests-repo"):
+    keys = (*TESTS, "ray", "report", "repo")
+    for name in ("lint", "types", *(f"tests-{key}" for key in keys)):
         session.notify(name)
 
 
@@ -123,6 +126,19 @@ def tests_ray(session: nox.Session) -> None:
     """Oracle calls on a real Ray cluster, on this machine."""
     install(session, "palm-core", extras=("cli", "ray"), tools=PYTEST)
     session.run("python", "-m", "pytest", *(session.posargs or ["tests/ray"]))
+
+
+@nox.session(name="tests-report")
+def tests_report(session: nox.Session) -> None:
+    """The report in a real browser: Chromium, the machine's own or else Playwright's."""
+    install(session, "palm-core", "palm-eval", tools=(*PYTEST, *BROWSER), without=LARGE)
+    browser = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if browser is None:
+        session.run("python", "-m", "playwright", "install", "chromium")
+    session.run(
+        *("python", "-m", "pytest", *(session.posargs or ["tests/report"])),
+        env={"PALM_CHROMIUM": browser or ""},
+    )
 
 
 @nox.session(name="tests-repo")

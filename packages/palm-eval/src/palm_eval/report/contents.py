@@ -1,0 +1,137 @@
+"""What a report shows, gathered from a run; what cannot be had is named with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from palm_core import PalmError, Portfolio
+from palm_core.assembling import evaluate
+from palm_core.files import is_folder
+from palm_core.runs import Run
+from palm_core.simplex import check_count
+from palm_eval.evaluation import SAMPLES, evaluate_run
+from palm_eval.run_figures import run_figures
+from palm_eval.run_responses import RunResponses, responses_of
+from palm_eval.showing import BASELINES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from palm_core import Oracle, PolicySet
+    from palm_eval.evaluation import Evaluation
+    from palm_eval.run_figures import Drawn
+
+    T = TypeVar("T")
+
+#: The largest size on the curve, and the most prompts on the page.
+MOST, PROMPTS = 8, 200
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contents:
+    """A portfolio and all that is known of it.
+
+    Args:
+        path: the run's folder, or the portfolio's file.
+        portfolio: with per-prompt rewards, where it comes from a run that has them.
+        candidates: all policies found, in the space that weights speak of; ``None`` for a
+            portfolio's file, which does not hold them.
+        evaluation: gaps, intervals and baselines, or ``None``.
+        figures: by name.
+        responses: what the portfolio's policies answered, or ``None``.
+        prompts: how many prompts are shown at most.
+        missing: what is not there and why, a sentence each.
+    """
+
+    path: Path
+    portfolio: Portfolio
+    candidates: PolicySet | None = None
+    evaluation: Evaluation | None = None
+    figures: dict[str, Drawn] = field(default_factory=dict)
+    responses: RunResponses | None = None
+    prompts: int = PROMPTS
+    missing: tuple[str, ...] = ()
+
+
+def gather(
+    path: str | Path,
+    *,
+    oracle: Oracle | None = None,
+    most: int = MOST,
+    prompts: int = PROMPTS,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Contents:
+    """Gather what a report of a run, or of a portfolio's file, shows.
+
+    A part that fails (a figure, the baselines) is left out and named in ``missing``: what
+    is known is shown whatever else is not.
+
+    Args:
+        path: the folder of a finished run, or a file that ``Portfolio.save`` wrote.
+        oracle: asked for the baselines, as by :func:`palm_eval.evaluate_run`.
+        most: the largest size on the size–gap curve.
+        prompts: how many prompts are shown at most.
+        samples: |V| of the sampled gaps.
+        seed: of V, the baselines and the bootstrap.
+
+    Raises:
+        InputError: no finished run and no portfolio there, or a number out of range.
+    """
+    check_count(most, name="most", least=1)
+    check_count(prompts, name="prompts", least=0)
+    check_count(samples, name="samples", least=1)
+    check_count(seed, name="seed", least=0)
+    path = Path(path)
+    if not is_folder(path):
+        return Contents(
+            path=path,
+            portfolio=Portfolio.load(path),
+            prompts=prompts,
+            missing=(
+                "Distances at one weighting, figures and answers: this is a portfolio by itself; "
+                "a run's folder has the policies it was chosen from.",
+            ),
+        )
+    run = Run.open(path)
+    portfolio = run.prune(run.settings)
+    missing: list[str] = []
+    evaluation = _try(
+        lambda: evaluate_run(run, oracle=oracle, samples=samples, seed=seed), "Baselines", missing
+    )
+    if evaluation is not None and evaluation.not_asked:
+        missing.append(_not_asked(evaluation))
+    drawn = _try(lambda: run_figures(run, most=most, oracle=oracle, seed=seed), "Figures", missing)
+    figures, left_out = ({}, []) if drawn is None else drawn
+    missing += left_out
+    responses = responses_of(path, portfolio.policies)
+    if responses.found:  # else the section on answers says why
+        missing += [f"Answers of {name}: {why}." for name, why in responses.missing.items()]
+    return Contents(
+        path=path,
+        portfolio=portfolio,
+        candidates=evaluate(run.answers, run.objectives, run.settings).candidates,
+        evaluation=evaluation,
+        figures=figures,
+        responses=responses,
+        prompts=prompts,
+        missing=tuple(missing),
+    )
+
+
+def _try(make: Callable[[], T], what: str, missing: list[str]) -> T | None:
+    try:
+        return make()
+    except PalmError as error:
+        missing.append(f"{what}: {error}.")
+        return None
+
+
+def _not_asked(evaluation: Evaluation) -> str:
+    names = ", ".join(BASELINES[name] for name in evaluation.not_asked)
+    return (
+        f"Baselines ({names}): the run has no policies for all of their weights; --task lets "
+        "the oracle be asked for them."
+    )
