@@ -33,7 +33,7 @@ def test_there_is_a_session_per_package_and_for_the_repository(
 ) -> None:
     packages = [path.name.removeprefix("palm-") for path in root.glob("packages/*")]
     # Ray is large and slow to start, so its tests have a session of their own.
-    expected = {f"tests-{name}" for name in [*packages, "ray", "repo"]}
+    expected = {f"tests-{name}" for name in [*packages, "ray", "report", "repo"]}
     assert {name for name in sessions if name.startswith("tests-")} == expected
     assert {"demo", "tests", "lint", "types"} <= set(sessions)
     for name in expected:

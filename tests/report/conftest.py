@@ -10,7 +10,7 @@ from playwright.sync_api import sync_playwright
 from palm_core import Policy, build_portfolio, load_oracle
 from palm_core.artifacts import writing
 from palm_eval import write_responses
-from palm_eval.report import gather, write_report
+from palm_eval.report import gather_report, write_report
 
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 QUIET = (
@@ -88,7 +88,7 @@ def show(browser):
 
 
 def reported(run, **options):
-    return write_report(gather(run, **options), run / "report.html")
+    return write_report(gather_report(run, **options), run / "report.html")
 
 
 @pytest.fixture(scope="session")

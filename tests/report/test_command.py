@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from palm_core.cli.app import run
-from palm_eval.report import gather, render_report
+from palm_eval.report import gather_report, render_report
 
 TASK = """
 [oracle]
@@ -113,7 +113,7 @@ def test_what_fails_is_left_out_and_named(monkeypatch):
 
     monkeypatch.setattr("palm_eval.report.contents.run_figures", fail)
     monkeypatch.setattr("palm_eval.report.contents.evaluate_run", fail)
-    found = gather("run")
+    found = gather_report("run")
     assert found.missing == ("Baselines: the solver gave up.", "Figures: the solver gave up.")
     page = render_report(found)
     assert "The solver gave up" in page or "the solver gave up" in page
@@ -122,4 +122,4 @@ def test_what_fails_is_left_out_and_named(monkeypatch):
 
 @pytest.mark.usefixtures("here")
 def test_the_same_run_makes_the_same_page():
-    assert render_report(gather("run")) == render_report(gather("run"))
+    assert render_report(gather_report("run")) == render_report(gather_report("run"))

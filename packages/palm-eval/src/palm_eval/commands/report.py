@@ -51,7 +51,7 @@ def report(
     from palm_core.errors import InputError
     from palm_core.files import is_folder
     from palm_core.runs import Run
-    from palm_eval.report import gather, write_report
+    from palm_eval.report import gather_report, write_report
     from palm_eval.report.page import report_file
 
     oracle = None
@@ -60,7 +60,7 @@ def report(
             raise InputError(f"--task {task}: {run} is no run, whose oracle could be asked")
         oracle = oracle_of(Run.open(run), run, task)
     with output.waiting("measuring and drawing", None):
-        found = gather(run, oracle=oracle, prompts=prompts, most=most, seed=seed)
+        found = gather_report(run, oracle=oracle, prompts=prompts, most=most, seed=seed)
         file = write_report(found, report_file(run) if out is None else out)
     if json:
         output.print_json({"report": str(file), "missing": list(found.missing)})

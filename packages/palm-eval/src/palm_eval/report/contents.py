@@ -30,7 +30,7 @@ MOST, PROMPTS = 8, 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Contents:
+class ReportContents:
     """A portfolio and all that is known of it.
 
     Args:
@@ -55,7 +55,7 @@ class Contents:
     missing: tuple[str, ...] = ()
 
 
-def gather(
+def gather_report(
     path: str | Path,
     *,
     oracle: Oracle | None = None,
@@ -63,7 +63,7 @@ def gather(
     prompts: int = PROMPTS,
     samples: int = SAMPLES,
     seed: int = 0,
-) -> Contents:
+) -> ReportContents:
     """Gather what a report of a run, or of a portfolio's file, shows.
 
     A part that fails (a figure, the baselines) is left out and named in ``missing``: what
@@ -86,7 +86,7 @@ def gather(
     check_count(seed, name="seed", least=0)
     path = Path(path)
     if not is_folder(path):
-        return Contents(
+        return ReportContents(
             path=path,
             portfolio=Portfolio.load(path),
             prompts=prompts,
@@ -109,7 +109,7 @@ def gather(
     responses = responses_of(path, portfolio.policies)
     if responses.found:  # else the section on answers says why
         missing += [f"Answers of {name}: {why}." for name, why in responses.missing.items()]
-    return Contents(
+    return ReportContents(
         path=path,
         portfolio=portfolio,
         candidates=evaluate(run.answers, run.objectives, run.settings).candidates,

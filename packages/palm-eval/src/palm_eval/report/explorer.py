@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core import PolicySet, Portfolio
-    from palm_eval.report.contents import Contents
+    from palm_eval.report.contents import ReportContents
     from palm_eval.run_responses import RunResponses
 
     Array = NDArray[np.float64]
@@ -28,7 +28,7 @@ _TRIED = 20_000
 _LABEL = 90
 
 
-def explorer_data(contents: Contents) -> dict[str, Any]:
+def explorer_data(contents: ReportContents) -> dict[str, Any]:
     """What the page's script works on; see ``report.js``."""
     portfolio = contents.portfolio
     return {
@@ -139,7 +139,7 @@ def _ink(colour: str) -> str:
     return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
-def prompt_rows(contents: Contents) -> list[dict[str, Any]]:
+def prompt_rows(contents: ReportContents) -> list[dict[str, Any]]:
     """The prompts that all policies answered, evenly chosen, with answers and rewards."""
     responses = contents.responses
     if responses is None or not responses.prompts or not contents.prompts:

@@ -24,12 +24,12 @@ from palm_eval.showing import figure_rows
 
 if TYPE_CHECKING:
     from palm_core import Portfolio
-    from palm_eval.report.contents import Contents
+    from palm_eval.report.contents import ReportContents
 
 _LABEL = 28
 
 
-def write_report(contents: Contents, out: str | Path) -> Path:
+def write_report(contents: ReportContents, out: str | Path) -> Path:
     """Write the report to ``out``, whole or not at all.
 
     Raises:
@@ -46,7 +46,7 @@ def report_file(path: str | Path) -> Path:
     return path / "report.html" if is_folder(path) else path.with_suffix(".html")
 
 
-def render_report(contents: Contents) -> str:
+def render_report(contents: ReportContents) -> str:
     """The report as one HTML document that asks for nothing else.
 
     Every value is escaped, by Jinja in the page and as JSON for the script, which writes
@@ -125,7 +125,7 @@ def _space(portfolio: Portfolio) -> str:
     return f"Weights are of rewards scaled to 0–1 ({portfolio.normalization.method} over {over})."
 
 
-def _answers_note(contents: Contents, shown: int) -> str:
+def _answers_note(contents: ReportContents, shown: int) -> str:
     responses = contents.responses
     if responses is None or not responses.found:
         reasons = [] if responses is None else list(dict.fromkeys(responses.missing.values()))
@@ -149,7 +149,7 @@ def _answers_note(contents: Contents, shown: int) -> str:
     return text
 
 
-def _comparison(contents: Contents) -> dict[str, Any] | None:
+def _comparison(contents: ReportContents) -> dict[str, Any] | None:
     found = contents.evaluation
     if found is None:
         return None
@@ -166,7 +166,7 @@ def _comparison(contents: Contents) -> dict[str, Any] | None:
     }
 
 
-def _made(contents: Contents) -> list[str]:
+def _made(contents: ReportContents) -> list[str]:
     portfolio = contents.portfolio
     task = portfolio.task or {}
     lines = []
