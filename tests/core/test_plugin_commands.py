@@ -90,3 +90,38 @@ def test_a_mistyped_name_is_compared_with_theirs(capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().err
     assert "greet" in told
     assert "greeting_for_palm" not in sys.modules
+
+
+def test_which_commands_there_are_is_known_without_loading_them() -> None:
+    assert plugin_commands.has_command("greet")
+    assert plugin_commands.has_command("broken")
+    assert not plugin_commands.has_command("report")
+    assert not plugin_commands.has_command("twice")  # two packages bring it: neither does
+
+
+TASK = """
+[oracle]
+name = "tabular"
+objectives = ["a", "b"]
+beta = 0.1
+[grid]
+mu = 1.0
+alpha = 0.5
+[prune]
+mu = 0.1
+"""
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_build_tells_of_the_report_where_it_is_installed(
+    there: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entries = [EntryPoint("report", "no_such_module:command", plugin_commands.GROUP)] * there
+    monkeypatch.setattr(plugin_commands, "entry_points", lambda group: entries)
+    (tmp_path / "task.toml").write_text(TASK)
+    run_folder = tmp_path / "run"
+    assert run(["build", str(tmp_path / "task.toml"), "--out", str(run_folder)]) == 0
+    assert (f"palm report {run_folder}" in capsys.readouterr().out) is there

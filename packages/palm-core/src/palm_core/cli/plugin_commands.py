@@ -41,6 +41,11 @@ def add_commands(app: App, arguments: Sequence[str], own: Sequence[str]) -> None
             app.command(_loaded(entry), name=entry.name)
 
 
+def has_command(name: str) -> bool:
+    """Whether an installed package brings the command; loads nothing."""
+    return any(entry.name == name for entry in _entries())
+
+
 def _entries() -> list[EntryPoint]:
     found = {(entry.name, entry.value): entry for entry in entry_points(group=GROUP)}
     names = [name for name, _ in found]

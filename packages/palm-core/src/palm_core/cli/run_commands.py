@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output, showing
+from palm_core.cli.plugin_commands import has_command
 from palm_core.cli.watching import Watch, calls, stopped_by_sigterm
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -185,6 +186,8 @@ def build(
     output.say(f"Saved in {out}. Other sizes, no oracle call: palm prune {out} --curve")
     example = output.example_weights(portfolio.objectives)
     output.say(f"Which policy for whom: palm route {out} --weights {example}")
+    if has_command("report"):
+        output.say(f"A page to explore it: palm report {out}")
 
 
 def prune(
