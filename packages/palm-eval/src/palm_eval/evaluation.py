@@ -21,11 +21,12 @@ from palm_eval.pool import Pool, distinct
 from palm_eval.run_baselines import ask_baselines, check_oracle_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from palm_core import Oracle
     from palm_core.runs import Run
     from palm_eval.intervals import Interval
+    from palm_eval.metric_plugins import Metric
 
 #: V of the sampled gaps and N of the usage, as in the paper (appendix B.2).
 SAMPLES = 1000
@@ -108,6 +109,7 @@ def evaluate_run(
     samples: int = SAMPLES,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Evaluation:
     """Evaluate the portfolio of a run.
 
@@ -119,11 +121,12 @@ def evaluate_run(
         samples: |V|, the weights of the sampled gaps and of the usage.
         resamples: of the bootstrap over prompts.
         seed: of V, the baselines and the bootstrap.
+        metrics: measured too, by name (:func:`palm_eval.metric_plugins.load_metric`).
 
     Raises:
-        InputError: a count out of range, an unknown normalisation, or an oracle for other
-            objectives than the run's.
-        WorkError: a solver or the oracle failed.
+        InputError: a count out of range, an unknown normalisation, an oracle for other
+            objectives than the run's, or a metric that cannot be had of this run.
+        WorkError: a solver, the oracle or a metric failed.
     """
     check_count(samples, name="samples", least=1)
     check_count(resamples, name="resamples", least=100)
@@ -144,7 +147,7 @@ def evaluate_run(
     reference = candidates.vertex_values.min(axis=0)
 
     def figures(indices: Sequence[int], calls: int, made: int | None) -> Figures:
-        return measure(candidates, indices, weights, reference, (calls, made))
+        return measure(candidates, indices, weights, reference, (calls, made), metrics=metrics)
 
     own = pool.places(chosen.policies)
     baselines: dict[str, Figures] = {}
