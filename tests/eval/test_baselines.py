@@ -195,7 +195,8 @@ def test_best_pruning_order():
     rows = [pruning(0.1, 2, 0.2, 0.05), pruning(0.03, 3, 0.1, 0.2), pruning(0.02, 4, 0.1, 0.1)]
     assert best_pruning(rows) is rows[2]
     same = [pruning(0.02, 3, 0.1, 0.1), pruning(0.04, 3, 0.1, 0.1), pruning(0.05, 4, 0.1, 0.1)]
-    assert best_pruning(same) is same[1]
+    assert best_pruning(same) is same[0]
+    assert best_pruning(same[::-1]) is same[0]
     with pytest.raises(InputError, match="found: at least one pruning"):
         best_pruning([])
 

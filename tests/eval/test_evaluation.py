@@ -240,3 +240,24 @@ def test_bad_requests_are_one_line(
     assert told.startswith("palm: ")
     assert told.count("\n") == 1
     assert message in told
+
+
+class Few:
+    """Has four policies; one of them is the best at many weights."""
+
+    objectives = ("a", "b")
+
+    def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+        known = np.array([[1.0, 0.1], [0.9, 0.5], [0.5, 0.9], [0.1, 1.0]])
+        for row in weights:
+            best = int(np.argmax(known @ row))
+            yield Policy(id=f"p{best}", weights=row, rewards=known[best])
+
+
+def test_one_policy_may_answer_many_weights(tmp_path: Path) -> None:
+    build_portfolio(Few(), mu=0.5, alpha=0.1, prune_mu=0.15, run_dir=tmp_path)
+    found = evaluate_run(Run.open(tmp_path), oracle=Few())
+    assert found.candidates == 4
+    pruned = found.baselines["uniform_palm"]
+    assert (pruned.oracle_calls, pruned.size) == (len(Run.open(tmp_path).answers), 2)
+    assert pruned.epsilon == pytest.approx(0.1)

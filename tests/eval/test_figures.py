@@ -268,8 +268,12 @@ def test_cells_figure_refuses_bad_input():
         figures.cells_figure({"a": np.eye(3)}, epsilon=-1)
     with pytest.raises(InputError, match="delta = nan"):
         figures.cells_figure({"a": np.eye(3)}, delta=float("nan"))
-    with pytest.raises(InputError, match="objectives: 2 names given, must be 3"):
+    with pytest.raises(InputError, match="3 values a row, must be 2"):
         figures.cells_figure({"a": np.eye(3)}, objectives=["x", "y"])
+    with pytest.raises(InputError, match="objectives: 4 names given, must be 2 or 3"):
+        figures.cells_figure({"a": np.eye(4)}, objectives=list("wxyz"))
+    with pytest.raises(InputError, match="weights: 4 values a row, must be 2 or 3"):
+        figures.covered_share(np.eye(4), epsilon=0.4, delta=0.1)
 
 
 # --- Figure 2: grids ----------------------------------------------------------------
@@ -386,8 +390,6 @@ def test_usage_figure_refuses_bad_input():
         figures.usage_figure({})
     with pytest.raises(InputError, match=r"portfolios\['b'\]: objectives helpful"):
         figures.usage_figure({"a": PAIR, "b": TRIPLE})
-    with pytest.raises(InputError, match="4 objectives, the figure can show 2 or 3"):
-        figures.usage_figure({"a": PolicySet(np.eye(4))})
     with pytest.raises(InputError, match="list given, must be a PolicySet"):
         figures.usage_figure({"a": [[1, 0]]})
 
@@ -426,7 +428,7 @@ def test_curve_draws_sizes_gaps_intervals_certificate_and_baselines():
     np.testing.assert_allclose(line(axes, "_steps"), [(1, 50), *proven])
     np.testing.assert_allclose(line(axes, "Uniform"), [(2, 30), (7, 20)])
     np.testing.assert_allclose(line(axes, "certified: at most 1.24 %")[:, 1], 1.2341)
-    (bars,) = labelled(axes, mpl.collections.LineCollection, "interval")
+    (bars,) = labelled(axes, mpl.collections.LineCollection, "95 % interval over prompts")
     np.testing.assert_allclose(bars.get_segments(), [[[1, 40], [1, 60]]])
     assert axes.get_ylim()[0] == 0
     (axes,) = figures.curve_figure(curve, certificate=0.021).axes
@@ -484,6 +486,3 @@ def test_front_figure_refuses_bad_input():
         figures.front_figure(TRIPLE, PAIR)
     with pytest.raises(InputError, match="candidates: ndarray given, must be a PolicySet"):
         figures.front_figure(PAIR, np.eye(2))
-    four = PolicySet(np.eye(4))
-    with pytest.raises(InputError, match="4 objectives, the figure can show 2 or 3"):
-        figures.front_figure(four, four)

@@ -31,20 +31,26 @@ def test_a_run_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str], d: i
     run, out = built(tmp_path / "run", d), tmp_path / "pictures"
     code, printed, told = command(capsys, "figures", run, "--out", out, "--most", 3)
     assert code == 0, told
-    names = ["curve", "usage", "front"] if d <= 3 else ["curve"]
+    names = ["usage", "front", "curve"] + (["weights", "cells", "grids"] if d <= 3 else [])
     assert printed.split() == [str(out / f"{name}.svg") for name in names]
     for name in names:
         assert (out / f"{name}.svg").read_bytes().startswith(b"<?xml")
-    assert ("not 4" in told) == (d == 4)
+    assert ("drawn for 2 and 3 objectives, not 4" in told) == (d == 4)
+    assert "uniform, pruned: not drawn" in told
     again = command(capsys, "figures", run, "--out", out, "--most", 3, "--json")
-    assert set(json.loads(again[1])["figures"]) == set(names)
+    found = json.loads(again[1])
+    assert list(found["figures"]) == names
+    assert found["notes"] == told.strip().split("\n")
+    for name, one in found["figures"].items():
+        assert one["file"] == str(out / f"{name}.svg")
+        assert all(one[key] for key in ("title", "caption", "description"))
 
 
 def test_the_figures_show_the_run(tmp_path: Path) -> None:
     made = Run.open(built(tmp_path / "run", 2))
-    drawn, left_out = run_figures(made, most=4)
-    assert left_out == ""
-    texts = {text.get_text() for text in drawn["usage"].findobj(lambda a: hasattr(a, "get_text"))}
+    drawn, _ = run_figures(made, most=4, resamples=100)
+    figure = drawn["usage"].figure
+    texts = {text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text"))}
     portfolio = made.prune(made.settings)
     assert all(any(policy.id in text for text in texts) for policy in portfolio.policies)
 

@@ -34,6 +34,7 @@ from palm_core import (
 from palm_core import sample_weights as dirichlet
 from palm_core.oracle import check_answer, check_oracle
 from palm_core.simplex import check_count
+from palm_eval.metrics import sampled_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,8 +46,10 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Score = Callable[[PolicySet, PolicySet], tuple[float, float]]
 
-#: μ' of Uniform-PALM: 0.01 to 0.10 in steps of 0.01 (appendix B.5.1).
+#: μ' of Tables 4 to 6: 0.01 to 0.10 in steps of 0.01 (appendix B.5.1).
 PRUNE_MUS = tuple(round(0.01 * step, 2) for step in range(1, 11))
+#: μ' to find portfolios of a given size with: finer (Tables 5 and 6) and coarser ones too.
+SWEEP_MUS = (0.001, 0.002, 0.005, *PRUNE_MUS, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 #: Independent runs of the random baseline that are averaged (appendix B.4.2).
 RANDOM_RUNS = 3
 # Weights this near in total variation are the same, written twice.
@@ -248,6 +251,16 @@ def exact_score(portfolio: PolicySet, candidates: PolicySet) -> tuple[float, flo
     return found.epsilon, found.delta
 
 
+def sampled_score(weights: ArrayLike) -> Score:
+    """(ε, δ) over V (k, d), by :func:`palm_eval.metrics.sampled_gaps`: the paper's."""
+
+    def score(portfolio: PolicySet, candidates: PolicySet) -> tuple[float, float]:
+        found = sampled_gaps(portfolio, candidates, weights)
+        return found.epsilon, found.delta
+
+    return score
+
+
 def prunings(
     policies: PolicySet,
     weights: ArrayLike,
@@ -270,16 +283,19 @@ def prunings(
         mus: values of μ'; the paper's by default.
         method: "greedy" as in the paper (appendix B.1), or "exact".
         score: (ε, δ) of a portfolio against the candidates. The default is exact; the
-            paper's is ``sampled_gaps`` at its V.
+            paper's is :func:`sampled_score` at its V.
 
     Raises:
         InputError: as :func:`palm_core.prune_curve`.
         WorkError: a solver failed.
     """
-    values = list(mus)
+    scores: dict[frozenset[int], tuple[float, float]] = {}
     found = []
-    for pruned in prune_curve(policies, weights, values, method=method):
-        epsilon, delta = score(policies.subset(pruned.indices), candidates)
+    for pruned in prune_curve(policies, weights, mus, method=method):
+        kept = frozenset(pruned.indices.tolist())
+        if kept not in scores:
+            scores[kept] = score(policies.subset(pruned.indices), candidates)
+        epsilon, delta = scores[kept]
         found.append(Pruning(mu=pruned.mu, indices=pruned.indices, epsilon=epsilon, delta=delta))
     return found
 
@@ -289,14 +305,14 @@ def best_pruning(found: Sequence[Pruning]) -> Pruning:
 
     That is what Table 4 of the paper shows for each budget, whatever the size; in its
     Tables 5 and 6 the row with the least ε has the least δ too, for every budget.
-    Of equal ones the largest μ' is taken.
+    Of equal ones the smallest μ' is taken, as the bold rows of these tables are.
 
     Raises:
         InputError: nothing to choose from.
     """
     if not found:
         raise InputError("found: at least one pruning is needed, got none")
-    return min(found, key=lambda one: (one.epsilon, one.delta, len(one.indices), -one.mu))
+    return min(found, key=lambda one: (one.epsilon, one.delta, len(one.indices), one.mu))
 
 
 def best_single(candidates: PolicySet) -> BestSingle:

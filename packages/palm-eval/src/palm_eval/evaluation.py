@@ -10,30 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from palm_core import Normalization, PolicySet, sample_weights
+from palm_core import sample_weights
 from palm_core.simplex import check_count
-from palm_eval.baselines import best_pruning, best_single, prunings
+from palm_eval.baselines import SWEEP_MUS, best_pruning, best_single, prunings, sampled_score
 from palm_eval.gap_intervals import RESAMPLES, gap_intervals
 from palm_eval.gap_intervals import SAMPLES as INTERVAL_SAMPLES
 from palm_eval.measured import Figures, mean_figures, measure, plain_figures
-from palm_eval.metrics import sampled_gaps
 from palm_eval.multi_objective import ExpectedUtility, expected_utility
-from palm_eval.run_baselines import ask_baselines, check_oracle_of, distinct
+from palm_eval.pool import Pool, distinct
+from palm_eval.run_baselines import ask_baselines, check_oracle_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Mapping, Sequence
 
     from palm_core import Oracle
     from palm_core.runs import Run
     from palm_eval.intervals import Interval
+    from palm_eval.metric_plugins import Metric
 
 #: V of the sampled gaps and N of the usage, as in the paper (appendix B.2).
 SAMPLES = 1000
-#: μ' that Uniform-PALM is pruned with, to find its best portfolio of no more policies.
-PRUNE_MUS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +109,7 @@ def evaluate_run(
     samples: int = SAMPLES,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Evaluation:
     """Evaluate the portfolio of a run.
 
@@ -124,11 +121,12 @@ def evaluate_run(
         samples: |V|, the weights of the sampled gaps and of the usage.
         resamples: of the bootstrap over prompts.
         seed: of V, the baselines and the bootstrap.
+        metrics: measured too, by name (:func:`palm_eval.metric_plugins.load_metric`).
 
     Raises:
-        InputError: a count out of range, an unknown normalisation, or an oracle for other
-            objectives than the run's.
-        WorkError: a solver or the oracle failed.
+        InputError: a count out of range, an unknown normalisation, an oracle for other
+            objectives than the run's, or a metric that cannot be had of this run.
+        WorkError: a solver, the oracle or a metric failed.
     """
     check_count(samples, name="samples", least=1)
     check_count(resamples, name="resamples", least=100)
@@ -139,37 +137,37 @@ def evaluate_run(
     # Where weights mean normalised rewards, a baseline's weights do too.
     meant = chosen.normalization
     asked, missing = ask_baselines(run, oracle, known, size=len(chosen), meant=meant, seed=seed)
-    everyone = distinct([*known, *(p for found in asked.values() for p in found.policies)])
-    raw = PolicySet.from_policies(everyone, run.objectives)
-    method = normalize or run.settings.normalize
-    space = Normalization.fit(raw, method, over=f"{len(raw)} policies")
-    candidates = space.apply(raw)
-    place = {policy.id: index for index, policy in enumerate(everyone)}
+    pool = Pool.of(
+        [*known, *(policy for found in asked.values() for policy in found.policies)],
+        run.objectives,
+        normalize or run.settings.normalize,
+    )
+    candidates = pool.candidates
     weights = sample_weights(samples, len(run.objectives), seed=seed)
     reference = candidates.vertex_values.min(axis=0)
 
     def figures(indices: Sequence[int], calls: int, made: int | None) -> Figures:
-        return measure(candidates, indices, weights, reference, (calls, made))
+        return measure(candidates, indices, weights, reference, (calls, made), metrics=metrics)
 
-    own = [place[policy.id] for policy in chosen.policies]
+    own = pool.places(chosen.policies)
     baselines: dict[str, Figures] = {}
     for name, found in asked.items():
-        indices = [place[policy.id] for policy in found.policies]
+        indices = pool.places(found.policies)
         if name == "uniform_palm":
             rows = found.weights
             tried = prunings(
                 candidates.subset(indices),
                 rows,
                 candidates,
-                mus=PRUNE_MUS,
-                score=_sampled(weights),
+                mus=SWEEP_MUS,
+                score=sampled_score(weights),
             )
             small = [one for one in tried if len(one.indices) <= len(own)]
             if not small:
                 missing[name] = f"no pruning of it has {len(own)} policies or fewer"
                 continue
             indices = [indices[i] for i in best_pruning(small).indices.tolist()]
-        baselines[name] = figures(list(dict.fromkeys(indices)), found.calls, found.made)
+        baselines[name] = figures(indices, found.calls, found.made)
     runs = [baselines.pop(name) for name in list(baselines) if name.startswith("random ")]
     if runs:
         baselines["random"] = mean_figures(runs)
@@ -177,10 +175,10 @@ def evaluate_run(
     baselines["best_single"] = figures([single.delta], len(run.answers), 0)
     baselines["centre_single"] = figures([single.centre], len(run.answers), 0)
     intervals, why_not = gap_intervals(
-        everyone,
+        pool.policies,
         run.objectives,
         [own],
-        space=space,
+        space=pool.space,
         weights=weights[:INTERVAL_SAMPLES],
         resamples=resamples,
         seed=seed,
@@ -195,18 +193,8 @@ def evaluate_run(
         not_asked=missing,
         intervals=None if intervals is None else intervals[0],
         no_intervals=why_not,
-        normalization=method if method == "none" else f"{method} over {len(raw)} policies",
+        normalization=pool.normalization,
         candidates=len(candidates),
         samples=samples,
         seed=seed,
     )
-
-
-def _sampled(
-    weights: NDArray[np.float64],
-) -> Callable[[PolicySet, PolicySet], tuple[float, float]]:
-    def score(portfolio: PolicySet, candidates: PolicySet) -> tuple[float, float]:
-        found = sampled_gaps(portfolio, candidates, weights)
-        return found.epsilon, found.delta
-
-    return score

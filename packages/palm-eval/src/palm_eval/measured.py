@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from palm_core import PolicySet, gaps
+from palm_eval.metric_plugins import metric_value
 from palm_eval.metrics import sampled_gaps
 from palm_eval.multi_objective import expected_utility, hypervolume
 from palm_eval.usage import exact_usage, perplexity, usage_at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from palm_eval.metric_plugins import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class Figures:
         hypervolume: above the candidates' worst values.
         oracle_calls: as the paper counts them: weights asked.
         calls_made: those that the run had no policy for; ``None`` where none was asked.
+        metrics: what metrics that were asked for say, by name.
     """
 
     size: int
@@ -49,6 +53,7 @@ class Figures:
     hypervolume: float
     oracle_calls: int
     calls_made: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def measure(
@@ -57,6 +62,8 @@ def measure(
     weights: NDArray[np.float64],
     reference: NDArray[np.float64],
     calls: tuple[int, int | None],
+    *,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Figures:
     """Measure the portfolio of ``indices`` among the candidates.
 
@@ -66,6 +73,11 @@ def measure(
         weights: V (k, d).
         reference: (d,) of the hypervolume.
         calls: oracle calls as the paper counts them, and those really made.
+        metrics: more of them, by name (:func:`palm_eval.metric_plugins.load_metric`).
+
+    Raises:
+        InputError: a metric refused the portfolio.
+        WorkError: a solver or a metric failed.
     """
     subset = candidates.subset(indices)
     exact = gaps(subset, candidates)
@@ -85,6 +97,10 @@ def measure(
         hypervolume=hypervolume(subset, reference),
         oracle_calls=calls[0],
         calls_made=calls[1],
+        metrics={
+            name: metric_value(name, metric, subset, candidates, weights)
+            for name, metric in (metrics or {}).items()
+        },
     )
 
 
@@ -103,6 +119,10 @@ def mean_figures(runs: Sequence[Figures]) -> Figures:
         exact_perplexity=exact,
         oracle_calls=sum(found.oracle_calls for found in runs),
         calls_made=sum(found.calls_made or 0 for found in runs),
+        metrics={
+            name: float(np.mean([found.metrics[name] for found in runs]))
+            for name in runs[0].metrics
+        },
     )
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from palm_core import InputError, Normalization
-from palm_core.collecting import same_or_new
+from palm_core.identity import changed_fields, fixed_part
 from palm_core.oracle import check_oracle
 from palm_eval.baselines import nearest_known, policies_at, random_weights, uniform_weights
+from palm_eval.pool import distinct
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from palm_core import Oracle, Policy
     from palm_core.runs import Run
+
+_Key = TypeVar("_Key", bound="Hashable")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,19 +75,53 @@ def ask_baselines(
         wanted[f"random {number}"] = rows
     if len(run.answers) >= 2:
         wanted["uniform_palm"] = uniform_weights(len(run.answers), d, seed=seed)
-    found: dict[str, RunBaseline] = {}
-    missing: dict[str, str] = {}
+    found, unknown = ask_all(
+        wanted, oracle=oracle, known=known, objectives=run.objectives, meant=meant
+    )
+    missing = {
+        "random" if name.startswith("random ") else name: f"{left} of its {len(wanted[name])} "
+        "weights have no policy in the run"
+        for name, left in unknown.items()
+    }
+    return found, missing
+
+
+def ask_all(
+    wanted: Mapping[_Key, NDArray[np.float64]],
+    *,
+    oracle: Oracle | None,
+    known: Sequence[Policy],
+    objectives: tuple[str, ...],
+    meant: Normalization,
+) -> tuple[dict[_Key, RunBaseline], dict[_Key, int]]:
+    """Policies for several sets of weights; what one has asked, the next one knows.
+
+    Args:
+        wanted: (k, d) weights by any key.
+        oracle: asked where no policy is known; ``None`` leaves such a set out.
+        known: policies that need not be asked for, each once.
+        objectives: d names.
+        meant: the space that weights speak of; the oracle is asked in its own.
+
+    Returns:
+        The answers by key, and, for the sets left out, how many weights have no policy.
+
+    Raises:
+        OracleAnswerError: an answer that is no policy for its weights, or another policy
+            by the id of a known one.
+    """
+    found: dict[_Key, RunBaseline] = {}
+    missing: dict[_Key, int] = {}
     everyone = list(known)
-    for name, rows in wanted.items():
+    for key, rows in wanted.items():
         asked = meant.raw_weights(rows)
         left = int(np.count_nonzero(~nearest_known(everyone, asked).exact))
         if left and oracle is None:
-            label = "random" if name.startswith("random ") else name
-            missing[label] = f"{left} of its {len(rows)} weights have no policy in the run"
+            missing[key] = left
             continue
-        answered = policies_at(oracle or _Nobody(run.objectives), asked, known=everyone)
+        answered = policies_at(oracle or _Nobody(objectives), asked, known=everyone)
         everyone = distinct([*everyone, *answered.policies])
-        found[name] = RunBaseline(
+        found[key] = RunBaseline(
             policies=answered.policies,
             weights=rows,
             calls=answered.n_weights,
@@ -105,16 +142,16 @@ def check_oracle_of(run: Run, oracle: Oracle | None) -> None:
         )
 
 
-def distinct(policies: Sequence[Policy]) -> list[Policy]:
-    """Each policy once; an id that means two policies is refused, not mixed up.
+def oracle_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """How the oracles of two resolved tasks differ, in words; empty if answers are the same.
 
-    Raises:
-        OracleAnswerError: the same id with other rewards.
+    The same fingerprint means the same answers, whatever each task calls its oracle.
     """
-    found: dict[str, Policy] = {}
-    for policy in policies:
-        same_or_new(policy, found)
-    return list(found.values())
+    one, other = fixed_part(was), fixed_part(now)
+    fingerprint = one.get("oracle", {}).get("fingerprint")
+    if fingerprint is not None and fingerprint == other.get("oracle", {}).get("fingerprint"):
+        return []
+    return changed_fields(one, other)
 
 
 class _Nobody:

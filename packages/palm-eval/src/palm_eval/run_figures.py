@@ -1,42 +1,225 @@
-"""The figures that a run has data for."""
+"""The figures that a run has data for, with their captions and descriptions."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from palm_core import InputError
 from palm_core.assembling import evaluate
-from palm_eval.figures import curve_figure, front_figure, policy_styles, usage_figure
+from palm_core.simplex import check_count
+from palm_eval import figures
+from palm_eval.baselines import random_weights, uniform_weights
+from palm_eval.figures import Drawn
+from palm_eval.figures.cells import DELTA, EPSILON
+from palm_eval.gap_intervals import RESAMPLES
+from palm_eval.run_baselines import ask_baselines, check_oracle_of
+from palm_eval.run_curve import LABELS, draw_curve, policies_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from palm_core import Oracle, PolicySet
+    from palm_core.assembling import Evaluated
     from palm_core.runs import Run
+    from palm_eval.figures import PolicyStyle
+
+    Array = NDArray[np.float64]
+
+# More weights than this make cells that nobody can tell apart.
+_MOST_CELLS = 1000
+# Points of the multiplicative grid that can still be told apart.
+_MOST_POINTS = 3000
 
 
-def run_figures(run: Run, *, most: int = 8) -> tuple[dict[str, Figure], str]:
-    """Draw a run: "curve" (size and gap), and for d ≤ 3 "usage" and "front".
+def run_figures(
+    run: Run,
+    *,
+    most: int = 8,
+    oracle: Oracle | None = None,
+    cells: tuple[float, float] = (EPSILON, DELTA),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[dict[str, Drawn], list[str]]:
+    """Draw all that a run has data for.
+
+    - ``usage``: which policy of the portfolio serves which weights, beside portfolios of
+      uniform and of random weights of the same size where their policies can be had;
+    - ``front``: the rewards of all policies;
+    - ``curve``: the least gap of each size, with intervals where policies carry rewards per
+      prompt, and the baselines' gaps, all measured against the policies of the run;
+    - ``weights``: the weights asked for, and those of the portfolio's policies (d ≤ 3);
+    - ``cells``: what they cover beside uniform and random weights (Figure 1; d ≤ 3);
+    - ``grids``: the run's grid and the two that it combines (Figure 2; grid runs, d ≤ 3).
 
     Args:
         run: see :class:`palm_core.runs.Run`; its portfolio is chosen as it was built.
         most: the largest size on the curve.
+        oracle: asked for the baselines at weights that the run has no policy for, as by
+            :func:`palm_eval.evaluate_run`.
+        cells: (ε', δ') of ``cells``, by default those of the paper's Figure 1.
+        resamples: of the bootstrap over prompts.
+        seed: of the baselines, the random weights and the bootstrap.
 
     Returns:
-        The figures by name, and what was left out and why, or "".
+        The figures by name, and what is left out and why, a sentence each.
 
     Raises:
-        WorkError: a solver failed.
+        InputError: an argument out of range, or an oracle for other objectives.
+        WorkError: a solver or the oracle failed.
     """
+    check_count(most, name="most", least=1)
+    check_count(seed, name="seed", least=0)
+    check_oracle_of(run, oracle)
     portfolio = run.prune(run.settings)
-    certificate = portfolio.certificate
+    found = evaluate(run.answers, run.objectives, run.settings)
+    asked, missing = ask_baselines(
+        run, oracle, found.policies, size=len(portfolio), meant=found.normalization, seed=seed
+    )
+    notes = [
+        f"{LABELS[name]}: not drawn, {why}; --task asks its oracle" for name, why in missing.items()
+    ]
+    groups = {"portfolio": portfolio.policy_set}
+    for name in ("uniform", "random 0"):
+        if name in asked:
+            groups[LABELS[name]] = policies_of(asked[name], found)
+    styles = figures.policy_styles(*groups.values())
     drawn = {
-        "curve": curve_figure(
-            run.curve(most=most), certificate=None if certificate is None else certificate.epsilon
-        )
+        "usage": _usage(groups, styles),
+        "front": _front(portfolio.policy_set, found, styles),
     }
+    curve, told = draw_curve(
+        run, portfolio, found, asked, most=most, resamples=resamples, seed=seed
+    )
+    notes += told
+    if curve is not None:
+        drawn["curve"] = curve
     if len(run.objectives) > 3:
-        return drawn, f"usage and front are drawn for 2 and 3 objectives, not {len(run.objectives)}"
-    candidates = evaluate(run.answers, run.objectives, run.settings).candidates
-    styles = policy_styles(portfolio.policy_set)
-    drawn["usage"] = usage_figure({"portfolio": portfolio.policy_set}, styles=styles)
-    drawn["front"] = front_figure(portfolio.policy_set, candidates, styles=styles)
-    return drawn, ""
+        notes.append(
+            f"weights, cells, grids: drawn for 2 and 3 objectives, not {found.weights.shape[1]}"
+        )
+        return drawn, notes
+    kept = {policy.id: _weights_of(run, policy.id) for policy in portfolio.policies}
+    drawn["weights"] = _weights(run, found.weights, kept, styles)
+    for name, one in (
+        ("cells", _cells(run, found.weights, cells, seed)),
+        ("grids", _grids(run)),
+    ):
+        if isinstance(one, Drawn):
+            drawn[name] = one
+        elif one:
+            notes.append(f"{name}: not drawn, {one}")
+    return drawn, notes
+
+
+def _usage(groups: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyle]) -> Drawn:
+    d = groups["portfolio"].n_objectives
+    others = " and ".join(list(groups)[1:])
+    beside = f" Beside it the policies of as many {others}." if others else ""
+    how = {
+        2: "The bar runs over all weights; in each part one policy is the best",
+        3: "Each point of the triangle is a weighting, each corner one objective alone; in each "
+        "area one policy is the best",
+    }.get(d, "The bar holds all weights; each part is the share at which one policy is the best")
+    unless = " (estimated from 100 000 weights)" if d > 3 else ""
+    return Drawn(
+        figure=figures.usage_figure(groups, styles=styles),
+        title="Who serves whom",
+        caption=f"{how} of the portfolio{unless}.{beside}",
+        description=figures.usage_description(groups, styles),
+    )
+
+
+def _front(portfolio: PolicySet, found: Evaluated, styles: Mapping[str, PolicyStyle]) -> Drawn:
+    how = "Each point is a policy, placed by"
+    if portfolio.n_objectives > 3:
+        how = "Each line is a policy, drawn through"
+    net = " less the regularizer f" if found.candidates.regularizer.any() else ""
+    unit = ", scaled to [0, 1]" if found.normalization.method == "minmax" else ""
+    return Drawn(
+        figure=figures.front_figure(portfolio, found.candidates, styles=styles),
+        title="What the policies achieve",
+        caption=(
+            f"{how} its reward in each objective{net}{unit}: dark where it is the best one at "
+            "some weights, pale where at none. The numbers mark the portfolio."
+        ),
+        description=figures.front_description(portfolio, found.candidates, styles),
+    )
+
+
+def _weights(
+    run: Run, weights: Array, kept: Mapping[str, Array], styles: Mapping[str, PolicyStyle]
+) -> Drawn:
+    adaptive = run.settings.target_epsilon is not None
+    order = "the later the darker" if adaptive else "all of one grid"
+    return Drawn(
+        figure=figures.weights_figure(
+            weights, kept, objectives=run.objectives, ordered=adaptive, styles=styles
+        ),
+        title="The weights asked for",
+        caption=(
+            f"Each point is a weighting that the oracle was asked to optimise for, {order}. "
+            "Numbers mark those whose policies are in the portfolio."
+        ),
+        description=figures.weights_description(
+            weights, kept, objectives=run.objectives, styles=styles
+        ),
+    )
+
+
+def _cells(run: Run, weights: Array, reach: tuple[float, float], seed: int) -> Drawn | str:
+    n, d = weights.shape
+    if n > _MOST_CELLS:
+        return f"{n} weights are too many to tell apart, at most {_MOST_CELLS}"
+    sets = {"asked by this run": weights}
+    if n >= d:  # the least that is uniform on a segment are its ends
+        sets["uniform"] = uniform_weights(n, d, seed=seed)
+    sets["random"] = random_weights(n, d, runs=1, seed=seed)[0]
+    epsilon, delta = reach
+    return Drawn(
+        figure=figures.cells_figure(sets, epsilon=epsilon, delta=delta, objectives=run.objectives),
+        title="What the weights cover",
+        caption=(
+            "Around each weight lies what it covers: all weights v that differ from it by at "
+            f"most {epsilon:.4g}·v + {delta:.4g} in each objective, for which its policy is "
+            "nearly the best too. Hatched: covered by none."
+        ),
+        description=figures.cells_description(sets, epsilon=epsilon, delta=delta),
+    )
+
+
+def _grids(run: Run) -> Drawn | str:
+    mu, alpha = run.settings.mu, run.settings.alpha
+    if mu is None or alpha is None:
+        return ""  # an adaptive run has no grid
+    d = len(run.objectives)
+    smallest = next(
+        (one for one in (1e-3, 1e-2) if one < alpha and _size(d, mu, one) <= _MOST_POINTS),
+        alpha,
+    )
+    try:
+        return Drawn(
+            figure=figures.grids_figure(mu, alpha, objectives=run.objectives, smallest=smallest),
+            title="The grid of this run, and what it combines",
+            caption=(
+                "Weights with entries of a fixed ratio crowd towards the boundary without end; "
+                "evenly spaced ones are coarse where it matters; the run's grid is of a fixed "
+                "ratio down to α of the largest weight, and stops there."
+            ),
+            description=figures.grids_description(mu, alpha, d, smallest=smallest),
+        )
+    except InputError as error:
+        return str(error)
+
+
+def _size(d: int, mu: float, smallest: float) -> int:
+    """Weights of the multiplicative grid down to ``smallest``."""
+    steps = math.floor(math.log(1 / smallest) / math.log1p(mu))
+    return int((steps + 1) ** d - steps**d)
+
+
+def _weights_of(run: Run, policy: str) -> Array:
+    return next(answer.weights for answer in run.answers if answer.policy.id == policy)

@@ -25,17 +25,14 @@ BASELINES = {
 def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
     """The oracle of a task file, which must be the one that the run asked."""
     from palm_core.errors import InputError
-    from palm_core.identity import changed_fields, fixed_part, with_fingerprint
+    from palm_core.identity import with_fingerprint
     from palm_core.plugins import load_task_oracle
     from palm_core.task import load_task
+    from palm_eval.run_baselines import oracle_differences
 
     task = load_task(file)
     oracle = load_task_oracle(task)
-    was, asked = fixed_part(made.task), fixed_part(with_fingerprint(task.resolved(), oracle))
-    # The same fingerprint means the same answers, whatever each calls the oracle.
-    fingerprint = was.get("oracle", {}).get("fingerprint")
-    same = fingerprint is not None and fingerprint == asked["oracle"].get("fingerprint")
-    differences = [] if same else changed_fields(was, asked)
+    differences = oracle_differences(made.task, with_fingerprint(task.resolved(), oracle))
     if differences:
         raise InputError(f"--task {file}: is not the task of {run}: {'; '.join(differences)}")
     return oracle

@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from palm_core.cli import output
 from palm_eval.commands.common import BASELINES, Flag, oracle_of
 
+Names = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
+
 if TYPE_CHECKING:
     from palm_eval.evaluation import Evaluation
     from palm_eval.measured import Figures
@@ -23,6 +25,7 @@ def evaluate(
     normalize: Literal["minmax", "none"] | None = None,
     samples: int = 1000,
     seed: int = 0,
+    metric: Names = (),
     json: Flag = False,
 ) -> None:
     """Measure a run's portfolio as the literature does, beside baselines of equal size.
@@ -42,18 +45,25 @@ def evaluate(
         How many weights are sampled.
     seed
         Of the samples, the baselines and the bootstrap.
+    metric
+        Measure this too: the name of an installed metric, or module:function for one of
+        your own. May be given several times.
     json
         Print one JSON document instead.
     """
     from palm_core.runs import Run
     from palm_eval.evaluation import evaluate_run
+    from palm_eval.metric_plugins import load_metric
 
+    metrics = {name: load_metric(name) for name in metric}
     made = Run.open(run)
     oracle = None
     if task is not None:
         oracle = oracle_of(made, run, task)
     with output.waiting("measuring", None):
-        found = evaluate_run(made, oracle=oracle, normalize=normalize, samples=samples, seed=seed)
+        found = evaluate_run(
+            made, oracle=oracle, normalize=normalize, samples=samples, seed=seed, metrics=metrics
+        )
     if json:
         output.print_json(found.document())
     else:
@@ -70,7 +80,7 @@ def _show(found: Evaluation) -> None:
     rows = [_row("portfolio", figures)]
     rows += [_row(BASELINES[name], one) for name, one in found.baselines.items()]
     headers = ["", "size", "calls", "ε", "δ", f"ε of {found.samples}", f"δ of {found.samples}"]
-    output.table([*headers, "perplexity", "utility"], rows)
+    output.table([*headers, "perplexity", "utility", *figures.metrics], rows)
     output.say()
     for name, symbol, written in (
         ("epsilon", "ε", output.percent),
@@ -100,4 +110,5 @@ def _row(name: str, one: Figures) -> list[str]:
         output.number(one.sampled_delta),
         output.number(one.perplexity),
         output.number(one.expected_utility),
+        *map(output.number, one.metrics.values()),
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_eval.commands.common import Flag
+from palm_eval.commands.common import Flag, oracle_of
 
 
 def figures(
@@ -17,10 +18,13 @@ def figures(
     *,
     out: Path,
     format: Literal["svg", "pdf", "png"] = "svg",  # noqa: A002  as users call it
+    task: Path | None = None,
     most: int = 8,
+    cells: str = "2/5,1/80",
+    seed: int = 0,
     json: Flag = False,
 ) -> None:
-    """Draw a run's portfolio: who serves whom, the reward front, and the gap of each size.
+    """Draw a run: who serves whom, the reward front, the gap of each size, the weights.
 
     Example: palm figures runs/first --out pictures
 
@@ -32,24 +36,69 @@ def figures(
         The folder for the figures, made where there is none.
     format
         Vectors (svg, pdf) or pixels (png).
+    task
+        The task file of the run: its oracle is asked for the baselines, at weights that
+        the run has no policy for. Without it those baselines are left out.
     most
         The largest size on the curve.
+    cells
+        What a weight covers: ε' and δ' of Lemma 3.3, as numbers or fractions.
+    seed
+        Of random weights, the baselines' and the bootstrap.
     json
         Print one JSON document instead.
     """
     from palm_core.runs import Run
     from palm_core.simplex import check_count
     from palm_eval.figures import save
+    from palm_eval.figures.fonts import GlyphWarning, missing_note
     from palm_eval.run_figures import run_figures
 
     check_count(most, name="most", least=1)
-    with output.waiting("drawing", None):
-        drawn, left_out = run_figures(Run.open(run), most=most)
-        files = {name: save(figure, out / f"{name}.{format}") for name, figure in drawn.items()}
+    reach = _reach(cells)
+    made = Run.open(run)
+    oracle = None if task is None else oracle_of(made, run, task)
+    with output.waiting("drawing", None), warnings.catch_warnings():
+        warnings.simplefilter("ignore", GlyphWarning)  # said below, once for all figures
+        drawn, notes = run_figures(made, most=most, oracle=oracle, cells=reach, seed=seed)
+        files = {name: save(one, out / f"{name}.{format}") for name, one in drawn.items()}
+    if format != "svg" and (boxes := missing_note(one.figure for one in drawn.values())):
+        notes.append(boxes)
     if json:
-        output.print_json({"figures": {name: str(file) for name, file in files.items()}})
+        told = {
+            name: {
+                "file": str(files[name]),
+                "title": one.title,
+                "caption": one.caption,
+                "description": one.description,
+            }
+            for name, one in drawn.items()
+        }
+        output.print_json({"figures": told, "notes": notes})
         return
     for file in files.values():
         output.say(str(file))
-    if left_out:
-        output.note(left_out)
+    for note in notes:
+        output.note(note)
+
+
+def _reach(text: str) -> tuple[float, float]:
+    """(ε', δ') from "2/5,1/80"."""
+    from palm_core.errors import InputError
+    from palm_core.simplex import check_number
+
+    try:
+        epsilon, delta = (_number(part) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        raise InputError(
+            f"--cells {text!r}: must be two numbers such as 2/5,1/80 or 0.4,0.0125"
+        ) from None
+    return (
+        check_number(epsilon, name="--cells, ε'", least=0.0),
+        check_number(delta, name="--cells, δ'", least=0.0),
+    )
+
+
+def _number(text: str) -> float:
+    above, stroke, below = text.partition("/")
+    return float(above) / float(below) if stroke else float(above)

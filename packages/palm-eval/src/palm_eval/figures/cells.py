@@ -7,36 +7,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
+from matplotlib.patches import Polygon, Rectangle
 
 from palm_core import InputError, check_weights
 from palm_core.simplex import check_number
-from palm_eval.figures.simplex import CORNERS, area, clip, draw_triangle
-from palm_eval.figures.style import COLOURS, INK, drawing
+from palm_eval.figures.simplex import CORNERS, area, clip, draw_segments, draw_triangle
+from palm_eval.figures.style import COLOURS, INK, drawing, shown
+from palm_eval.figures.words import upright
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
 
 # Slivers of the simplex below this share are rounding.
 _SLIVER = 1e-12
+#: (ε', δ') of the paper's figure.
+EPSILON, DELTA = 2 / 5, 1 / 80
 
 
 def cells_figure(
     weight_sets: Mapping[str, ArrayLike],
     *,
-    epsilon: float = 2 / 5,
-    delta: float = 1 / 80,
+    epsilon: float = EPSILON,
+    delta: float = DELTA,
     objectives: Sequence[str] = ("objective 1", "objective 2", "objective 3"),
 ) -> Figure:
-    """The cells that weight vectors cover, one triangle for each set (paper, Figure 1).
+    """The cells that weight vectors cover, one picture for each set (paper, Figure 1).
 
-    A weight vector w *covers* v ∈ Δ_3 if |w_i − v_i| ≤ ε'·v_i + δ' for i = 1, 2, 3: then
+    A weight vector w *covers* v ∈ Δ_d if |w_i − v_i| ≤ ε'·v_i + δ' for i = 1, …, d: then
     the policy asked for at w is near-optimal at v (Lemma 3.3). The cell of w, all that it
-    covers, is the convex polygon of the v ∈ Δ_3 with
+    covers, is the convex polygon (for d = 2 the interval) of the v ∈ Δ_d with
 
         (w_i − δ')/(1 + ε') ≤ v_i   and, if ε' < 1,   v_i ≤ (w_i + δ')/(1 − ε').
 
@@ -44,97 +49,155 @@ def cells_figure(
     the share of the simplex covered, exactly (:func:`covered_share`), rounded down.
 
     Args:
-        weight_sets: rows of weights (k, 3) by title, drawn from left to right; the paper's
-            are 48 random ones, a uniform grid of 48, and 48 by PALM.
+        weight_sets: rows of weights (k, d) by title, d = 2 or 3; the paper's are 48 random
+            ones, a uniform grid of 48, and 48 by PALM, in three objectives.
         epsilon: ε' ≥ 0, in the paper's figure 2/5.
         delta: δ' ≥ 0, in the paper's figure 1/80.
-        objectives: the names at the corners.
+        objectives: d names.
 
     Raises:
-        InputError: no set, weights that are not (k, 3) on the simplex, ε' or δ' below 0,
-            or not three names.
+        InputError: no set, weights that are not (k, d) on the simplex, ε' or δ' below 0,
+            or not two or three names.
     """
     if not weight_sets:
         raise InputError("weight_sets: empty, must have at least one set of weights")
-    if len(objectives) != 3:
-        raise InputError(f"objectives: {len(objectives)} names given, must be 3")
+    d = len(objectives)
+    if d not in (2, 3):
+        raise InputError(f"objectives: {d} names given, must be 2 or 3")
     sets = {
-        title: check_weights(rows, 3, name=f"weight_sets[{title!r}]")
+        title: check_weights(rows, d, name=f"weight_sets[{title!r}]")
         for title, rows in weight_sets.items()
     }
+    bare = {title: uncovered(rows, epsilon=epsilon, delta=delta) for title, rows in sets.items()}
+    words = {
+        title: f"{len(rows)} weights cover {math.floor(1000 * _share(bare[title])) / 10:g} %"
+        for title, rows in sets.items()
+    }
+    reach = {"epsilon": epsilon, "delta": delta}
     with drawing():
+        if d == 2:
+            figure = Figure(figsize=(7.0, 0.6 + 0.6 * len(sets)), layout="constrained")
+            axes = figure.subplots()
+            draw_segments(axes, list(sets), list(words.values()), objectives[0])
+            for place, (title, rows) in enumerate(sets.items()):
+                _draw_intervals(axes, place, rows, bare[title], reach)
+            return figure
         figure = Figure(figsize=(3.1 * len(sets), 3.2), layout="constrained")
         for axes, (title, rows) in zip(
             figure.subplots(1, len(sets), squeeze=False)[0], sets.items(), strict=True
         ):
-            bare = uncovered(rows, epsilon=epsilon, delta=delta)
-            share = _share(bare)
-            words = f"{len(rows)} weights cover {math.floor(1000 * share) / 10:g} %"
-            draw_triangle(axes, objectives, title, words)
-            for row in rows:
-                cell = Polygon(
-                    cell_of(row, epsilon=epsilon, delta=delta) @ CORNERS,
-                    facecolor=(*_RGB, 0.10),
-                    edgecolor=(*_RGB, 0.45),
-                    linewidth=0.5,
-                    zorder=1,
-                )
-                cell.set_label("cell")
-                axes.add_patch(cell)
-            for piece in bare:
-                gap = Polygon(
-                    piece @ CORNERS,
-                    facecolor=COLOURS[5],
-                    edgecolor="white",
-                    hatch="////",
-                    linewidth=0,
-                    zorder=2,
-                )
-                gap.set_label("uncovered")
-                axes.add_patch(gap)
-            points = axes.scatter(*(rows @ CORNERS).T, s=8, color=INK, linewidths=0, zorder=6)
-            points.set_label("weights")
-            points.set_clip_on(False)
+            draw_triangle(axes, objectives, title, words[title])
+            _draw_cells(axes, rows, bare[title], reach)
     return figure
+
+
+def cells_description(
+    weight_sets: Mapping[str, ArrayLike], *, epsilon: float = EPSILON, delta: float = DELTA
+) -> str:
+    """What :func:`cells_figure` shows: how much each set covers."""
+    told = []
+    for title, given in weight_sets.items():
+        rows = check_weights(given)
+        share = math.floor(1000 * covered_share(rows, epsilon=epsilon, delta=delta)) / 10
+        told.append(f"{upright(shown(title))}: {len(rows)} weights cover {share:g} % of all.")
+    return f"With ε' = {epsilon:.4g} and δ' = {delta:.4g}. {' '.join(told)}"
+
+
+def _draw_cells(axes: Axes, rows: Array, bare: list[Array], reach: dict[str, float]) -> None:
+    # Many cells one upon another would be one blot, and their borders a net.
+    crowd = min(1.0, 60 / len(rows))
+    for row in rows:
+        cell = Polygon(
+            cell_of(row, **reach) @ CORNERS,
+            facecolor=(*_RGB, max(0.02, 0.10 * crowd)),
+            edgecolor=(*_RGB, max(0.08, 0.45 * crowd)),
+            linewidth=0.5,
+            zorder=1,
+        )
+        cell.set_label("cell")
+        axes.add_patch(cell)
+    for piece in bare:
+        axes.add_patch(_gap(Polygon(piece @ CORNERS)))
+    points = axes.scatter(
+        *(rows @ CORNERS).T, s=max(2.0, 8 * crowd), color=INK, linewidths=0, zorder=6
+    )
+    points.set_label("weights")
+    points.set_clip_on(False)
+
+
+def _draw_intervals(
+    axes: Axes, place: int, rows: Array, bare: list[Array], reach: dict[str, float]
+) -> None:
+    crowd = min(1.0, 20 / len(rows))
+    for row in rows:
+        low, high = sorted(cell_of(row, **reach)[:, 0])
+        cell = Rectangle(
+            (low, -place - 0.15),
+            high - low,
+            0.3,
+            facecolor=(*_RGB, max(0.03, 0.15 * crowd)),
+            edgecolor=(*_RGB, max(0.1, 0.45 * crowd)),
+            linewidth=0.5,
+            zorder=2,
+        )
+        cell.set_label("cell")
+        axes.add_patch(cell)
+    for piece in bare:
+        low, high = sorted(piece[:, 0])
+        axes.add_patch(_gap(Rectangle((low, -place - 0.15), high - low, 0.3)))
+    strokes = axes.vlines(
+        rows[:, 0], -place - 0.15, -place + 0.15, color=INK, linewidth=0.8, zorder=4
+    )
+    strokes.set_label("weights")
+
+
+def _gap(patch: Patch) -> Patch:
+    patch.set(facecolor=COLOURS[5], edgecolor="white", hatch="////", linewidth=0, zorder=3)
+    patch.set_label("uncovered")
+    return patch
 
 
 _RGB = tuple(int(COLOURS[0][place : place + 2], 16) / 255 for place in (1, 3, 5))
 
 
 def cell_of(weights: Array, *, epsilon: float, delta: float) -> Array:
-    """The corners (n, 3) of what one weight vector covers, in order around it."""
-    cell = np.eye(3)
+    """The corners (n, d) of what one weight vector covers, for d = 3 in order around it."""
+    cell = np.eye(len(weights))
     for side in _sides(weights, epsilon, delta):
         cell = clip(cell, side)
     return cell
 
 
 def covered_share(weights: ArrayLike, *, epsilon: float, delta: float) -> float:
-    """The share of Δ_3, by area, of which every point is covered by some row of weights.
+    """The share of Δ_d, by area, of which every point is covered by some row of weights.
 
     "Covered" is that of :func:`cells_figure`. The cells are cut out of the triangle
-    polygon by polygon, so the share is exact up to rounding.
+    polygon by polygon (d = 2: out of the segment), so the share is exact up to rounding.
 
     Args:
-        weights: (k, 3) weight vectors.
+        weights: (k, d) weight vectors, d = 2 or 3.
         epsilon: ε' ≥ 0.
         delta: δ' ≥ 0.
 
     Raises:
-        InputError: weights that are not (k, 3) on the simplex, or ε' or δ' below 0.
+        InputError: weights that are not (k, d) on the simplex, another d, or ε' or δ'
+            below 0.
 
     Example:
         >>> covered_share([[1, 0, 0], [0, 1, 0], [0, 0, 1]], epsilon=0.0, delta=0.5)
         0.75
     """
-    return _share(uncovered(check_weights(weights, 3), epsilon=epsilon, delta=delta))
+    rows = check_weights(weights)
+    if rows.shape[1] > 3:
+        raise InputError(f"weights: {rows.shape[1]} values a row, must be 2 or 3")
+    return _share(uncovered(rows, epsilon=epsilon, delta=delta))
 
 
 def uncovered(weights: Array, *, epsilon: float, delta: float) -> list[Array]:
-    """The rest of Δ_3 after all cells are cut out, as convex polygons (n, 3)."""
+    """The rest of Δ_d after all cells are cut out, as convex polygons (n, d)."""
     epsilon = check_number(epsilon, name="epsilon", least=0.0)
     delta = check_number(delta, name="delta", least=0.0)
-    rest = [np.eye(3)]
+    rest = [np.eye(weights.shape[1])]
     for row in weights:
         sides = _sides(row, epsilon, delta)
         left: list[Array] = []
@@ -155,7 +218,7 @@ def uncovered(weights: Array, *, epsilon: float, delta: float) -> list[Array]:
 def _sides(weights: Array, epsilon: float, delta: float) -> list[Array]:
     """The cell's half-planes as side·v ≤ 0."""
     sides = []
-    for index, unit in enumerate(np.eye(3)):
+    for index, unit in enumerate(np.eye(len(weights))):
         sides.append(weights[index] - delta - (1 + epsilon) * unit)
         sides.append((1 - epsilon) * unit - (weights[index] + delta))
     return sides

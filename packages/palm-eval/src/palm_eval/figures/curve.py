@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from palm_core import InputError, SizeGap
 from palm_core.simplex import check_count, check_number
 from palm_eval.figures.style import COLOURS, INK, MARKERS, SOFT, drawing, shown
+from palm_eval.figures.words import listed, percent, upright
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,8 @@ def curve_figure(
 
     Args:
         curve: from :func:`palm_core.size_gap_curve`.
-        intervals: lower and upper end of an interval for the gap, by size of the curve.
+        intervals: lower and upper end of an interval for the gap, by size of the curve,
+            at level 95 % (:func:`palm_eval.gap_intervals.gap_intervals`).
         certificate: ε that a certificate proves against the whole policy class, drawn as a
             line; leave it out where the certificate has none (its ε is infinite).
         baselines: (size, ε) of other methods' portfolios by name, drawn as markers.
@@ -72,7 +74,7 @@ def curve_figure(
         if bars:
             low, high = zip(*bars.values(), strict=True)
             lines = axes.vlines(list(bars), low, high, color=COLOURS[0], linewidth=5, alpha=0.3)
-            lines.set_label("interval")
+            lines.set_label("95 % interval over prompts")
             caps = [(size, end) for size, ends in bars.items() for end in ends]
             axes.plot(*zip(*caps, strict=True), "_", color=COLOURS[0], markersize=7, label="_caps")
         for place, (name, pairs) in enumerate(others.items()):
@@ -104,6 +106,30 @@ def curve_figure(
         axes.grid(axis="y", color=SOFT, alpha=0.25, linewidth=0.6)
         axes.legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
     return figure
+
+
+def curve_description(
+    curve: Sequence[SizeGap],
+    *,
+    intervals: Mapping[int, tuple[float, float]] | None = None,
+    certificate: float | None = None,
+    baselines: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+) -> str:
+    """What :func:`curve_figure` shows, from the same arguments."""
+    parts = []
+    for point in sorted(curve, key=lambda point: point.size):
+        ends = (intervals or {}).get(point.size)
+        between = f" (between {percent(ends[0])} and {percent(ends[1])})" if ends else ""
+        proven = "" if point.proven else ", not proven least"
+        parts.append(f"{point.size}: {percent(point.epsilon)}{between}{proven}")
+    told = f"Gap by number of policies, {listed(parts, 'sizes')}."
+    for name, pairs in (baselines or {}).items():
+        gaps = [f"{size}: {percent(gap)}" for size, gap in pairs]
+        told += f" {upright(shown(name))}, {listed(gaps, 'sizes')}."
+    if certificate is not None:
+        most = _above(100 * certificate)
+        told += f" Certified against every policy there could be: at most {most} %."
+    return told
 
 
 def _markers(axes: Axes, points: Sequence[SizeGap]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from palm_core import InputError, PolicySet, serving_intervals, serving_shares
+from palm_eval.figures.parallel import draw_parallel
 from palm_eval.figures.style import (
     FAINT,
     INK,
@@ -20,6 +21,7 @@ from palm_eval.figures.style import (
     shown,
     styles_for,
 )
+from palm_eval.figures.words import listed, policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +44,9 @@ def front_figure(
     some weights (on a cell of positive volume) are dark, others pale. For d = 2 a line joins
     the dark ones in the order in which they serve: it is the supported part of the front,
     the upper right boundary of the convex hull. For d = 3 each pair of objectives is one
-    projection, in which a supported policy may lie inside.
+    projection, in which a supported policy may lie inside. For d ≥ 4 each objective is an
+    axis and each policy a line across them (parallel coordinates), and what is supported is
+    found at 100 000 sampled weights (:func:`palm_core.serving_shares`).
 
     Args:
         portfolio: the policies to mark, each with its number, colour and marker.
@@ -50,7 +54,7 @@ def front_figure(
         styles: of the portfolio's policies; ``None`` makes them.
 
     Raises:
-        InputError: different objectives, not two or three of them, or a policy without a style.
+        InputError: different objectives, or a policy without a style.
     """
     for name, group in (("portfolio", portfolio), ("candidates", candidates)):
         if not isinstance(group, PolicySet):
@@ -61,12 +65,14 @@ def front_figure(
             f"must be {', '.join(candidates.objectives)} as those of the candidates"
         )
     d = len(candidates.objectives)
-    if d > 3:
-        raise InputError(f"candidates: {d} objectives, the figure can show 2 or 3")
     styles = styles_for(styles, portfolio)
     supported = serving_shares(candidates) > 0
     pairs = list(combinations(range(d), 2))
     net = bool(candidates.regularizer.any() or portfolio.regularizer.any())
+    labels_of = [shown(name) + (" − f" if net else "") for name in candidates.objectives]
+    if d > 3:
+        with drawing():
+            return draw_parallel(portfolio, candidates, supported, styles, labels_of)
     with drawing():
         handles, labels = policy_key(portfolio.names, styles, points=True)
         width = 5.0 if d == 2 else 9.3
@@ -87,11 +93,26 @@ def front_figure(
                 )
             _portfolio(axes, portfolio, pair, styles)
             axes.margins(0.09)
-            labels_of = [shown(candidates.objectives[i]) + (" − f" if net else "") for i in pair]
-            axes.set_xlabel(labels_of[0])
-            axes.set_ylabel(labels_of[1])
+            axes.set_xlabel(labels_of[pair[0]])
+            axes.set_ylabel(labels_of[pair[1]])
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
+
+
+def front_description(
+    portfolio: PolicySet, candidates: PolicySet, styles: Mapping[str, PolicyStyle]
+) -> str:
+    """What :func:`front_figure` shows: how many policies, and the values of the portfolio's."""
+    supported = int((serving_shares(candidates) > 0).sum())
+    parts = []
+    for name, values in zip(portfolio.names, portfolio.vertex_values, strict=True):
+        named = zip(portfolio.objectives, values, strict=True)
+        told = ", ".join(f"{shown(objective)} {value:.3g}" for objective, value in named)
+        parts.append(f"{policy(name, styles)} {told}")
+    return (
+        f"{len(candidates)} policies, {supported} of them best at some weights. "
+        f"The portfolio: {listed(parts, 'policies')}."
+    )
 
 
 def _points(axes: Axes, values: Array, supported: NDArray[np.bool_]) -> None:

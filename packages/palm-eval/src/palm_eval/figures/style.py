@@ -1,21 +1,16 @@
-"""How figures look, which colour a policy has, and how they are written to files."""
+"""How figures look, and which colour a policy has in all of them."""
 
 from __future__ import annotations
 
-import io
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from palm_core import InputError, PolicySet
-from palm_core.files import write_atomically
 from palm_core.text import one_line
 
 if TYPE_CHECKING:
@@ -61,12 +56,6 @@ _RC: Any = {
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
-}
-# What would differ from one day, or one version, to the next.
-_METADATA: dict[str, dict[str, None]] = {
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "png": {"Software": None},
 }
 
 
@@ -138,41 +127,6 @@ def drawing() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
         yield
-
-
-def render(figure: Figure, kind: str = "svg") -> bytes:
-    """The figure as "svg", "pdf" or "png" (200 dots an inch), the same bytes each time.
-
-    No date and no version is written. Text is kept as text in SVG and PDF.
-
-    Raises:
-        InputError: another kind, or something that is not a figure.
-    """
-    if not isinstance(figure, Figure):
-        raise InputError(f"figure: {type(figure).__name__} given, must be a matplotlib Figure")
-    if kind not in _METADATA:
-        raise InputError(f"kind = {kind!r}: must be svg, pdf or png")
-    buffer = io.BytesIO()
-    with drawing(), warnings.catch_warnings():
-        if kind == "svg":  # the reader's fonts draw what ours lack
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, format=kind, dpi=200, metadata=_METADATA[kind], bbox_inches="tight")
-    return buffer.getvalue()
-
-
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write the figure to ``path``, whose ending says how: .svg, .pdf or .png.
-
-    Raises:
-        InputError: another ending, or something that is not a figure.
-        OSError: the file cannot be written.
-    """
-    file = Path(path)
-    kind = file.suffix.lower().removeprefix(".")
-    if kind not in _METADATA:
-        raise InputError(f"path = {str(path)!r}: must end in .svg, .pdf or .png")
-    write_atomically(file, render(figure, kind))
-    return file
 
 
 def shown(name: object) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
-from palm_core import InputError, PolicySet, serving_intervals
+from palm_core import InputError, PolicySet, serving_intervals, serving_shares
 from palm_eval.figures.simplex import CORNERS, draw_triangle, serving_cells
 from palm_eval.figures.style import (
     INK,
@@ -19,6 +19,7 @@ from palm_eval.figures.style import (
     shown,
     styles_for,
 )
+from palm_eval.figures.words import listed, percent, policy, upright
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,8 +41,10 @@ def usage_figure(
 
     The paper colours sampled weights; here the borders are exact. For d = 2 each portfolio
     is a bar along w_1 whose parts are :func:`palm_core.serving_intervals`; for d = 3 a
-    triangle tiled by the cells of the envelope max_π J_w(π). Of equal policies the first
-    serves. Policies that serve no weights are named as unused.
+    triangle tiled by the cells of the envelope max_π J_w(π). For d ≥ 4 the parts of a bar
+    are shares of the simplex, estimated (:func:`palm_core.serving_shares`), in the order of
+    the policies. Of equal policies the first serves. Policies that serve no weights are
+    named as unused.
 
     Args:
         portfolios: policies by title, in the same objectives and units.
@@ -49,8 +52,7 @@ def usage_figure(
             makes them from the portfolios.
 
     Raises:
-        InputError: no portfolio, different objectives, not two or three of them, or a
-            policy without a style.
+        InputError: no portfolio, different objectives, or a policy without a style.
     """
     objectives = _objectives(portfolios)
     styles = styles_for(styles, *portfolios.values())
@@ -59,7 +61,7 @@ def usage_figure(
     with drawing():
         handles, labels = policy_key(names, styles, points=False)
         n = len(portfolios)
-        if len(objectives) == 2:
+        if len(objectives) != 3:
             width = 7.0
             columns = key_columns(labels, width)
             height = 0.55 + 0.62 * n + 0.2 * -(-len(labels) // columns)
@@ -80,6 +82,33 @@ def usage_figure(
     return figure
 
 
+def usage_description(
+    portfolios: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyle]
+) -> str:
+    """What :func:`usage_figure` shows: who serves which weights (d = 2) or how many."""
+    sentences = []
+    for title, group in portfolios.items():
+        serving = np.flatnonzero(serving_shares(group) > 0)
+        if group.n_objectives == 2:
+            ends = serving_intervals(group)
+            parts = [
+                f"{policy(group.names[i], styles)} from {ends[i, 0]:.2f} to {ends[i, 1]:.2f}"
+                for i in serving[np.argsort(ends[serving, 0])]
+            ]
+            what = f"best policy by weight of {shown(group.objectives[0])}"
+        else:
+            shares = serving_shares(group)
+            parts = [
+                f"{policy(group.names[i], styles)} {percent(shares[i])}"
+                for i in serving[np.argsort(-shares[serving], kind="stable")]
+            ]
+            what = "share of all weights at which each policy is best"
+        idle = len(group) - len(serving)
+        rest = f"; {idle} serve{'s' if idle == 1 else ''} none" if idle else ""
+        sentences.append(f"{upright(shown(title))}, {what}: {listed(parts, 'policies')}{rest}.")
+    return " ".join(sentences)
+
+
 def _objectives(portfolios: Mapping[str, PolicySet]) -> Sequence[str]:
     if not portfolios:
         raise InputError("portfolios: empty, must have at least one")
@@ -96,8 +125,6 @@ def _objectives(portfolios: Mapping[str, PolicySet]) -> Sequence[str]:
                 f"must be {', '.join(first)} as in the first"
             )
     assert first is not None
-    if len(first) > 3:
-        raise InputError(f"portfolios: {len(first)} objectives, the figure can show 2 or 3")
     return first
 
 
@@ -105,7 +132,7 @@ def _bars(
     axes: Axes, portfolios: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyle]
 ) -> None:
     for place, group in enumerate(portfolios.values()):
-        intervals = serving_intervals(group)
+        intervals = _parts(group)
         for name, (low, high) in zip(group.names, intervals, strict=True):
             if np.isnan(low):
                 continue
@@ -121,8 +148,21 @@ def _bars(
     axes.tick_params(axis="y", length=0)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
-    first, second = next(iter(portfolios.values())).objectives
-    axes.set_xlabel(f"weight of {shown(first)} (the rest goes to {shown(second)})")
+    objectives = next(iter(portfolios.values())).objectives
+    axes.set_xlabel(
+        f"weight of {shown(objectives[0])} (the rest goes to {shown(objectives[1])})"
+        if len(objectives) == 2
+        else "share of all weights"
+    )
+
+
+def _parts(group: PolicySet) -> NDArray[np.float64]:
+    """The ends of each policy's part of the bar, (m, 2); NaN where it serves nothing."""
+    if group.n_objectives == 2:
+        return serving_intervals(group)
+    shares = serving_shares(group)
+    last = np.cumsum(shares)
+    return np.where(shares[:, np.newaxis] > 0, np.stack([last - shares, last], axis=1), np.nan)
 
 
 def _cells(axes: Axes, title: str, group: PolicySet, styles: Mapping[str, PolicyStyle]) -> None:

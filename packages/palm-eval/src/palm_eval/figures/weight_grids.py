@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from palm_core import InputError, construct_grid, uniform_lattice
 from palm_core.simplex import check_count, check_number
-from palm_eval.figures.simplex import CORNERS, draw_triangle
-from palm_eval.figures.style import COLOURS, INK, SOFT, drawing, shown
+from palm_eval.figures.simplex import CORNERS, draw_segments, draw_triangle
+from palm_eval.figures.style import COLOURS, INK, drawing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def grids(
     # grid_values starts at its α and goes up; the powers of 1 + μ come down from 1.
     steps = math.floor(math.log(1 / smallest) / math.log1p(mu) * (1 + 1e-12))
     open_ended = construct_grid(n_objectives, mu, (1 + mu) ** -steps, limit=MOST_POINTS)
-    parts = math.ceil(1 / alpha * (1 - 1e-12))
+    parts = _parts(alpha)
     if math.comb(parts + n_objectives - 1, n_objectives - 1) > MOST_POINTS:
         raise InputError(f"alpha = {alpha!r}: more than {MOST_POINTS} points, must be larger")
     return {
@@ -87,7 +87,7 @@ def grids_figure(
     found = grids(d, mu, alpha, smallest=smallest)
     words = {
         "multiplicative": f"ratio {1 + mu:.3g}, cut off at {smallest:.3g}",
-        "additive": f"steps of 1/{math.ceil(1 / alpha * (1 - 1e-12))}",
+        "additive": f"steps of 1/{_parts(alpha)}",
         "combined": f"μ = {mu:.3g}, α = {alpha:.3g}",
     }
     with drawing():
@@ -102,28 +102,29 @@ def grids_figure(
     return figure
 
 
+def grids_description(mu: float, alpha: float, n_objectives: int, *, smallest: float = 1e-3) -> str:
+    """What :func:`grids_figure` shows: how many weights each of the grids has."""
+    found = grids(n_objectives, mu, alpha, smallest=smallest)
+    return (
+        f"Multiplicative grid of ratio {1 + mu:.3g} down to {smallest:.3g}: "
+        f"{len(found['multiplicative'])} weights, crowded towards the boundary. Additive grid "
+        f"in steps of 1/{_parts(alpha)}: {len(found['additive'])} weights, evenly spaced. Combined "
+        f"grid: {len(found['combined'])} weights."
+    )
+
+
+def _parts(alpha: float) -> int:
+    return math.ceil(1 / alpha * (1 - 1e-12))
+
+
 def _segments(found: dict[str, Array], words: dict[str, str], objective: str) -> Figure:
     figure = Figure(figsize=(7.0, 2.4), layout="constrained")
     axes = figure.subplots()
+    told = [f"{len(rows)} weights: {words[name]}" for name, rows in found.items()]
+    draw_segments(axes, list(found), told, objective)
     for place, (name, rows) in enumerate(found.items()):
-        axes.axhline(-place, color=SOFT, linewidth=0.8, zorder=1)
         strokes = axes.vlines(
-            rows[:, 0], -place - 0.2, -place + 0.2, color=COLOURS[0], linewidth=1.0, zorder=2
+            rows[:, 0], -place - 0.15, -place + 0.15, color=COLOURS[0], linewidth=1.0, zorder=2
         )
         strokes.set_label(name)
-        axes.text(
-            0.5,
-            -place + 0.27,
-            f"{len(rows)} weights: {words[name]}",
-            ha="center",
-            va="bottom",
-            color=INK,
-            size=8.5,
-        )
-    axes.set_yticks([0, -1, -2], labels=list(found))
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-2.4, 0.7)
-    axes.set_xlim(-0.01, 1.01)
-    axes.set_xlabel(f"weight of {shown(objective)}")
-    axes.spines["left"].set_visible(False)
     return figure

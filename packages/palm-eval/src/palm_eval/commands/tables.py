@@ -1,0 +1,149 @@
+"""``palm tables``: the tables of the paper, from runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from palm_core.cli import output
+from palm_eval.commands.common import Flag, oracle_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from palm_core.runs import Run
+    from palm_eval.table_formats import Table
+
+
+_MANY = Parameter(negative="", show_default=False)
+
+
+def tables(
+    run: Annotated[Path, Parameter(name="RUN")],
+    /,
+    *more: Annotated[Path, Parameter(name="RUN")],
+    task: Path | None = None,
+    out: Path | None = None,
+    format: Literal["text", "markdown", "latex", "csv"] = "text",  # noqa: A002  as users call it
+    table: Annotated[tuple[Literal["1", "3", "4", "5"], ...], _MANY] = (),
+    sizes: Annotated[tuple[int, ...], Parameter(consume_multiple=True), _MANY] = (),
+    gaps: Literal["exact", "sampled"] = "exact",
+    normalize: Literal["minmax", "none"] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    json: Flag = False,
+) -> None:
+    """Write the tables of the paper: PALM beside its baselines, by size and by oracle calls.
+
+    Example: palm tables runs/first --task task.toml --format markdown
+
+    Parameters
+    ----------
+    run
+        The folder of a run that palm build made.
+    more
+        Further runs of the same oracle, as with other grids.
+    task
+        The task file of the runs: its oracle is asked for the baselines, at weights that
+        the runs have no policy for. Without it those entries are missing.
+    out
+        A folder for one file per table, made where there is none; else they are printed.
+    format
+        Text for a terminal, Markdown, LaTeX (booktabs), or CSV.
+    table
+        1 (gaps by size), 3 (usage by size), 4 (gaps by oracle calls) or 5 (all prunings;
+        Tables 5 and 6 of the paper); may be repeated. All by default.
+    sizes
+        Of the portfolios in Tables 1 and 3; by default up to one more than the runs have.
+    gaps
+        Exact over all weights, or sampled as in the paper.
+    normalize
+        minmax over all policies, as in the paper, or none; by default as the runs.
+    samples
+        How many weights are sampled.
+    seed
+        Of the samples and the baselines.
+    json
+        Print one JSON document instead, with all numbers.
+    """
+    from palm_core.errors import InputError
+    from palm_eval.comparing import compare_runs
+    from palm_eval.tables import TABLES, make_table
+
+    numbers = [number for number in TABLES if number in table or not table]
+    if format == "csv" and out is None and len(numbers) > 1 and not json:
+        raise InputError("format = csv: prints one table only; say which (--table), or --out DIR")
+    if out is not None:
+        _check_folder(out)
+    runs = _opened([run, *more])
+    oracle = None if task is None else oracle_of(runs[str(run)], run, task)
+    with output.waiting("measuring", None):
+        found = compare_runs(
+            runs,
+            oracle=oracle,
+            sizes=sizes or None,
+            gaps=gaps,
+            normalize=normalize,
+            samples=samples,
+            seed=seed,
+            least=json or "1" in numbers or "3" in numbers,
+        )
+    made = {number: make_table(number, [found]) for number in numbers}
+    files = {} if out is None else _write(made, out, format)
+    if json:
+        paths = {number: str(file) for number, file in files.items()}
+        output.print_json({**found.document(), "files": paths})
+        return
+    for file in files.values():
+        output.say(str(file))
+    if out is None:
+        output.say("\n".join(one.render(format) for one in made.values()).rstrip("\n"))
+    if format == "csv":  # has no room for them
+        for note in dict.fromkeys(note for one in made.values() for note in one.notes):
+            output.note(note)
+
+
+def _opened(folders: Sequence[Path]) -> dict[str, Run]:
+    from palm_core.errors import InputError
+    from palm_core.runs import Run
+
+    runs: dict[str, Run] = {}
+    places = set()
+    for folder in folders:
+        opened = Run.open(folder)
+        place = folder.resolve()
+        if place in places:
+            raise InputError(f"{folder}: was given twice")
+        places.add(place)
+        runs[str(folder)] = opened
+    return runs
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that cannot be written to before the oracle is asked."""
+    from palm_core.errors import InputError
+    from palm_core.text import one_line
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise InputError(
+            f"--out {one_line(out)}: is no folder and cannot be made: {reason}"
+        ) from error
+    if not os.access(out, os.W_OK):
+        raise InputError(f"--out {one_line(out)}: cannot be written to")
+
+
+def _write(made: dict[str, Table], out: Path, form: str) -> dict[str, Path]:
+    from palm_core.files import write_atomically
+    from palm_eval.table_formats import FORMATS
+
+    files = {}
+    for number, one in made.items():
+        files[number] = out / f"table-{number}.{FORMATS[form]}"
+        write_atomically(files[number], one.render(form).encode())
+    return files

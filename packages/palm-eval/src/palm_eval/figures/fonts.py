@@ -1,0 +1,106 @@
+"""Fonts for characters that matplotlib's own font, DejaVu Sans, lacks: 二, あ, 한."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from matplotlib import font_manager
+from matplotlib.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from matplotlib.figure import Figure
+
+_OWN = "DejaVu Sans"
+# A font of boxes for every character, and fonts whose characters stand at other places.
+_NO_FALLBACK = ("Last Resort", "LastResort", "STIXNonUnicode", "STIXSize", "cm")
+_SHOWN = 8
+
+
+class GlyphWarning(UserWarning):
+    """A file has boxes in place of characters that no font here has."""
+
+
+def missing_note(figures: Iterable[Figure]) -> str:
+    """What no font of this machine can show of these figures' texts, in a sentence, or ""."""
+    lacking = "".join(sorted(set().union(*map(_lacking, figures))))
+    _, left = _families(lacking)
+    if not left:
+        return ""
+    few = ", ".join(repr(character) for character in left[:_SHOWN])
+    many = f", … ({len(left)} characters)" if len(left) > _SHOWN else ""
+    return (
+        f"no font on this machine has {few}{many}: boxes in pdf and png; "
+        "in svg the reader's fonts show them"
+    )
+
+
+@contextmanager
+def with_fallbacks(figure: Figure, use: bool = True) -> Iterator[None]:
+    """Let the figure's texts take what DejaVu Sans lacks from other fonts, for a while."""
+    lacking = _lacking(figure) if use else ""
+    families, _ = _families(lacking)
+    changed = []
+    if families:
+        for text in _texts(figure):
+            if set(text.get_text()) & set(lacking):
+                changed.append((text, text.get_fontfamily()))
+                text.set_fontfamily([*text.get_fontfamily(), *families])
+    try:
+        yield
+    finally:
+        for text, before in changed:
+            text.set_fontfamily(before)
+
+
+def _texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if isinstance(text, Text)]
+
+
+def _lacking(figure: Figure) -> str:
+    """The characters that DejaVu Sans lacks, each once, in order."""
+    used = {character for text in _texts(figure) for character in text.get_text()}
+    own = _characters(font_manager.findfont(_OWN, fallback_to_default=True))
+    # Line breaks and the like are not drawn.
+    return "".join(sorted(c for c in used if ord(c) not in own and c.isprintable()))
+
+
+@cache
+def _families(lacking: str) -> tuple[tuple[str, ...], str]:
+    """Fonts that have as many of these characters as there are to be had, and the rest."""
+    left, families = lacking, []
+    while left:
+        has = {name: _held(path, left) for name, path in _fonts()}
+        best = max(has, key=lambda name: len(has[name]), default=None)
+        if best is None or not has[best]:
+            break
+        families.append(best)
+        left = "".join(c for c in left if c not in has[best])
+    return tuple(families), left
+
+
+def _held(path: str, characters: str) -> str:
+    known = _characters(path)
+    return "".join(c for c in characters if ord(c) in known)
+
+
+@cache
+def _fonts() -> list[tuple[str, str]]:
+    """(family, file) of the machine's upright regular fonts, in order of their names."""
+    found = {}
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname)):
+        plain = font.style == "normal" and font.weight in {400, "normal", "regular"}
+        if plain and not font.name.startswith(_NO_FALLBACK):
+            found.setdefault(font.name, font.fname)
+    return list(found.items())
+
+
+@cache
+def _characters(path: str) -> frozenset[int]:
+    try:
+        return frozenset(font_manager.get_font(path).get_charmap())
+    except (OSError, RuntimeError):  # a font that is gone or damaged
+        return frozenset()

@@ -1,0 +1,122 @@
+"""The size–gap curve of a run, with intervals and baselines."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from palm_core import PolicySet, gaps, sample_weights
+from palm_eval import figures
+from palm_eval.baselines import SWEEP_MUS, prunings
+from palm_eval.figures import Drawn
+from palm_eval.gap_intervals import SAMPLES, gap_intervals
+from palm_eval.pool import distinct
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from palm_core import SizeGap
+    from palm_core.assembling import Evaluated
+    from palm_core.portfolio import Portfolio
+    from palm_core.runs import Run
+    from palm_eval.run_baselines import RunBaseline
+
+#: How figures name the baselines.
+LABELS = {
+    "uniform": "uniform weights",
+    "random": "random weights",
+    "random 0": "random weights",
+    "random 1": "random weights",
+    "random 2": "random weights",
+    "uniform_palm": "uniform, pruned",
+}
+
+
+def policies_of(baseline: RunBaseline, found: Evaluated) -> PolicySet:
+    """The policies of a baseline, each once, in the units of the run's candidates."""
+    raw = PolicySet.from_policies(distinct(baseline.policies), found.raw.objectives)
+    return found.normalization.apply(raw)
+
+
+def draw_curve(
+    run: Run,
+    portfolio: Portfolio,
+    found: Evaluated,
+    asked: Mapping[str, RunBaseline],
+    *,
+    most: int,
+    resamples: int,
+    seed: int,
+) -> tuple[Drawn | None, list[str]]:
+    """The least gap of each size up to ``most``, and what cannot be drawn and why.
+
+    The intervals are about the portfolio of each size, fixed; all gaps are against the
+    policies of the run. There is no curve where a gap is not defined, which is so where no
+    policy is worth more than 0 at some weight.
+
+    Raises:
+        WorkError: a solver failed.
+    """
+    curve = run.curve(most=most)
+    if not all(math.isfinite(point.epsilon) for point in curve):
+        return None, ["curve: not drawn, at some weights no policy is worth more than 0"]
+    intervals, why = _intervals(found, curve, resamples=resamples, seed=seed)
+    data = {
+        "intervals": intervals,
+        "certificate": None if portfolio.certificate is None else portfolio.certificate.epsilon,
+        "baselines": _baseline_gaps(asked, found, largest=max(most, len(portfolio))),
+    }
+    banded = " Bars: 95 % intervals, were it measured on other prompts." if intervals else ""
+    drawn = Drawn(
+        figure=figures.curve_figure(curve, **data),
+        title="What each further policy buys",
+        caption=(
+            "The gap is the largest share of the best value that any user loses, against the "
+            f"{len(found.policies)} policies of the run. Each step down is what more policies "
+            f"gain.{banded}"
+        ),
+        description=figures.curve_description(curve, **data),
+    )
+    return drawn, [f"curve: no intervals, {why}"] if why else []
+
+
+def _intervals(
+    found: Evaluated, curve: list[SizeGap], *, resamples: int, seed: int
+) -> tuple[dict[int, tuple[float, float]], str]:
+    d = found.raw.n_objectives
+    each, why = gap_intervals(
+        found.policies,
+        found.raw.objectives,
+        [point.indices.tolist() for point in curve],
+        space=found.normalization,
+        weights=sample_weights(SAMPLES, d, seed=seed),
+        gaps=("epsilon",),
+        resamples=resamples,
+        seed=seed,
+    )
+    if each is None:
+        return {}, why
+    ends = [(float(one["epsilon"].lower), float(one["epsilon"].upper)) for one in each]
+    return {point.size: pair for point, pair in zip(curve, ends, strict=True)}, ""
+
+
+def _baseline_gaps(
+    asked: Mapping[str, RunBaseline], found: Evaluated, *, largest: int
+) -> dict[str, list[tuple[int, float]]]:
+    """(size, ε) of the baselines; of the pruned ones the best of each size."""
+    pairs: dict[str, list[tuple[int, float]]] = {}
+    for name, baseline in asked.items():
+        group = policies_of(baseline, found)
+        if name == "uniform_palm":
+            best: dict[int, float] = {}
+            for one in prunings(group, baseline.weights, found.candidates, mus=SWEEP_MUS):
+                size = len(one.indices)
+                best[size] = min(one.epsilon, best.get(size, math.inf))
+            points = [(size, best[size]) for size in sorted(best) if size <= largest]
+        else:
+            points = [(len(group), gaps(group, found.candidates).epsilon)]
+        # Where some weights have nothing worth more than 0, ε is not defined.
+        defined = [point for point in points if math.isfinite(point[1])]
+        if defined:
+            pairs.setdefault(LABELS[name], []).extend(defined)
+    return pairs
