@@ -47,35 +47,39 @@ def draw_curve(
     most: int,
     resamples: int,
     seed: int,
-) -> tuple[Drawn | None, list[str]]:
-    """The least gap of each size up to ``most``, and what cannot be drawn and why.
+) -> tuple[Drawn, list[str]]:
+    """The least gap of each size up to ``most``, and what is not drawn and why.
 
     The intervals are about the portfolio of each size, fixed; all gaps are against the
-    policies of the run. There is no curve where a gap is not defined, which is so where no
-    policy is worth more than 0 at some weight.
+    policies of the run.
 
     Raises:
         WorkError: a solver failed.
     """
     curve = run.curve(most=most)
-    if not all(math.isfinite(point.epsilon) for point in curve):
-        return None, ["curve: not drawn, at some weights no policy is worth more than 0"]
     intervals, why = _intervals(found, curve, resamples=resamples, seed=seed)
-    data = {
-        "intervals": intervals,
-        "certificate": None if portfolio.certificate is None else portfolio.certificate.epsilon,
-        "baselines": _baseline_gaps(asked, found, largest=max(most, len(portfolio))),
-    }
+    certificate = None if portfolio.certificate is None else portfolio.certificate.epsilon
+    baselines = _baseline_gaps(asked, found, largest=max(most, len(portfolio)))
     banded = " Bars: 95 % intervals, were it measured on other prompts." if intervals else ""
+    beside = (
+        " Markers beside a size: as many policies of other weights, and a uniform grid of as "
+        "many weights as the run asked, pruned."
+        if "uniform, pruned" in baselines
+        else ""
+    )
     drawn = Drawn(
-        figure=figures.curve_figure(curve, **data),
+        figure=figures.curve_figure(
+            curve, intervals=intervals, certificate=certificate, baselines=baselines
+        ),
         title="What each further policy buys",
         caption=(
-            "The gap is the largest share of the best value that any user loses, against the "
-            f"{len(found.policies)} policies of the run. Each step down is what more policies "
-            f"gain.{banded}"
+            "The gap is the largest share of the best value that any user loses, against all "
+            f"policies of the run ({len(found.policies)}). Each step down is what more policies "
+            f"gain.{banded}{beside}"
         ),
-        description=figures.curve_description(curve, **data),
+        description=figures.curve_description(
+            curve, intervals=intervals, certificate=certificate, baselines=baselines
+        ),
     )
     return drawn, [f"curve: no intervals, {why}"] if why else []
 

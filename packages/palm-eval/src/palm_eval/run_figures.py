@@ -91,12 +91,10 @@ def run_figures(
         "usage": _usage(groups, styles),
         "front": _front(portfolio.policy_set, found, styles),
     }
-    curve, told = draw_curve(
+    drawn["curve"], told = draw_curve(
         run, portfolio, found, asked, most=most, resamples=resamples, seed=seed
     )
     notes += told
-    if curve is not None:
-        drawn["curve"] = curve
     if len(run.objectives) > 3:
         notes.append(
             f"weights, cells, grids: drawn for 2 and 3 objectives, not {found.weights.shape[1]}"
@@ -211,8 +209,8 @@ def _grids(run: Run) -> Drawn | str:
             ),
             description=figures.grids_description(mu, alpha, d, smallest=smallest),
         )
-    except InputError as error:
-        return str(error)
+    except InputError:
+        return "its grids have too many weights to tell apart"
 
 
 def _size(d: int, mu: float, smallest: float) -> int:

@@ -13,6 +13,7 @@ from palm_core import InputError, check_weights
 from palm_eval.figures.simplex import CORNERS, draw_triangle
 from palm_eval.figures.style import (
     INK,
+    MOST_VECTORS,
     SOFT,
     PolicyStyle,
     drawing,
@@ -82,7 +83,7 @@ def weights_figure(
             _axis(axes, objectives, len(rows), ordered=ordered)
         else:
             places = rows @ CORNERS
-            draw_triangle(axes, objectives, "", "")
+            draw_triangle(axes, objectives, room=0.05)
         _points(figure, axes, places, ordered=ordered, bar=d == 3)
         for name, row in marked.items():
             nearest = int(np.abs(rows - row).sum(axis=1).argmin())
@@ -106,17 +107,15 @@ def weights_description(
         named = zip(objectives, check_weights(row, len(objectives))[0], strict=True)
         told = ", ".join(f"{shown(objective)} {weight:.2f}" for objective, weight in named)
         parts.append(f"{policy(name, styles)} {told}")
-    return (
-        f"{len(rows)} weights were asked for. The portfolio's policies are those of: "
-        f"{listed(parts, 'policies')}."
-    )
+    count = "1 weight was" if len(rows) == 1 else f"{len(rows)} weights were"
+    return f"{count} asked for. The portfolio's policies are those of: {listed(parts, 'policies')}."
 
 
 def _axis(axes: Axes, objectives: Sequence[str], calls: int, *, ordered: bool) -> None:
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel(f"weight of {shown(objectives[0])} (the rest goes to {shown(objectives[1])})")
     if ordered:
-        axes.set_ylim(calls + 0.08 * calls + 0.5, 0.5 - 0.08 * calls)
+        axes.set_ylim(calls + 0.6, 0.4)
         axes.set_ylabel("call")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     else:
@@ -130,12 +129,14 @@ def _points(figure: Figure, axes: Axes, places: Array, *, ordered: bool, bar: bo
     calls = np.arange(1, len(places) + 1)
     # The pale end of the greys would be lost on white.
     map_ = mpl.colormaps["Greys"]
-    shades = map_(np.linspace(0.3, 1.0, len(places))) if ordered else [SOFT] * len(places)
-    points = axes.scatter(*places.T, s=14, c=shades, linewidths=0, zorder=2)
+    shades = map_(np.linspace(0.4, 1.0, len(places))) if ordered else [SOFT] * len(places)
+    size = max(2.0, 14 * min(1.0, 300 / len(places)))
+    points = axes.scatter(places[:, 0], places[:, 1], s=size, c=shades, linewidths=0, zorder=2)
     points.set_label("asked")
+    points.set_rasterized(len(places) > MOST_VECTORS)
     points.set_clip_on(False)
     if ordered and bar and len(places) > 1:
-        colours = mpl.colors.ListedColormap(map_(np.linspace(0.3, 1.0, 256)))
+        colours = mpl.colors.ListedColormap(map_(np.linspace(0.4, 1.0, 256)))
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(1, calls[-1]), colours)
         strip = figure.colorbar(scale, ax=axes, label="call", shrink=0.6, aspect=25)
         strip.ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
@@ -158,9 +159,10 @@ def _mark(axes: Axes, place: Array, name: str, style: PolicyStyle) -> None:
     )
     axes.annotate(
         str(style.number),
-        place,
+        (float(place[0]), float(place[1])),
         xytext=(6, 5),
         textcoords="offset points",
         weight="bold",
+        bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},
         zorder=8,
     )

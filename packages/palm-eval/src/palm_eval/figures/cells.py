@@ -118,9 +118,8 @@ def _draw_cells(axes: Axes, rows: Array, bare: list[Array], reach: dict[str, flo
         axes.add_patch(cell)
     for piece in bare:
         axes.add_patch(_gap(Polygon(piece @ CORNERS)))
-    points = axes.scatter(
-        *(rows @ CORNERS).T, s=max(2.0, 8 * crowd), color=INK, linewidths=0, zorder=6
-    )
+    x, y = (rows @ CORNERS).T
+    points = axes.scatter(x, y, s=max(2.0, 8 * crowd), color=INK, linewidths=0, zorder=6)
     points.set_label("weights")
     points.set_clip_on(False)
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+# Baselines stand that far to the right of their size, so that none hides another.
+_BESIDE = 0.11
+
+
 def curve_figure(
     curve: Sequence[SizeGap],
     *,
@@ -37,7 +41,8 @@ def curve_figure(
             at level 95 % (:func:`palm_eval.gap_intervals.gap_intervals`).
         certificate: ε that a certificate proves against the whole policy class, drawn as a
             line; leave it out where the certificate has none (its ε is infinite).
-        baselines: (size, ε) of other methods' portfolios by name, drawn as markers.
+        baselines: (size, ε) of other methods' portfolios by name, drawn as markers beside
+            the size.
 
     Raises:
         InputError: no point, a gap that is not a finite number of at least 0, an interval
@@ -79,7 +84,7 @@ def curve_figure(
             axes.plot(*zip(*caps, strict=True), "_", color=COLOURS[0], markersize=7, label="_caps")
         for place, (name, pairs) in enumerate(others.items()):
             axes.plot(
-                [size for size, _ in pairs],
+                [size + _BESIDE * (place + 1) for size, _ in pairs],
                 [100 * gap for _, gap in pairs],
                 linestyle="",
                 marker=MARKERS[1:][place % (len(MARKERS) - 1)],
@@ -101,7 +106,7 @@ def curve_figure(
         axes.set_xlabel("policies in the portfolio")
         axes.set_ylabel("multiplicative gap ε, %")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_xlim(0.6, last + 0.4)
+        axes.set_xlim(0.6, last + 0.4 + _BESIDE * len(others))
         axes.set_ylim(bottom=0)
         axes.grid(axis="y", color=SOFT, alpha=0.25, linewidth=0.6)
         axes.legend(loc="best", frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)

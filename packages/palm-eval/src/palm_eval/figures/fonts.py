@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from matplotlib import font_manager
+from matplotlib.ft2font import FaceFlags
 from matplotlib.text import Text
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _held(path: str, characters: str) -> str:
 @cache
 def _fonts() -> list[tuple[str, str]]:
     """(family, file) of the machine's upright regular fonts, in order of their names."""
-    found = {}
+    found: dict[str, str] = {}
     for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname)):
         plain = font.style == "normal" and font.weight in {400, "normal", "regular"}
         if plain and not font.name.startswith(_NO_FALLBACK):
@@ -101,6 +102,8 @@ def _fonts() -> list[tuple[str, str]]:
 @cache
 def _characters(path: str) -> frozenset[int]:
     try:
-        return frozenset(font_manager.get_font(path).get_charmap())
+        font = font_manager.get_font(path)
+        # Emoji in pixels cannot be drawn.
+        return frozenset(font.get_charmap() if FaceFlags.SCALABLE in font.face_flags else ())
     except (OSError, RuntimeError):  # a font that is gone or damaged
         return frozenset()

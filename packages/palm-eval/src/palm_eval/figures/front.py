@@ -13,6 +13,7 @@ from palm_eval.figures.parallel import draw_parallel
 from palm_eval.figures.style import (
     FAINT,
     INK,
+    MOST_VECTORS,
     SOFT,
     PolicyStyle,
     drawing,
@@ -69,7 +70,7 @@ def front_figure(
     supported = serving_shares(candidates) > 0
     pairs = list(combinations(range(d), 2))
     net = bool(candidates.regularizer.any() or portfolio.regularizer.any())
-    labels_of = [shown(name) + (" − f" if net else "") for name in candidates.objectives]
+    labels_of = [shown(name, 30) + (" − f" if net else "") for name in candidates.objectives]
     if d > 3:
         with drawing():
             return draw_parallel(portfolio, candidates, supported, styles, labels_of)
@@ -109,8 +110,9 @@ def front_description(
         named = zip(portfolio.objectives, values, strict=True)
         told = ", ".join(f"{shown(objective)} {value:.3g}" for objective, value in named)
         parts.append(f"{policy(name, styles)} {told}")
+    count = "1 policy" if len(candidates) == 1 else f"{len(candidates)} policies"
     return (
-        f"{len(candidates)} policies, {supported} of them best at some weights. "
+        f"{count}, {supported} of them best at some weights. "
         f"The portfolio: {listed(parts, 'policies')}."
     )
 
@@ -129,6 +131,7 @@ def _points(axes: Axes, values: Array, supported: NDArray[np.bool_]) -> None:
                 markeredgewidth=0,
                 color=colour,
                 label=label,
+                rasterized=len(values) > MOST_VECTORS,
                 zorder=1,
             )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from palm_eval.figures.style import FAINT, INK, SOFT, key_columns, policy_key, shown
+from palm_eval.figures.style import FAINT, INK, MOST_VECTORS, SOFT, key_columns, policy_key, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,19 +46,28 @@ def draw_parallel(
     size = (width, 3.8 + 0.2 * -(-len(names) // columns))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
+    axes.vlines(range(d), 0, 1, color=INK, linewidth=0.8, zorder=3).set_label("axes")
     for place in range(d):
-        axes.axvline(place, color=INK, linewidth=0.8, zorder=3)
         for y, value, align in ((1.02, high[place], "bottom"), (-0.02, low[place], "top")):
             axes.text(place, y, f"{value:.3g}", ha="center", va=align, size=8)
     scaled = (candidates.vertex_values - low) / spread
     # So that a thousand lines do not become a blot.
+    many = len(scaled) > MOST_VECTORS
     alpha = float(np.clip(30 / max(1, len(scaled)), 0.08, 0.7))
     for mask, colour, label in (
         (~supported, FAINT, "best nowhere"),
         (supported, SOFT, "best somewhere"),
     ):
         for row in scaled[mask]:
-            axes.plot(row, color=colour, linewidth=0.7, alpha=alpha, label=label, zorder=1)
+            axes.plot(
+                row,
+                color=colour,
+                linewidth=0.7,
+                alpha=alpha,
+                label=label,
+                rasterized=many,
+                zorder=1,
+            )
     mine = (portfolio.vertex_values - low) / spread
     for name, row in zip(portfolio.names, mine, strict=True):
         axes.plot(
@@ -73,7 +82,7 @@ def draw_parallel(
             zorder=4,
         )
     _numbers(axes, d - 1, mine[:, -1], [styles[name].number for name in portfolio.names])
-    axes.set_xticks(range(d), labels=[shown(label) for label in labels])
+    axes.set_xticks(range(d), labels=[shown(label, 24) for label in labels])
     axes.tick_params(axis="x", length=0, pad=14)
     axes.set_yticks([])
     axes.set_xlim(-0.2, d - 1 + 0.3)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+# Characters that a name at a corner has room for.
+_CORNER = 16
 # Heights this close to an edge lie on it: weights are of size 1.
 _ROUNDING = 1e-14
 
@@ -82,20 +84,27 @@ def serving_cells(values: Array) -> dict[int, Array]:
     return cells
 
 
-def draw_triangle(axes: Axes, objectives: Sequence[str], title: str, subtitle: str = "") -> None:
-    """Draw the simplex with its objectives at the corners and the words below it."""
+def draw_triangle(
+    axes: Axes, objectives: Sequence[str], title: str = "", subtitle: str = "", *, room: float = 0
+) -> None:
+    """Draw the simplex with its objectives at the corners and the words below it.
+
+    ``room`` is left above the top, for marks.
+    """
     axes.set_aspect("equal")
     axes.set_axis_off()
     edge = Polygon(CORNERS, fill=False, edgecolor=INK, linewidth=1.0, zorder=5)
     edge.set_label("simplex")
     axes.add_patch(edge)
-    places = ((0.0, -0.055, "left"), (1.0, -0.055, "right"), (0.5, 0.91, "center"))
+    places = ((0.0, -0.055, "left"), (1.0, -0.055, "right"), (0.5, 0.91 + room, "center"))
     for name, (x, y, align) in zip(objectives, places, strict=True):
-        axes.text(x, y, shown(name), ha=align, va="center")
-    axes.text(0.5, -0.16, shown(title), ha="center", va="center", weight="bold", size=10)
+        axes.text(x, y, shown(name, _CORNER), ha=align, va="center")
+    axes.text(
+        0.5, -0.16, shown(title, 2 * _CORNER), ha="center", va="center", weight="bold", size=10
+    )
     axes.text(0.5, -0.25, subtitle, ha="center", va="center", color=INK, size=8.5)
     axes.set_xlim(-0.06, 1.06)
-    axes.set_ylim(-0.30, 0.97)
+    axes.set_ylim(-0.30 if title or subtitle else -0.1, 0.97 + room)
 
 
 def draw_segments(

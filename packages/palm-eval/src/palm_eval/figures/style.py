@@ -34,6 +34,8 @@ HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 INK, SOFT, FAINT = "#1a1a1a", "#767676", "#c4c4c4"
 LONGEST_LABEL = 48
+#: More points or lines than this are drawn as pixels in vector files too, which stay small.
+MOST_VECTORS = 3000
 
 _RC: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
@@ -129,9 +131,9 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def shown(name: object) -> str:
+def shown(name: object, most: int = LONGEST_LABEL) -> str:
     """``name`` as a label: one line of bounded length."""
-    return one_line(name, LONGEST_LABEL)
+    return one_line(name, most)
 
 
 def policy_key(names: Sequence[str], styles: Mapping[str, PolicyStyle], *, points: bool) -> Any:
@@ -153,5 +155,5 @@ def policy_key(names: Sequence[str], styles: Mapping[str, PolicyStyle], *, point
 
 def key_columns(labels: Sequence[str], width: float) -> int:
     """Columns of a legend ``width`` inches wide; the rest becomes rows."""
-    column = 0.5 + 0.075 * max(map(len, labels), default=0)
+    column = 0.5 + 0.068 * max(map(len, labels), default=0)
     return max(1, min(len(labels), int(width / column)))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LEAST_WIDTH = 0.03
 _LEAST_DISTANCE = 0.04
 _PER_ROW = 3
+_MOST_KEYS = 24
 
 
 def usage_figure(
@@ -44,7 +45,8 @@ def usage_figure(
     triangle tiled by the cells of the envelope max_π J_w(π). For d ≥ 4 the parts of a bar
     are shares of the simplex, estimated (:func:`palm_core.serving_shares`), in the order of
     the policies. Of equal policies the first serves. Policies that serve no weights are
-    named as unused.
+    named as unused. The key has all policies, or, if there are more than 24, those of the
+    first portfolio.
 
     Args:
         portfolios: policies by title, in the same objectives and units.
@@ -58,6 +60,8 @@ def usage_figure(
     styles = styles_for(styles, *portfolios.values())
     names = list(dict.fromkeys(name for group in portfolios.values() for name in group.names))
     names.sort(key=lambda name: styles[name].number)
+    if len(names) > _MOST_KEYS:
+        names = [name for name in names if name in next(iter(portfolios.values())).names]
     with drawing():
         handles, labels = policy_key(names, styles, points=False)
         n = len(portfolios)

@@ -1,0 +1,101 @@
+"""Intervals of gaps: of the exact gaps, in the space of the run, or a reason why there are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from palm_core import Normalization, Policy, PolicySet, gaps, sample_weights
+from palm_core.tabular import load
+from palm_eval.gap_intervals import gap_intervals
+from palm_eval.intervals import bootstrap
+from palm_eval.metrics import exact_gap_pairs
+from palm_eval.prompt_scores import PromptScores
+
+NAMES = ("helpful", "brief", "safe")
+
+
+def answered(d: int, n: int = 12, prompts: int = 9) -> list[Policy]:
+    oracle = load(objectives=list(NAMES[:d]), prompts=prompts, responses=20)
+    return list(oracle.solve(sample_weights(n, d, seed=3)))
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("method", ["none", "minmax"])
+def test_each_portfolio_has_intervals_about_its_exact_gaps(d: int, method: str) -> None:
+    policies = answered(d)
+    raw = PolicySet.from_policies(policies, NAMES[:d])
+    space = Normalization.fit(raw, method, over="all")
+    candidates = space.apply(raw)
+    portfolios = [[0], [1, 4], [0, 2, 5, 7]]
+    each, why = gap_intervals(
+        policies,
+        NAMES[:d],
+        portfolios,
+        space=space,
+        weights=sample_weights(20, d, seed=0),
+        resamples=200,
+    )
+    assert why == ""
+    assert each is not None
+    for portfolio, found in zip(portfolios, each, strict=True):
+        exact = gaps(candidates.subset(portfolio), candidates)
+        for name in ("epsilon", "delta"):
+            one = found[name]
+            assert one.value == pytest.approx(getattr(exact, name), abs=1e-9)
+            assert 0 <= one.lower <= one.value <= one.upper
+            assert one.upper > one.lower
+            assert (one.level, one.n_resamples, one.n_prompts) == (0.95, 200, 9)
+
+
+def test_two_objectives_are_the_bootstrap_of_exact_gaps() -> None:
+    policies = answered(2)
+    space = Normalization.none(2)
+    each, _ = gap_intervals(
+        policies,
+        NAMES[:2],
+        [[1, 4]],
+        space=space,
+        weights=np.eye(2),
+        gaps=("delta",),
+        resamples=150,
+        seed=5,
+    )
+    direct = bootstrap(
+        PromptScores.from_policies(policies, NAMES[:2]),
+        lambda values: exact_gap_pairs(values, [1, 4])[..., 1],
+        n_resamples=150,
+        seed=5,
+        vectorized=True,
+        least=0.0,
+    )
+    assert each is not None
+    (found,) = each
+    assert list(found) == ["delta"]
+    assert (found["delta"].lower, found["delta"].upper) == (direct.lower, direct.upper)
+
+
+def test_without_rewards_per_prompt_the_reason_is_told() -> None:
+    bare = [Policy(id=f"p{i}", weights=w, rewards=w) for i, w in enumerate(np.eye(2))]
+    found = gap_intervals(
+        bare, NAMES[:2], [[0]], space=Normalization.none(2), weights=np.eye(2), resamples=100
+    )
+    assert found == (None, "policy 'p0': has no prompt_rewards, cannot resample")
+
+
+def test_where_epsilon_is_not_defined_the_reason_is_told() -> None:
+    rows = np.random.default_rng(0).normal(size=(2, 6, 2)) - 5
+    low = [
+        Policy(
+            id=f"p{i}",
+            weights=np.eye(2)[i],
+            rewards=each.mean(axis=0),
+            prompt_rewards=each,
+        )
+        for i, each in enumerate(rows)
+    ]
+    found, why = gap_intervals(
+        low, NAMES[:2], [[0]], space=Normalization.none(2), weights=np.eye(2), resamples=100
+    )
+    assert found is None
+    assert "the statistic is not finite" in why
