@@ -185,13 +185,17 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """A portfolio out of a table of models, and one out of an exact oracle, evaluated."""
+    """A portfolio out of a table of models, two out of oracles, evaluated, and a page on each."""
     install(session, "palm-core", "palm-eval", without=LARGE)
     shutil.rmtree("runs/demo", ignore_errors=True)  # or an older demo's run would be resumed
-    models, run = "runs/demo/models.csv", "runs/demo/quickstart"
+    models, pages = "runs/demo/models.csv", []
     session.run("python", "examples/quickstart/make_models.py", models)
     wishes = ("--maximize", "helpful", "safe", "--minimize", "cost", "--epsilon", "0.05")
     session.run("palm", "select", models, *wishes)
-    session.run("palm", "build", "examples/quickstart/task.toml", "--out", run)
-    session.run("palm", "evaluate", run, "--task", "examples/quickstart/task.toml")
-    session.log(f"The table is {models}, the portfolio {run}/portfolio.json")
+    for name in ("quickstart", "reranking"):
+        task, run = f"examples/{name}/task.toml", f"runs/demo/{name}"
+        session.run("palm", "build", task, "--out", run)
+        session.run("palm", "evaluate", run, "--task", task)
+        session.run("palm", "report", run, "--task", task, "--most", "5")
+        pages.append((ROOT / run / "report.html").as_uri())
+    session.log(f"The table is {models}. Pages to open in a browser: {' and '.join(pages)}")

@@ -41,7 +41,7 @@ def lead(portfolio: Portfolio) -> list[str]:
     if certificate is not None and certificate.epsilon is not None:
         sentences.append(
             f"{whoever} {which} is at most {_share(certificate.epsilon)} below the best policy "
-            "there is, found or not"
+            "that the oracle could give, asked for it or not"
             + (
                 f", conditional on {certificate.conditional_on}."
                 if certificate.conditional_on
@@ -70,7 +70,7 @@ def promise(portfolio: Portfolio) -> str:
         condition = " (conditional, see below)" if certificate.conditional_on else ""
         return (
             f"Certified for every weighting{condition}: at most {_share(certificate.epsilon)} "
-            "below the best policy there is."
+            "below the best policy that the oracle could give."
         )
     if gaps is not None:
         most = at_most(gaps.delta) if gaps.epsilon is None else f"{_share(gaps.epsilon)}"
@@ -119,7 +119,10 @@ def _certificate(portfolio: Portfolio) -> tuple[str, str]:
     if found.epsilon is None:
         share = f"No share is certified ({found.note})" if found.note else "No share is certified"
     else:
-        share = f"No policy, trained or not, is better by more than {_share(found.epsilon)}"
+        share = (
+            "No policy that the oracle could give, asked for it or not, is better by more than "
+            f"{_share(found.epsilon)}"
+        )
     text = (
         f"{share}, or {at_most(found.delta)} in units of reward, at any weighting. The best value "
         "that policies can have is a convex function of the weights, and the oracle has said what "
