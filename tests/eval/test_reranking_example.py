@@ -138,6 +138,9 @@ def test_it_is_evaluated_with_intervals_and_drawn(
     assert document["not_asked"] == {}
     assert 0 < document["epsilon"] < 0.05
     assert document["perplexity"] > 2
+    assert document["diversity"]["prompts"] == 12
+    assert document["diversity"]["missing"] == {}
+    assert document["diversity"]["together"]["distinct_2"]["lower"] > 0.8
     command(capsys, "figures", folder, "--out", tmp_path / "pictures")
     assert {"curve.svg", "front.svg", "usage.svg"} <= {
         file.name for file in (tmp_path / "pictures").iterdir()

@@ -14,7 +14,9 @@ Names = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
 if TYPE_CHECKING:
     from palm_eval.evaluation import Evaluation
+    from palm_eval.intervals import Interval
     from palm_eval.measured import Figures
+    from palm_eval.run_diversity import RunDiversity
 
 
 def evaluate(
@@ -54,6 +56,7 @@ def evaluate(
     from palm_core.runs import Run
     from palm_eval.evaluation import evaluate_run
     from palm_eval.metric_plugins import load_metric
+    from palm_eval.run_diversity import portfolio_diversity
 
     metrics = {name: load_metric(name) for name in metric}
     made = Run.open(run)
@@ -64,10 +67,20 @@ def evaluate(
         found = evaluate_run(
             made, oracle=oracle, normalize=normalize, samples=samples, seed=seed, metrics=metrics
         )
+        policies = {answer.policy.id: answer.policy for answer in reversed(made.answers)}
+        chosen = [policies[name] for name in found.portfolio]
+        diversity, no_diversity = portfolio_diversity(run, chosen, seed=seed)
     if json:
-        output.print_json(found.document())
+        plain = None if diversity is None else diversity.document()
+        more = {"diversity": plain, "no_diversity": no_diversity or None}
+        output.print_json(found.document() | more)
+        return
+    _show(found)
+    output.say()
+    if diversity is None:
+        output.say(f"No diversity of answers: {no_diversity}")
     else:
-        _show(found)
+        _show_diversity(diversity)
 
 
 def _show(found: Evaluation) -> None:
@@ -112,3 +125,26 @@ def _row(name: str, one: Figures) -> list[str]:
         output.number(one.expected_utility),
         *map(output.number, one.metrics.values()),
     ]
+
+
+def _show_diversity(found: RunDiversity) -> None:
+    each = "one answer" if found.completions == 1 else f"{found.completions} answers"
+    output.say(
+        f"How different answers to the same prompt are, {each} from each policy "
+        f"({found.prompts} prompts, means with 95% intervals):"
+    )
+    named = {f"{name} alone": own for name, own in found.alone.items()}
+    if found.together:
+        named = {f"all {len(found.alone)} together": found.together} | named
+    measures = {"distinct_1": "distinct-1", "distinct_2": "distinct-2", "self_bleu": "self-BLEU"}
+    rows = [[name, *(_within(own.get(key)) for key in measures)] for name, own in named.items()]
+    output.table(["", *measures.values()], rows)
+    for name, why in found.missing.items():
+        output.say(f"No answers of {name}: {why}")
+
+
+def _within(found: Interval | None) -> str:
+    if found is None:
+        return "—"
+    value, lower, upper = (output.number(float(x)) for x in (found.value, found.lower, found.upper))
+    return f"{value} ({lower} to {upper})"
