@@ -21,13 +21,14 @@ from palm_core import (
     build_portfolio,
     construct_grid,
     gaps,
+    prune_curve,
     sample_weights,
 )
 from palm_core.assembling import evaluate
 from palm_core.cli.app import run as palm
 from palm_core.runs import Run
 from palm_core.tabular import TabularOracle, load
-from palm_eval.baselines import random_weights, uniform_weights
+from palm_eval.baselines import SWEEP_MUS, random_weights, uniform_weights
 from palm_eval.figures import Drawn
 from palm_eval.figures.simplex import CORNERS
 from palm_eval.gap_intervals import SAMPLES, gap_intervals
@@ -235,10 +236,18 @@ def test_the_curve_has_the_gaps_of_the_baselines(
     chance = points(drawn["curve"], "random weights")
     np.testing.assert_allclose(chance[:, 1], [gap(rows) for rows in random_weights(size, 2)])
     np.testing.assert_allclose(chance[:, 0].round(), size)
+    rows = uniform_weights(len(run.answers), 2)
+    everyone = PolicySet.from_policies(list(oracle(2).solve(rows)), run.objectives)
+    least: dict[int, float] = {}
+    for one in prune_curve(everyone, rows, SWEEP_MUS, method="greedy"):
+        found = 100 * gaps(everyone.subset(one.indices), candidates).epsilon
+        count = len(one.indices)
+        least[count] = min(found, least.get(count, np.inf))
+    assert len(least) > 2
     pruned = points(drawn["curve"], "uniform, pruned")
-    assert (np.diff(pruned[:, 0].round()) > 0).all()
-    everyone = uniform_weights(len(run.answers), 2)
-    assert (pruned[:, 1] >= gap(everyone) - 1e-9).all()
+    np.testing.assert_allclose(pruned[:, 0].round(), sorted(least)[: len(pruned)])
+    np.testing.assert_allclose(pruned[:, 1], [least[count] for count in pruned[:, 0].round()])
+    assert len(pruned) == sum(count <= 4 for count in least)
 
 
 def test_usage_stands_beside_that_of_the_baselines(

@@ -383,6 +383,14 @@ def test_csv_is_printed_one_table_at_a_time(
     assert "prints one table only" in told
 
 
+def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    oracle = load(objectives=[":smile:", "[b]x"], prompts=6, responses=20)
+    build_portfolio(oracle, mu=0.9, alpha=0.3, run_dir=tmp_path)
+    code, out, _ = command(capsys, tmp_path, "--table", 4)
+    assert code == 0
+    assert "Objectives :smile:, [b]x;" in out
+
+
 def test_json_has_all_numbers(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -100,7 +101,8 @@ def tables(
     for file in files.values():
         output.say(str(file))
     if out is None:
-        output.say("\n".join(one.render(format) for one in made.values()).rstrip("\n"))
+        # As it is: a console would read names like ":x:" as pictures.
+        sys.stdout.write("\n".join(one.render(format) for one in made.values()))
     if format == "csv":  # has no room for them
         for note in dict.fromkeys(note for one in made.values() for note in one.notes):
             output.note(note)
