@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from palm_core import Oracle, PolicySet
     from palm_eval.evaluation import Evaluation
-    from palm_eval.run_figures import Drawn
+    from palm_eval.figures import Drawn
 
     T = TypeVar("T")
 
