@@ -135,7 +135,7 @@ def _front(portfolio: PolicySet, found: Evaluated, styles: Mapping[str, PolicySt
     how = "Each point is a policy, placed by"
     if portfolio.n_objectives > 3:
         how = "Each line is a policy, drawn through"
-    net = " less the regularizer f" if found.candidates.regularizer.any() else ""
+    net = " less the regulariser f" if found.candidates.regularizer.any() else ""
     unit = ", scaled to [0, 1]" if found.normalization.method == "minmax" else ""
     return Drawn(
         figure=figures.front_figure(portfolio, found.candidates, styles=styles),
