@@ -22,10 +22,9 @@ from palm_core import (
 )
 from palm_core.runs import Run
 from palm_core.tabular import TabularOracle, load
-from palm_eval import comparing
 from palm_eval.baselines import PRUNE_MUS, policies_at, random_weights, uniform_weights
-from palm_eval.comparing import compare_runs
-from palm_eval.comparison import METHODS, Comparison, Measured
+from palm_eval.comparison import METHODS, Comparison, Measured, comparing
+from palm_eval.comparison.comparing import compare_runs
 from palm_eval.evaluation import evaluate_run
 from palm_eval.metrics import sampled_gaps
 

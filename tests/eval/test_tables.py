@@ -19,11 +19,11 @@ from palm_core.cli import plugin_commands
 from palm_core.cli.app import run as palm
 from palm_core.runs import Run
 from palm_core.tabular import load
-from palm_eval.comparing import compare_runs
 from palm_eval.comparison import Budget, Comparison, Measured, Sweep, Swept
-from palm_eval.table_formats import FORMATS, Cell, Column, Section, Table
-from palm_eval.table_markup import latex, markdown
+from palm_eval.comparison.comparing import compare_runs
 from palm_eval.tables import TABLES, make_table
+from palm_eval.tables.formats import FORMATS, Cell, Column, Section, Table
+from palm_eval.tables.markup import latex, markdown
 
 AWKWARD = "R&D_50%|*x* #1 {a} ~$^\\ <b>[c]"
 

@@ -24,11 +24,9 @@ if TYPE_CHECKING:
         random_weights,
         uniform_weights,
     )
-    from palm_eval.comparing import (
-        compare_runs,
-    )
     from palm_eval.comparison import (
         Comparison,
+        compare_runs,
     )
     from palm_eval.diversity import (
         distinct_n,
@@ -96,10 +94,8 @@ if TYPE_CHECKING:
         Scores,
         score,
     )
-    from palm_eval.table_formats import (
-        Table,
-    )
     from palm_eval.tables import (
+        Table,
         make_table,
     )
     from palm_eval.usage import (
@@ -120,8 +116,10 @@ _HOME = {
         "random_weights",
         "uniform_weights",
     ),
-    "comparing": ("compare_runs",),
-    "comparison": ("Comparison",),
+    "comparison": (
+        "Comparison",
+        "compare_runs",
+    ),
     "diversity": (
         "distinct_n",
         "embedding_distance",
@@ -186,8 +184,10 @@ _HOME = {
         "Scores",
         "score",
     ),
-    "table_formats": ("Table",),
-    "tables": ("make_table",),
+    "tables": (
+        "Table",
+        "make_table",
+    ),
     "usage": (
         "exact_usage",
         "perplexity",

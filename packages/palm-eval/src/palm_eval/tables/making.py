@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from palm_core import InputError
 from palm_core.settings import check_choice
-from palm_eval.table_formats import ABSENT, Cell, Column, Section, Table
+from palm_eval.tables.formats import ABSENT, Cell, Column, Section, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -22,14 +22,14 @@ from palm_eval.baselines import (
     prunings,
     sampled_score,
 )
-from palm_eval.comparable import (
+from palm_eval.comparison.comparable import (
     baseline_weights,
     check_runs,
     check_sizes,
     default_sizes,
     policies_of,
 )
-from palm_eval.comparison import Budget, Comparison, Measured, Sweep, Swept
+from palm_eval.comparison.results import Budget, Comparison, Measured, Sweep, Swept
 from palm_eval.pool import Pool, distinct
 from palm_eval.run_baselines import ask_all, check_oracle_of
 from palm_eval.usage import perplexity, usage_at
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from palm_core import Oracle, Policy
     from palm_core.runs import Run
-    from palm_eval.comparable import Key
+    from palm_eval.comparison.comparable import Key
     from palm_eval.run_baselines import RunBaseline
 
     Array = NDArray[np.float64]
