@@ -9,8 +9,6 @@ from cyclopts import Parameter
 
 from palm_core.cli import output
 from palm_eval.commands.common import Flag, oracle_of
-from palm_eval.run_baselines import baseline_label
-from palm_eval.showing import figure_rows
 
 Names = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
@@ -85,6 +83,9 @@ def evaluate(
 
 
 def _show(found: Evaluation) -> None:
+    from palm_eval.run_baselines import baseline_label
+    from palm_eval.showing import figure_rows
+
     figures = found.figures
     output.say(
         f"{figures.size} policies, {figures.oracle_calls} oracle calls, measured against "
