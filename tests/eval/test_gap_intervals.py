@@ -108,7 +108,7 @@ def test_corners_are_followed_where_the_gaps_go(d: int, scale: float) -> None:
     measured = np.abs(rng.normal(size=(20, d))) + 1
     measured *= scale / np.linalg.norm(measured, axis=1, keepdims=True)
     portfolio = [0, 3, 5, 9, 11]
-    others = measured + 0.02 * scale * rng.normal(size=(40, 20, d))
+    others = measured + 0.005 * scale * rng.normal(size=(40, 20, d))
     everyone = np.concatenate([measured[np.newaxis], others])
     found = tracked_gap_pairs(everyone, portfolio, measured, [])
     exact = [gaps(values[portfolio], values) for values in everyone]
@@ -117,7 +117,7 @@ def test_corners_are_followed_where_the_gaps_go(d: int, scale: float) -> None:
         unit = 1.0 if name == "epsilon" else scale
         assert (found[:, column] <= true + 1e-9 * unit).all()
         assert found[0, column] == pytest.approx(true[0], abs=1e-9 * unit)
-        assert (true - found[:, column] <= 1e-9 * unit).mean() >= 0.94
+        assert (true - found[:, column] <= 1e-9 * unit).mean() >= 0.97
 
 
 def test_equal_policies_and_single_ones_have_corners_too() -> None:
