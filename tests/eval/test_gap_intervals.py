@@ -102,7 +102,7 @@ def test_where_epsilon_is_not_defined_the_reason_is_told() -> None:
 
 
 @pytest.mark.parametrize("d", [2, 3, 4])
-@pytest.mark.parametrize("scale", [1.0, 1e-7])
+@pytest.mark.parametrize("scale", [1.0, 1e-12])
 def test_corners_are_followed_where_the_gaps_go(d: int, scale: float) -> None:
     rng = np.random.default_rng(d)
     measured = np.abs(rng.normal(size=(20, d))) + 1
