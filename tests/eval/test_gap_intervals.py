@@ -9,7 +9,7 @@ from palm_core import Normalization, Policy, PolicySet, gaps, sample_weights
 from palm_core.tabular import load
 from palm_eval.gap_intervals import gap_intervals
 from palm_eval.intervals import bootstrap
-from palm_eval.metrics import exact_gap_pairs
+from palm_eval.metrics import exact_gap_pairs, tracked_gap_pairs
 from palm_eval.prompt_scores import PromptScores
 
 NAMES = ("helpful", "brief", "safe")
@@ -99,3 +99,31 @@ def test_where_epsilon_is_not_defined_the_reason_is_told() -> None:
     )
     assert found is None
     assert "the statistic is not finite" in why
+
+
+@pytest.mark.parametrize("d", [2, 3, 4])
+@pytest.mark.parametrize("scale", [1.0, 1e-12])
+def test_corners_are_followed_where_the_gaps_go(d: int, scale: float) -> None:
+    rng = np.random.default_rng(d)
+    measured = np.abs(rng.normal(size=(20, d))) + 1
+    measured *= scale / np.linalg.norm(measured, axis=1, keepdims=True)
+    portfolio = [0, 3, 5, 9, 11]
+    others = measured + 0.005 * scale * rng.normal(size=(40, 20, d))
+    everyone = np.concatenate([measured[np.newaxis], others])
+    found = tracked_gap_pairs(everyone, portfolio, measured, [])
+    exact = [gaps(values[portfolio], values) for values in everyone]
+    for column, name in enumerate(("epsilon", "delta")):
+        true = np.array([getattr(one, name) for one in exact])
+        unit = 1.0 if name == "epsilon" else scale
+        assert (found[:, column] <= true + 1e-9 * unit).all()
+        assert found[0, column] == pytest.approx(true[0], abs=1e-9 * unit)
+        assert (true - found[:, column] <= 1e-9 * unit).mean() >= 0.97
+
+
+def test_equal_policies_and_single_ones_have_corners_too() -> None:
+    values = np.array([[1.0, 0.2, 0.1], [1.0, 0.2, 0.1], [0.1, 1.0, 0.2], [0.5, 0.5, 0.6]])
+    for portfolio in ([0], [0, 1], [0, 1, 2]):
+        exact = gaps(values[portfolio], values)
+        stack = np.stack([values, np.ones_like(values)])
+        found = tracked_gap_pairs(stack, portfolio, values, np.eye(3))
+        np.testing.assert_allclose(found, [[exact.epsilon, exact.delta], [0, 0]], atol=1e-9)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from palm_core import InputError, Normalization, WorkError, corner_weights
+from palm_core import InputError, Normalization, WorkError
 from palm_eval.intervals import Interval, bootstrap
-from palm_eval.metrics import exact_gap_pairs, sampled_gap_pairs
+from palm_eval.metrics import exact_gap_pairs, tracked_gap_pairs
 from palm_eval.prompt_scores import PromptScores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from palm_core import Policy
@@ -41,9 +40,9 @@ def gap_intervals(
     """Intervals for ε and δ of portfolios that are kept in every resample.
 
     For d = 2 the gaps are exact (:func:`palm_eval.metrics.exact_gap_pairs`). For d ≥ 3 they
-    are maxima over ``weights`` and the corner weights of the portfolio's own envelope, as
-    measured: there ε and δ are attained, so that ``value`` is the exact gap, and resampled
-    ones are a little low where corners move (see :func:`palm_eval.intervals.bootstrap`).
+    are maxima over ``weights`` and the corner weights of the portfolio's own envelope, which
+    are followed through the resamples (:func:`palm_eval.metrics.tracked_gap_pairs`):
+    ``value`` is the exact gap.
 
     Args:
         policies: Π, all candidates, each once.
@@ -66,24 +65,21 @@ def gap_intervals(
         scores = PromptScores.from_policies(policies, objectives)
     except InputError as error:
         return None, str(error)
-    measured = space.apply(scores.policy_set())
+    measured = space.apply(scores.policy_set()).vertex_values
 
-    def gap(values: Array, column: int, portfolio: list[int], rows: Array) -> Array:
+    def gap(values: Array, column: int, portfolio: list[int]) -> Array:
         if len(objectives) == 2:
             return exact_gap_pairs(values, portfolio)[..., column]
-        return sampled_gap_pairs(values, portfolio, rows)[..., column]
+        return tracked_gap_pairs(values, portfolio, measured, weights)[..., column]
 
     found: list[dict[str, Interval]] = []
     for portfolio in map(list, portfolios):
-        rows = np.asarray(weights, dtype=np.float64)
-        if len(objectives) > 2:
-            rows = np.vstack([rows, corner_weights(measured.subset(portfolio))])
         try:
             found.append(
                 {
                     name: bootstrap(
                         scores,
-                        partial(gap, column=GAPS.index(name), portfolio=portfolio, rows=rows),
+                        partial(gap, column=GAPS.index(name), portfolio=portfolio),
                         normalization="minmax" if space.method == "minmax" else "none",
                         n_resamples=resamples,
                         seed=seed,

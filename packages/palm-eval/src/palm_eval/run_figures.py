@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from palm_core import InputError
 from palm_core.assembling import evaluate
-from palm_core.simplex import check_count
+from palm_core.simplex import check_count, check_number
 from palm_eval import figures
 from palm_eval.baselines import random_weights, uniform_weights
 from palm_eval.figures import Drawn
@@ -61,7 +61,7 @@ def run_figures(
         oracle: asked for the baselines at weights that the run has no policy for, as by
             :func:`palm_eval.evaluate_run`.
         cells: (ε', δ') of ``cells``, by default those of the paper's Figure 1.
-        resamples: of the bootstrap over prompts.
+        resamples: of the bootstrap over prompts, at least 100.
         seed: of the baselines, the random weights and the bootstrap.
 
     Returns:
@@ -73,6 +73,9 @@ def run_figures(
     """
     check_count(most, name="most", least=1)
     check_count(seed, name="seed", least=0)
+    check_count(resamples, name="resamples", least=100)
+    for name, value in zip(("cells, epsilon", "cells, delta"), cells, strict=True):
+        check_number(value, name=name, least=0.0)
     check_oracle_of(run, oracle)
     portfolio = run.prune(run.settings)
     found = evaluate(run.answers, run.objectives, run.settings)
