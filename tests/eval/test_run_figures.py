@@ -32,7 +32,7 @@ from palm_eval.baselines import SWEEP_MUS, random_weights, uniform_weights
 from palm_eval.figures import Drawn
 from palm_eval.figures.simplex import CORNERS
 from palm_eval.gap_intervals import SAMPLES, gap_intervals
-from palm_eval.run_curve import LABELS
+from palm_eval.run_baselines import BASELINES
 from palm_eval.run_figures import run_figures
 
 NAMES = ["helpful", "brief", "safe", "humour"]
@@ -275,7 +275,7 @@ def test_without_the_oracle_what_is_missing_is_told(run: Run) -> None:
     titles = [label.get_text() for label in axes.get_yticklabels()]
     assert titles == ["portfolio", "uniform weights"]
     labels = {line.get_label() for line in artists(drawn["curve"], Line2D)}
-    assert labels & set(LABELS.values()) == {"uniform weights"}
+    assert labels & set(BASELINES.values()) == {"uniform weights"}
 
 
 def test_weights_cells_and_grids_are_those_of_the_run(triple: Run) -> None:

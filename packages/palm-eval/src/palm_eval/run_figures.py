@@ -13,8 +13,8 @@ from palm_eval.baselines import random_weights, uniform_weights
 from palm_eval.figures import Drawn
 from palm_eval.figures.cells import DELTA, EPSILON
 from palm_eval.gap_intervals import RESAMPLES
-from palm_eval.run_baselines import ask_baselines, check_oracle_of
-from palm_eval.run_curve import LABELS, draw_curve, policies_of
+from palm_eval.run_baselines import ask_baselines, baseline_label, check_oracle_of
+from palm_eval.run_curve import draw_curve, policies_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,12 +83,13 @@ def run_figures(
         run, oracle, found.policies, size=len(portfolio), meant=found.normalization, seed=seed
     )
     notes = [
-        f"{LABELS[name]}: not drawn, {why}; --task asks its oracle" for name, why in missing.items()
+        f"{baseline_label(name)}: not drawn, {why}; --task asks its oracle"
+        for name, why in missing.items()
     ]
     groups = {"portfolio": portfolio.policy_set}
     for name in ("uniform", "random 0"):
         if name in asked:
-            groups[LABELS[name]] = policies_of(asked[name], found)
+            groups[baseline_label(name)] = policies_of(asked[name], found)
     styles = figures.policy_styles(*groups.values())
     drawn = {
         "usage": _usage(groups, styles),

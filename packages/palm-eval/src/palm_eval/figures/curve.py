@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -10,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from palm_core import InputError, SizeGap
 from palm_core.simplex import check_count, check_number
+from palm_core.text import at_most
 from palm_eval.figures.style import COLOURS, INK, MARKERS, SOFT, drawing, shown
 from palm_eval.figures.words import listed, percent, upright
 
@@ -100,7 +100,7 @@ def curve_figure(
                 color=INK,
                 linestyle=(0, (5, 2)),
                 linewidth=1.0,
-                label=f"certified: at most {_above(100 * certificate)} %",
+                label=f"certified: at most {at_most(100 * certificate)} %",
                 zorder=1,
             )
         axes.set_xlabel("policies in the portfolio")
@@ -132,7 +132,7 @@ def curve_description(
         gaps = [f"{size}: {percent(gap)}" for size, gap in pairs]
         told += f" {upright(shown(name))}, {listed(gaps, 'sizes')}."
     if certificate is not None:
-        most = _above(100 * certificate)
+        most = at_most(100 * certificate)
         told += f" Certified against every policy there could be: at most {most} %."
     return told
 
@@ -174,13 +174,6 @@ def _gap(value: object, name: str) -> float:
 
 def _size(value: object, name: str) -> int:
     return check_count(value, name=f"baselines[{name!r}] size", least=1)
-
-
-def _above(value: float) -> str:
-    """Three digits, rounded up: what is certified must not be overstated."""
-    context = decimal.Context(prec=3, rounding=decimal.ROUND_CEILING)
-    # 100 · 0.021 is a little above 2.1: that much is rounding.
-    return f"{context.create_decimal_from_float(value * (1 - 1e-12)).normalize():f}"
 
 
 def _label(name: str) -> str:
