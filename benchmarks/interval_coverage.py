@@ -14,7 +14,7 @@ them, and asks whether the interval holds the population's value.
   two policies share. The maximum over candidates is then biased upwards.
 * ``raster``: as "expected", but gaps sampled at 101 evenly spaced weights.
 * ``three``: as "expected", but for three objectives and fifteen candidates, by
-  :func:`palm_eval.gap_intervals.gap_intervals`, as ``palm evaluate`` and the size–gap curve
+  :func:`palm_eval.run_intervals.gap_intervals`, as ``palm evaluate`` and the size–gap curve
   have them: at 200 weights and the portfolio's corner weights, followed through resamples.
 * ``ties``: not the task, but policies with independent normal noise: k candidates exactly
   as good as one another and as the portfolio of one, so that δ = 0. The worst case for
@@ -44,10 +44,10 @@ from palm_core import (
     uniform_lattice,
 )
 from palm_core.tasks import make_task
-from palm_eval.gap_intervals import SAMPLES, gap_intervals
 from palm_eval.intervals import METHODS, bootstrap, delta_band
 from palm_eval.metrics import exact_gap_pairs, sampled_gap_pairs
 from palm_eval.prompt_scores import PromptScores
+from palm_eval.run_intervals import SAMPLES, gap_intervals
 
 POPULATION, RESPONSES, CANDIDATES = 4000, 40, 13
 PORTFOLIOS = {"ends": [0, 12], "middle": [6], "three": [1, 6, 10], "four": [0, 4, 8, 12]}

@@ -31,9 +31,9 @@ from palm_core.tabular import TabularOracle, load
 from palm_eval.baselines import SWEEP_MUS, random_weights, uniform_weights
 from palm_eval.figures import Drawn
 from palm_eval.figures.simplex import CORNERS
-from palm_eval.gap_intervals import SAMPLES, gap_intervals
 from palm_eval.run_baselines import BASELINES
 from palm_eval.run_figures import run_figures
+from palm_eval.run_intervals import SAMPLES, gap_intervals
 
 NAMES = ["helpful", "brief", "safe", "humour"]
 MU, ALPHA, PRUNE = 1.0, 0.5, 0.05

@@ -9,9 +9,9 @@ from palm_core import PolicySet, gaps, sample_weights
 from palm_eval import figures
 from palm_eval.baselines import SWEEP_MUS, prunings
 from palm_eval.figures import Drawn
-from palm_eval.gap_intervals import SAMPLES, gap_intervals
 from palm_eval.pool import distinct
 from palm_eval.run_baselines import baseline_label
+from palm_eval.run_intervals import SAMPLES, gap_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,9 +12,9 @@ from palm_eval import figures
 from palm_eval.baselines import random_weights, uniform_weights
 from palm_eval.figures import Drawn
 from palm_eval.figures.cells import DELTA, EPSILON
-from palm_eval.gap_intervals import RESAMPLES
 from palm_eval.run_baselines import ask_baselines, baseline_label, check_oracle_of
 from palm_eval.run_curve import draw_curve, policies_of
+from palm_eval.run_intervals import RESAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -38,7 +38,7 @@ def curve_figure(
     Args:
         curve: from :func:`palm_core.size_gap_curve`.
         intervals: lower and upper end of an interval for the gap, by size of the curve,
-            at level 95 % (:func:`palm_eval.gap_intervals.gap_intervals`).
+            at level 95 % (:func:`palm_eval.run_intervals.gap_intervals`).
         certificate: ε that a certificate proves against the whole policy class, drawn as a
             line; leave it out where the certificate has none (its ε is infinite).
         baselines: (size, ε) of other methods' portfolios by name, drawn as markers beside

@@ -7,10 +7,11 @@ import pytest
 
 from palm_core import Normalization, Policy, PolicySet, gaps, sample_weights
 from palm_core.tabular import load
-from palm_eval.gap_intervals import gap_intervals
 from palm_eval.intervals import bootstrap
 from palm_eval.metrics import exact_gap_pairs, tracked_gap_pairs
 from palm_eval.prompt_scores import PromptScores
+from palm_eval.run_intervals import gap_intervals, portfolio_intervals, usage_intervals
+from palm_eval.usage import perplexity, usage_at
 
 NAMES = ("helpful", "brief", "safe")
 
@@ -127,3 +128,47 @@ def test_equal_policies_and_single_ones_have_corners_too() -> None:
         stack = np.stack([values, np.ones_like(values)])
         found = tracked_gap_pairs(stack, portfolio, values, np.eye(3))
         np.testing.assert_allclose(found, [[exact.epsilon, exact.delta], [0, 0]], atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["none", "minmax"])
+def test_usage_has_intervals_about_what_is_measured(method: str) -> None:
+    policies = answered(3)
+    raw = PolicySet.from_policies(policies)
+    space = Normalization.fit(raw, method, over="all")
+    weights = sample_weights(150, 3, seed=1)
+    portfolios = [[0, 3, 5], [2]]
+    objectives = raw.objectives
+    found, why = usage_intervals(policies, objectives, portfolios, space=space, weights=weights)
+    assert why == ""
+    assert found is not None
+    values = space.apply(raw).vertex_values
+    for own, portfolio in zip(found, portfolios, strict=True):
+        ours = values[portfolio]
+        evenness, utility = own["perplexity"], own["utility"]
+        assert evenness.value == pytest.approx(perplexity(usage_at(ours, weights)))
+        assert utility.value == pytest.approx((weights @ ours.T).max(axis=1).mean())
+        assert 1 <= evenness.lower <= evenness.upper <= len(portfolio)
+        assert utility.lower < utility.value < utility.upper
+        assert utility.n_prompts == 9
+    assert found[0]["perplexity"].lower < found[0]["perplexity"].upper
+
+
+def test_one_portfolio_has_them_all_from_the_same_resamples() -> None:
+    policies = answered(2)
+    raw = PolicySet.from_policies(policies)
+    space = Normalization.fit(raw, "none", over="all")
+    weights = sample_weights(60, 2, seed=1)
+    found, _ = portfolio_intervals(
+        policies, raw.objectives, [0, 4], space=space, weights=weights, resamples=300, seed=5
+    )
+    assert found is not None
+    assert list(found) == ["epsilon", "delta", "perplexity", "utility"]
+    gap, _ = gap_intervals(
+        policies, raw.objectives, [[0, 4]], space=space, weights=weights, resamples=300, seed=5
+    )
+    assert gap is not None
+    assert found["delta"].upper == gap[0]["delta"].upper
+    bare = [Policy(id="a", weights=[1.0, 0.0], rewards=[1.0, 0.0])]
+    none, why = portfolio_intervals(bare, raw.objectives, [0], space=space, weights=weights)
+    assert none is None
+    assert "prompt_rewards" in why
