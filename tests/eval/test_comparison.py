@@ -178,6 +178,15 @@ def test_the_least_gap_is_that_of_the_curve_or_better(run: Run, found: Compariso
         assert found.methods["least"][size].quality <= found.methods["palm"][size].quality
 
 
+def test_the_least_gap_is_not_above_palms_where_gaps_are_sampled(tmp_path: Path) -> None:
+    # {p1, p2} has the least exact ε; close to the second vertex {p1, p3} is better.
+    seed = next(seed for seed in range(99) if sample_weights(1, 2, seed=seed)[0, 0] < 0.15)
+    runs = {"few": built(tmp_path, Few())}
+    found = compare_runs(runs, sizes=[2], gaps="sampled", samples=1, seed=seed)
+    assert found.methods["palm"][2].policies == found.methods["least"][2].policies == ("p1", "p3")
+    assert found.methods["least"][2].quality == (0, 0)
+
+
 def test_it_agrees_with_palm_evaluate(run: Run) -> None:
     evaluated = evaluate_run(run, samples=200, seed=4)
     for kind, names in (
@@ -259,7 +268,8 @@ def test_without_an_oracle_entries_are_missing_and_said_to_be(run: Run) -> None:
     found = compare_runs({"run": run}, sizes=(3, 4, many), least=False)
     assert found.calls_made == 0
     assert found.methods["random"] == {}
-    assert "--task asks its oracle" in found.absent["random", 4]
+    for method in ("random", "uniform"):
+        assert "--task asks its oracle" in found.absent[method, 4]
     # Three uniform weights are the vertices, which every grid has.
     assert 3 in found.methods["uniform"]
     assert found.budgets[0].uniform_palm is None

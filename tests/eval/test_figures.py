@@ -20,6 +20,7 @@ import palm_core as palm
 from palm_core import InputError, PolicySet
 from palm_eval import figures
 from palm_eval.figures.cells import cell_of, uncovered
+from palm_eval.figures.parallel import apart
 from palm_eval.figures.simplex import CORNERS, area, clip, serving_cells
 
 NAMES = ("helpful", "brief", "safe")
@@ -102,6 +103,9 @@ def every_figure():
     yield figures.grids_figure(0.5, 0.2, objectives=NAMES, smallest=0.1)
     yield figures.curve_figure(curve, certificate=0.1, baselines={"Uniform": [(1, 0.4)]})
     yield figures.cells_figure({"random": palm.sample_weights(9, 3), "corners": np.eye(3)})
+    four = PolicySet(np.eye(4))
+    yield figures.front_figure(four, four)
+    yield figures.weights_figure(np.eye(2), {"a": [1, 0]}, objectives=NAMES[:2])
 
 
 SCRIPT = """
@@ -113,11 +117,10 @@ print(digests())
 
 
 def digests():
-    kinds = [("svg", "pdf")] * 2 + [("svg", "png")] + [("svg",)] * 5
+    found = dict(enumerate(every_figure()))
+    wanted = [(1, "svg"), (0, "pdf"), (7, "png"), (8, "svg"), (9, "pdf")]
     return " ".join(
-        hashlib.sha256(figures.render(figure, kind)).hexdigest()
-        for figure, formats in zip(every_figure(), kinds, strict=True)
-        for kind in formats
+        hashlib.sha256(figures.render(found[place], kind)).hexdigest() for place, kind in wanted
     )
 
 
@@ -276,6 +279,34 @@ def test_cells_figure_refuses_bad_input():
         figures.covered_share(np.eye(4), epsilon=0.4, delta=0.1)
 
 
+def test_cells_of_two_objectives_are_intervals():
+    rows = np.array([[0.1, 0.9], [0.5, 0.5], [0.55, 0.45], [1.0, 0.0]])
+    (axes,) = figures.cells_figure(
+        {"some": rows, "ends": np.eye(2)}, epsilon=0.25, delta=0.05, objectives=NAMES[:2]
+    ).axes
+    sample = np.column_stack([np.linspace(0, 1, 4001), np.linspace(1, 0, 4001)])
+    for place, weights in enumerate((rows, np.eye(2))):
+        row = [
+            patch
+            for patch in labelled(axes, Rectangle)
+            if patch.get_y() + patch.get_height() / 2 == pytest.approx(-place)
+        ]
+        cells = [patch for patch in row if patch.get_label() == "cell"]
+        assert len(cells) == len(weights)
+        for cell, w in zip(cells, weights, strict=True):
+            inside = sample[covers(w, sample, 0.25, 0.05), 0]
+            ends = (cell.get_x(), cell.get_x() + cell.get_width())
+            assert ends == pytest.approx((inside.min(), inside.max()), abs=3e-4)
+        bare = [patch for patch in row if patch.get_label() == "uncovered"]
+        share = figures.covered_share(weights, epsilon=0.25, delta=0.05)
+        assert sum(patch.get_width() for patch in bare) == pytest.approx(1 - share)
+        found = np.mean([covers(weights, v, 0.25, 0.05).any() for v in sample])
+        assert share == pytest.approx(found, abs=1e-3)
+        assert f"{len(weights)} weights cover {np.floor(1000 * share) / 10:g} %" in texts(axes)
+    assert figures.covered_share(np.eye(2), epsilon=0.0, delta=0.25) == 0.5
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["some", "ends"]
+
+
 # --- Figure 2: grids ----------------------------------------------------------------
 
 
@@ -379,6 +410,29 @@ def test_usage_triangle_draws_the_cells_and_names_the_unused():
     ]
 
 
+def test_usage_of_four_objectives_is_bars_of_shares():
+    group = PolicySet(np.vstack([np.eye(4) + 0.2, np.full((1, 4), 0.7), np.zeros((1, 4))]))
+    shares = palm.serving_shares(group)
+    (axes,) = figures.usage_figure({"all": group, "two": group.subset([0, 1])}).axes
+    bars = [bar for bar in labelled(axes, Rectangle) if bar.get_y() == -0.3]
+    assert [bar.get_label() for bar in bars] == list(group.names[:5])
+    np.testing.assert_allclose([bar.get_width() for bar in bars], shares[:5])
+    np.testing.assert_allclose(
+        [bar.get_x() for bar in bars], np.cumsum(shares[:5]) - shares[:5], atol=1e-12
+    )
+    assert axes.get_xlabel() == "share of all weights"
+    assert "unused: 6" in texts(axes)
+
+
+def test_of_many_policies_the_key_has_the_first_portfolio():
+    mine = PolicySet(front(5, 2, 0), names=list("abcde"))
+    for others, keys in ((19, 24), (20, 5)):
+        theirs = PolicySet(front(others, 2, 1))
+        (key,) = figures.usage_figure({"portfolio": mine, "random": theirs}).legends
+        assert len(key.get_texts()) == keys
+        assert [text.get_text() for text in key.get_texts()][:2] == ["1  a", "2  b"]
+
+
 def test_usage_bars_name_the_unused():
     assert "unused: 3" in texts(figures.usage_figure({"all": PAIR}))
     many = PolicySet(np.vstack([[2.0, 2.0], front(12, 2, 0)]))
@@ -426,7 +480,7 @@ def test_curve_draws_sizes_gaps_intervals_certificate_and_baselines():
     np.testing.assert_allclose(line(axes, "least gap, proven"), proven)
     np.testing.assert_allclose(line(axes, "best gap found"), [(1, 50)])
     np.testing.assert_allclose(line(axes, "_steps"), [(1, 50), *proven])
-    np.testing.assert_allclose(line(axes, "Uniform"), [(2, 30), (7, 20)])
+    np.testing.assert_allclose(line(axes, "Uniform"), [(2.11, 30), (7.11, 20)])
     np.testing.assert_allclose(line(axes, "certified: at most 1.24 %")[:, 1], 1.2341)
     (bars,) = labelled(axes, mpl.collections.LineCollection, "95 % interval over prompts")
     np.testing.assert_allclose(bars.get_segments(), [[[1, 40], [1, 60]]])
@@ -486,3 +540,89 @@ def test_front_figure_refuses_bad_input():
         figures.front_figure(TRIPLE, PAIR)
     with pytest.raises(InputError, match="candidates: ndarray given, must be a PolicySet"):
         figures.front_figure(PAIR, np.eye(2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_numbers_are_moved_apart_in_order(heights):
+    heights = np.array(heights)
+    moved = apart(heights, 0.05)
+    order = np.argsort(heights, kind="stable")
+    assert (np.diff(moved[order]) >= 0.05 - 1e-9).all()
+    assert moved.mean() == pytest.approx(heights.mean())
+    if (np.diff(heights[order]) >= 0.05).all():
+        np.testing.assert_allclose(moved, heights, atol=1e-12)
+
+
+def test_front_of_four_objectives_is_parallel_coordinates():
+    rewards = np.vstack([np.diag([1.0, 2.0, 3.0, 4.0]), [[0.5, 1.0, 1.5, 2.0], [0, 0, 0, 0]]])
+    everyone = PolicySet(rewards, objectives=list("wxyz"))
+    (axes,) = figures.front_figure(everyone.subset([0, 4]), everyone).axes
+    scaled = rewards / [1, 2, 3, 4]
+    supported = palm.serving_shares(everyone) > 0
+    for label, mask in (("best somewhere", supported), ("best nowhere", ~supported)):
+        lines = labelled(axes, mpl.lines.Line2D, label)
+        np.testing.assert_allclose([found.get_ydata() for found in lines], scaled[mask])
+    for index in (0, 4):
+        drawn = line(axes, everyone.names[index])
+        np.testing.assert_allclose(drawn, np.column_stack([range(4), scaled[index]]))
+    assert [label.get_text() for label in axes.get_xticklabels()] == list("wxyz")
+    assert {"1", "2", "3", "4", "0"} <= set(texts(axes))
+    assert {"1  " + everyone.names[0], "2  " + everyone.names[4]} <= set(texts(axes.figure))
+
+
+# --- the weights asked --------------------------------------------------------------
+
+
+def test_weights_stand_in_the_order_of_asking():
+    rows = np.array([[1, 0], [0, 1], [0.5, 0.5], [0.25, 0.75]])
+    kept = {"middle": [0.5, 0.5], "low": [0, 1]}
+    styles = figures.policy_styles(["low", "middle"])
+    figure = figures.weights_figure(rows, kept, objectives=NAMES[:2], styles=styles)
+    (axes,) = figure.axes
+    (points,) = labelled(axes, PathCollection, "asked")
+    np.testing.assert_allclose(points.get_offsets(), np.column_stack([rows[:, 0], range(1, 5)]))
+    shades = points.get_facecolors()[:, :3].mean(axis=1)
+    assert (np.diff(shades) < 0).all()
+    assert axes.yaxis_inverted()
+    np.testing.assert_allclose(line(axes, "middle"), [[0.5, 3]])
+    np.testing.assert_allclose(line(axes, "low"), [[0, 2]])
+    (mark,) = labelled(axes, mpl.lines.Line2D, "low")
+    assert (mark.get_marker(), mark.get_color()) == (styles["low"].marker, styles["low"].colour)
+    assert {"1", "2"} <= set(texts(axes))
+    (axes,) = figures.weights_figure(rows, kept, objectives=NAMES[:2], ordered=False).axes
+    (points,) = labelled(axes, PathCollection, "asked")
+    assert len(np.unique(points.get_facecolors(), axis=0)) == 1
+    np.testing.assert_allclose(points.get_offsets()[:, 1], 0)
+
+
+def test_weights_of_three_objectives_are_points_of_the_triangle():
+    rows = palm.sample_weights(30, 3)
+    figure = figures.weights_figure(rows, {"a": rows[7]}, objectives=NAMES)
+    axes, strip = figure.axes
+    (points,) = labelled(axes, PathCollection, "asked")
+    np.testing.assert_allclose(points.get_offsets(), rows @ CORNERS)
+    np.testing.assert_allclose(line(axes, "a"), rows[[7]] @ CORNERS)
+    assert strip.get_ylabel() == "call"
+    assert strip.get_ylim() == (1, 30)
+    assert len(figures.weights_figure(rows, {}, objectives=NAMES, ordered=False).axes) == 1
+
+
+def test_many_weights_are_pixels_in_vector_files():
+    rows = palm.sample_weights(3001, 3)
+    small = figures.render(figures.weights_figure(rows, {}, objectives=NAMES, ordered=False))
+    assert b"<image" in small
+    assert len(small) < 400_000
+
+
+def test_weights_figure_refuses_bad_input():
+    for weights, kept, objectives, said in (
+        (np.eye(4), {}, "abcd", "objectives: 4 given, the figure can show 2 or 3"),
+        (np.eye(3), {}, "ab", "3 values a row, must be 2"),
+        (np.zeros((0, 2)), {}, "ab", "weights: empty"),
+        (np.eye(2), {"x": [0.5, 0.6]}, "ab", r"kept\['x'\]"),
+    ):
+        with pytest.raises(InputError, match=said):
+            figures.weights_figure(weights, kept, objectives=objectives)
+    with pytest.raises(InputError, match="styles: none for policy 'x'"):
+        figures.weights_figure(np.eye(2), {"x": [1, 0]}, objectives="ab", styles={})

@@ -25,7 +25,7 @@ class OracleAnswerError(WorkError):
 
 
 class PluginError(InputError):
-    """Base of the three ways in which a named oracle cannot be had."""
+    """A plugin cannot be had by its name; for oracles, rewards and metrics."""
 
 
 class UnknownOracleError(PluginError):

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 _Key = TypeVar("_Key", bound="Hashable")
 
+BASELINES = {
+    "uniform": "uniform weights",
+    "random": "random weights",
+    "uniform_palm": "uniform, pruned",
+    "best_single": "best single (δ)",
+    "centre_single": "best at the centre",
+}
+
+
+def baseline_label(name: str) -> str:
+    """What people are shown for a baseline's name; each run of "random" is one too."""
+    return BASELINES["random" if name.startswith("random ") else name]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunBaseline:

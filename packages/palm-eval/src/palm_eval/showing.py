@@ -5,26 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palm_core.cli.output import number, percent
+from palm_eval.run_baselines import baseline_label
 
 if TYPE_CHECKING:
     from palm_eval.evaluation import Evaluation
     from palm_eval.measured import Figures
-
-BASELINES = {
-    "uniform": "uniform weights",
-    "random": "random weights",
-    "uniform_palm": "uniform, pruned",
-    "best_single": "best single (δ)",
-    "centre_single": "best at the centre",
-}
 
 
 def figure_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Headers, and a row each for the portfolio and its baselines."""
     v = found.samples
     headers = ["", "size", "calls", "ε", "δ", f"ε of {v}", f"δ of {v}", "perplexity", "utility"]
+    headers += found.figures.metrics
     rows = [_row("portfolio", found.figures)]
-    rows += [_row(BASELINES[name], one) for name, one in found.baselines.items()]
+    rows += [_row(baseline_label(name), one) for name, one in found.baselines.items()]
     return headers, rows
 
 
@@ -39,4 +33,5 @@ def _row(name: str, one: Figures) -> list[str]:
         number(one.sampled_delta),
         number(one.perplexity),
         number(one.expected_utility),
+        *map(number, one.metrics.values()),
     ]

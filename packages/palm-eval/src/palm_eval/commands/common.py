@@ -1,4 +1,4 @@
-"""What the commands share: flags, names of baselines, the oracle of a run's task."""
+"""What the commands share: flags, the oracle of a run's task."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ if TYPE_CHECKING:
     from palm_core.runs import Run
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-BASELINES = {
-    "uniform": "uniform weights",
-    "random": "random weights",
-    "uniform_palm": "uniform, pruned",
-    "best_single": "best single (δ)",
-    "centre_single": "best at the centre",
-}
 
 
 def oracle_of(made: Run, run: Path, file: Path) -> Oracle:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_eval.commands.common import BASELINES, Flag, oracle_of
+from palm_eval.commands.common import Flag, oracle_of
+from palm_eval.run_baselines import baseline_label
+from palm_eval.showing import figure_rows
 
 Names = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
 if TYPE_CHECKING:
     from palm_eval.evaluation import Evaluation
     from palm_eval.intervals import Interval
-    from palm_eval.measured import Figures
     from palm_eval.run_diversity import RunDiversity
 
 
@@ -90,10 +91,8 @@ def _show(found: Evaluation) -> None:
         f"{found.candidates} policies ({found.normalization_text})."
     )
     output.say()
-    rows = [_row("portfolio", figures)]
-    rows += [_row(BASELINES[name], one) for name, one in found.baselines.items()]
-    headers = ["", "size", "calls", "ε", "δ", f"ε of {found.samples}", f"δ of {found.samples}"]
-    output.table([*headers, "perplexity", "utility", *figures.metrics], rows)
+    headers, rows = figure_rows(found)
+    output.table(headers, rows)
     output.say()
     for name, symbol, written in (
         ("epsilon", "ε", output.percent),
@@ -109,22 +108,7 @@ def _show(found: Evaluation) -> None:
     if found.intervals is None:
         output.say(f"No intervals: {found.no_intervals}")
     for name, why in found.not_asked.items():
-        output.say(f"Not measured: {BASELINES[name]}: {why}; --task asks its oracle")
-
-
-def _row(name: str, one: Figures) -> list[str]:
-    return [
-        name,
-        str(one.size),
-        str(one.oracle_calls),
-        output.percent(one.epsilon),
-        output.number(one.delta),
-        output.percent(one.sampled_epsilon),
-        output.number(one.sampled_delta),
-        output.number(one.perplexity),
-        output.number(one.expected_utility),
-        *map(output.number, one.metrics.values()),
-    ]
+        output.say(f"Not measured: {baseline_label(name)}: {why}; --task asks its oracle")
 
 
 def _show_diversity(found: RunDiversity) -> None:

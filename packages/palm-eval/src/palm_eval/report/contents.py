@@ -12,9 +12,10 @@ from palm_core.files import is_folder
 from palm_core.runs import Run
 from palm_core.simplex import check_count
 from palm_eval.evaluation import SAMPLES, evaluate_run
+from palm_eval.run_baselines import baseline_label
+from palm_eval.run_diversity import RunDiversity, portfolio_diversity
 from palm_eval.run_figures import run_figures
 from palm_eval.run_responses import RunResponses, responses_of
-from palm_eval.showing import BASELINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,7 @@ class ReportContents:
         evaluation: gaps, intervals and baselines, or ``None``.
         figures: by name.
         responses: what the portfolio's policies answered, or ``None``.
+        diversity: how different their answers to the same prompts are, or ``None``.
         prompts: how many prompts are shown at most.
         missing: what is not there and why, a sentence each.
     """
@@ -51,6 +53,7 @@ class ReportContents:
     evaluation: Evaluation | None = None
     figures: dict[str, Drawn] = field(default_factory=dict)
     responses: RunResponses | None = None
+    diversity: RunDiversity | None = None
     prompts: int = PROMPTS
     missing: tuple[str, ...] = ()
 
@@ -116,6 +119,7 @@ def gather_report(
         evaluation=evaluation,
         figures=figures,
         responses=responses,
+        diversity=portfolio_diversity(path, portfolio.policies, seed=seed)[0],
         prompts=prompts,
         missing=tuple(missing),
     )
@@ -130,7 +134,7 @@ def _try(make: Callable[[], T], what: str, missing: list[str]) -> T | None:
 
 
 def _not_asked(evaluation: Evaluation) -> str:
-    names = ", ".join(BASELINES[name] for name in evaluation.not_asked)
+    names = ", ".join(baseline_label(name) for name in evaluation.not_asked)
     return (
         f"Baselines ({names}): the run has no policies for all of their weights; --task lets "
         "the oracle be asked for them."

@@ -19,7 +19,7 @@ from palm_core.files import is_folder, write_atomically
 from palm_core.text import one_line
 from palm_eval.figures import render
 from palm_eval.report.explorer import explorer_data, policy_rows
-from palm_eval.report.words import headline, lead, promise, proof
+from palm_eval.report.words import diversity, headline, lead, promise, proof
 from palm_eval.showing import figure_rows
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def render_report(contents: ReportContents) -> str:
         "route": routed,
         "n_prompts": len(data["prompts"]),
         "answers_note": _answers_note(contents, len(data["prompts"])),
+        "diversity": diversity(contents.diversity),
         "comparison": _comparison(contents),
         "figures": [
             {

@@ -10,6 +10,7 @@ from palm_core.text import at_most
 if TYPE_CHECKING:
     from palm_core import Portfolio
     from palm_eval.evaluation import Evaluation
+    from palm_eval.run_diversity import RunDiversity
 
 # A longer list of weights that have no answer is cut.
 _SHOWN = 5
@@ -85,6 +86,23 @@ def proof(portfolio: Portfolio, evaluation: Evaluation | None) -> list[tuple[str
         found.append(("Before the first call", f"{portfolio.theorem.statement}."))
     found += [_missing(portfolio), _slack(portfolio), _prompts(evaluation)]
     return [(title, text) for title, text in found if text]
+
+
+def diversity(found: RunDiversity | None) -> str:
+    """How different the portfolio's answers to the same prompt are, or ""."""
+    if found is None or not found.together:
+        return ""
+    said = [
+        f"{name} {number(float(one.value))} ({number(float(one.lower))} to "
+        f"{number(float(one.upper))})"
+        for key, name in (("distinct_1", "distinct-1"), ("self_bleu", "self-BLEU"))
+        if (one := found.together.get(key)) is not None
+    ]
+    return (
+        f"Answers of all {len(found.alone)} policies to the same prompt, over {found.prompts} "
+        f"prompts: {', '.join(said)}, with 95% intervals. The more different they are, the "
+        "higher is distinct-1 (different words among all) and the lower self-BLEU (0 to 100)."
+    )
 
 
 def _exact(portfolio: Portfolio) -> tuple[str, str]:
