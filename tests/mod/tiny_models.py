@@ -59,16 +59,21 @@ def make_tokenizer(n_tokens: int = 320, ends: str = "</s>") -> PreTrainedTokeniz
 
 def make_config(kind: str, n_tokens: int):
     """Two layers of four heads."""
-    common = dict(bos_token_id=0, eos_token_id=1, pad_token_id=2, vocab_size=n_tokens)
+    common = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "vocab_size": n_tokens}
     if kind == "gpt2":
         return GPT2Config(
             n_embd=32, n_layer=2, n_head=4, n_positions=160, resid_pdrop=0.0, embd_pdrop=0.0,
             attn_pdrop=0.0, **common,
         )  # fmt: skip
-    common |= dict(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False,
-    )  # fmt: skip
+    common |= {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+    }
     if kind == "llama":
         return LlamaConfig(**common)
     if kind == "qwen2":
@@ -144,7 +149,13 @@ def save_adapters(folder: Path, base: str, steps: int = 15) -> list[str]:
         torch.manual_seed(style)
         model = get_peft_model(
             AutoModelForCausalLM.from_pretrained(base),
-            LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
+            LoraConfig(
+                r=4,
+                lora_alpha=16,
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+                fan_in_fan_out="gpt2" in base,
+            ),
         )
         train(model, tokenizer, style, steps, rate=2e-2)
         model.save_pretrained(folder / f"adapter-{style}")
