@@ -49,6 +49,8 @@ class Responder:
                 if len(tail) == self._longest:
                     break
         said = self._decode(tail[::-1])
+        if "\ufffd" in said:  # cut within a character, which may spoil those after it
+            said = self._decode(tokens)
         return any(one in said for one in self._stop)
 
     def text(self, tokens: Sequence[int]) -> str:
