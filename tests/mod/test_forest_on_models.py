@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tiny_models
@@ -14,7 +17,9 @@ from palm_core.simplex import sample_weights
 from palm_mod.forest import Limits, grow
 from palm_mod.loading import load_experts
 from palm_mod.mixing import Mixing
+from palm_mod.running import CausalModel, Running
 from palm_mod.splitters import WeightSplitter
+from palm_mod.texts import Responder
 
 # peft reads an attribute that transformers is about to rename.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -55,7 +60,10 @@ def weights_of(d, count, seed=0):
     ).astype("float32").astype("float64")  # fmt: skip
 
 
-def decode(experts, prompts, weights, *, mixing=None, rows=64, new_tokens=20, **limits):
+def decode(
+    experts, prompts, weights, *, mixing=None, rows=64, new_tokens=20, told=None, progress=None,
+    **limits,
+):  # fmt: skip
     """The forest's answers as {(prompt, weight): leaf}, and what they cost."""
     splitter = WeightSplitter(weights, mixing or Mixing())
     group = tuple(range(len(weights)))
@@ -65,6 +73,8 @@ def decode(experts, prompts, weights, *, mixing=None, rows=64, new_tokens=20, **
         [group] * len(prompts),
         splitter,
         Limits(end_tokens=experts.end_tokens, new_tokens=new_tokens, rows=rows, **limits),
+        told=told,
+        progress=progress,
     )
     found = {(leaf.prompt, one): leaf for leaf in leaves for one in leaf.members}
     assert len(found) == len(prompts) * len(weights)
@@ -244,11 +254,105 @@ def test_the_total_length_ends_responses(families, alone):
     assert all(len(prompts[p]) + len(leaf.tokens) <= total for (p, _), leaf in found.items())
 
 
-def test_a_logit_that_is_no_number_names_model_and_prompt(families):
+def small_memory(monkeypatch, rows):
+    """The models cannot read more rows than that at once, and fail as PyTorch does."""
+    run = CausalModel.run
+
+    def read(self, ids, *given):
+        if len(ids) > rows * self.width:
+            torch.empty(2**60)
+        return run(self, ids, *given)
+
+    monkeypatch.setattr(CausalModel, "run", read)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_out_of_memory_halves_the_rows_and_goes_on(kind, families, monkeypatch, caplog):
+    experts = load_experts(families(kind)["models"][:3])
+    prompts = prompts_of(experts.tokenizer, RAGGED)
+    weights = weights_of(3, 8)
+    wide, plenty = decode(experts, prompts, weights)
+    assert plenty.halvings == 0
+    small_memory(monkeypatch, 6)
+    heard = []
+    found, counts = decode(experts, prompts, weights, told=heard.append)
+    assert counts.halvings >= 1
+    assert "out of memory with " in caplog.text
+    assert {place: leaf.tokens for place, leaf in found.items()} == {
+        place: leaf.tokens for place, leaf in wide.items()
+    }
+    assert sorted((leaf.prompt, leaf.members) for leaf in heard) == sorted(
+        {(leaf.prompt, leaf.members) for leaf in found.values()}
+    )  # each response once: nothing was lost or done again
+    small_memory(monkeypatch, 0)
+    with pytest.raises(WorkError, match="out of memory with a single row: .*DefaultCPUAllocator"):
+        decode(experts, prompts, weights)
+
+
+def test_progress_tells_and_stopping_frees_the_caches(families, monkeypatch):
     experts = load_experts(families("llama")["models"][:2])
     prompts = prompts_of(experts.tokenizer, RAGGED)
-    head = experts.models[1].inner.get_output_embeddings().weight
+    caches = []
+    read = Running.read
+
+    def watched(self, ids):
+        caches.append(weakref.ref(self.cache))
+        read(self, ids)
+
+    monkeypatch.setattr(Running, "read", watched)
+    seen = []
+
+    def progress(counts, going):
+        seen.append((counts.rows, going))
+        if counts.steps == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        decode(experts, prompts, weights_of(2, 2), progress=progress)
+    assert len(seen) == 4
+    assert seen == sorted(seen, key=lambda one: one[0])
+    assert seen[0] == (5, seen[0][1])
+    assert len(caches) == 2 * 4
+    del caught
+    gc.collect()
+    assert all(cache() is None for cache in caches)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_logit_that_is_no_number_names_model_and_prompt(place, families):
+    """A model that fails at one token only: the prompt that has it is named."""
+    family = families("llama")
+    experts = load_experts(family["models"][:2], reference=family["base"])
+    prompts = prompts_of(experts.tokenizer, RAGGED)
+    missing = next(token for token in prompts[3] if not any(token in p for p in prompts[:3]))
     with torch.inference_mode():
-        head[5] = float("nan")
-    with pytest.raises(WorkError, match=r"models\[1\].*expert-1.*prompt 0"):
+        experts.models[place].inner.get_input_embeddings().weight[missing] = float("nan")
+    with pytest.raises(WorkError) as caught:
         decode(experts, prompts, weights_of(2, 1))
+    path = [*family["models"][:2], family["base"]][place]
+    name = f"models[{place}]" if place < 2 else "reference"
+    assert str(caught.value) == (
+        f"{name} = {path!r}: its prediction for prompt 3 after 0 tokens is not a number"
+    )
+
+
+def test_a_stop_string_ends_a_response_on_models(families):
+    experts = load_experts(families("llama")["models"][:2])
+    prompts = prompts_of(experts.tokenizer, RAGGED)
+    weights = weights_of(2, 4)
+    free, _ = decode(experts, prompts, weights)
+    plain = Responder(experts.tokenizer)
+    letters = "".join(plain.text(leaf.tokens)[3:] for leaf in free.values())
+    often = max(set(letters) - {" "}, key=letters.count)
+    said = Responder(experts.tokenizer, [often])
+    found, _ = decode(experts, prompts, weights, stop=said.stopped)
+    cut = 0
+    for place, leaf in found.items():
+        whole = plain.text(free[place].tokens)
+        assert said.text(leaf.tokens) == whole.split(often)[0]
+        assert leaf.tokens == free[place].tokens[: len(leaf.tokens)]
+        cut += len(leaf.tokens) < len(free[place].tokens)
+        if often in whole:
+            assert leaf.ended
+            assert often not in plain.text(leaf.tokens[:-1])
+    assert cut > 3
