@@ -114,7 +114,7 @@ def test_equals_decoding_alone(kind, d, families, alone):
     paths = families(kind)["models"][:d]
     experts = load_experts(paths)
     prompts = prompts_of(experts.tokenizer, RAGGED)
-    weights = weights_of(d, 6)
+    weights = weights_of(d, 4)
     found, counts = decode(experts, prompts, weights)
     lengths = check(
         found,
@@ -140,11 +140,13 @@ def test_one_prompt_and_sixteen_are_the_same(families, alone):
     together, _ = decode(experts, prompts, weights, new_tokens=12)
     models = [alone(path, experts.vocabulary) for path in paths]
     limits = {"end_tokens": experts.end_tokens, "new_tokens": 12}
-    check(together, models, prompts, weights, **limits)
+    some = {place: leaf for place, leaf in together.items() if place[0] % 4 == 1}
+    check(some, models, prompts, weights, **limits)
     for number in (0, 9):
         single, _ = decode(experts, [prompts[number]], weights, new_tokens=12)
         for one in range(len(weights)):
             assert single[0, one].tokens == together[number, one].tokens
+        assert len({leaf.tokens for leaf in single.values()}) > 1
 
 
 @pytest.mark.parametrize("kind", ["mistral", "qwen2-sliding"])
@@ -223,10 +225,10 @@ def test_the_row_budget_changes_nothing(kind, families):
     experts = load_experts(families(kind)["models"][:3])
     prompts = prompts_of(experts.tokenizer, RAGGED)
     weights = weights_of(3, 8)
-    wide, much = decode(experts, prompts, weights)
+    wide, much = decode(experts, prompts, weights, new_tokens=14)
     assert much.most_held > 7
     for rows in (1, 7):
-        narrow, counts = decode(experts, prompts, weights, rows=rows)
+        narrow, counts = decode(experts, prompts, weights, rows=rows, new_tokens=14)
         assert counts.most_held <= rows
         assert counts.read_again > 0
         for place, leaf in wide.items():

@@ -96,7 +96,7 @@ def train(model, tokenizer, style: int, steps: int, rate: float = 1e-2) -> None:
     model.train()
     for _ in range(steps):
         rows = []
-        for _ in range(16):
+        for _ in range(12):
             topic = chance.choice(TOPICS)
             text = f"USER: {chance.choice(QUESTIONS).format(topic)} ASSISTANT: "
             text += chance.choice(answers).format(topic)
@@ -125,7 +125,7 @@ def new_model(kind: str, n_tokens: int, seed: int = 0):
     return AutoModelForCausalLM.from_config(make_config(kind, n_tokens))
 
 
-def save_family(folder: Path, kind: str, steps: int = 40) -> dict[str, object]:
+def save_family(folder: Path, kind: str, steps: int = 30) -> dict[str, object]:
     """A base that answers in all styles, and from it one expert for each style."""
     tokenizer = make_tokenizer()
     model = new_model(kind, len(tokenizer))
@@ -139,7 +139,7 @@ def save_family(folder: Path, kind: str, steps: int = 40) -> dict[str, object]:
     return {"base": base, "models": experts}
 
 
-def save_adapters(folder: Path, base: str, steps: int = 15) -> list[str]:
+def save_adapters(folder: Path, base: str, steps: int = 12) -> list[str]:
     """LoRA adapters of ``base``, one for each style."""
     from peft import LoraConfig, get_peft_model
 
