@@ -283,10 +283,25 @@ def test_a_model_without_a_tokenizer_is_told(llama, folder):
         for note in experts.notes
     )
     assert experts.tokenizer.get_vocab() == tiny_models.make_tokenizer().get_vocab()
-    assert refused(models=[bare, bare]) == (
-        "tokenizer: missing, none of the experts' folders has one"
-    )
+    assert refused(models=[bare, bare]) == ("tokenizer: missing, none of the experts has one")
     assert load_experts([bare, bare], tokenizer=llama["base"]).vocabulary == 320
+
+
+def test_on_the_hub_a_tokenizer_is_looked_for(llama, monkeypatch):
+    """Adapters are often there without one."""
+    asked = []
+
+    def fetch(name, file, revision):
+        asked.append((name, file, revision))
+        if file != "vocab.json":
+            raise OSError(f"{name} does not appear to have a file named {file}")
+        return "somewhere"
+
+    monkeypatch.setattr(loading, "cached_file", fetch)
+    assert loading._has_tokenizer(loading.Source("org/name", "v1"))
+    assert {(name, revision) for name, _, revision in asked} == {("org/name", "v1")}
+    monkeypatch.setattr(loading, "_OF_TOKENIZERS", ("tokenizer.json", "tokenizer.model"))
+    assert not loading._has_tokenizer(loading.Source("org/name"))
 
 
 def test_padded_vocabularies_are_cut_to_the_common_one(llama, folder):

@@ -70,7 +70,8 @@ class Experts:
         sources: Sequence[Source] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        self.models, self.names = tuple(models), tuple(names)
+        self.models = tuple(models)
+        self.names: Sequence[str] = tuple(names)
         self.has_reference = reference
         self.n_experts = len(self.names) - reference
         self.tokenizer, self.vocabulary = tokenizer, vocabulary

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.hub import cached_file
 
 from palm_core._factories import reason
 from palm_core.errors import InputError, WorkError
@@ -174,19 +175,32 @@ def _tokenizer(
         named.append((place, _load_tokenizer(place, source)))
     bare = []
     for place, source in zip(places, sources, strict=True):
-        folder = Path(source.name)
-        if folder.is_dir() and not any((folder / name).exists() for name in _OF_TOKENIZERS):
-            bare.append(place)
-        else:
+        if _has_tokenizer(source):
             named.append((place, _load_tokenizer(place, source)))
+        else:
+            bare.append(place)
     if not named:
-        raise InputError("tokenizer: missing, none of the experts' folders has one")
+        raise InputError("tokenizer: missing, none of the experts has one")
     notes = check_tokenizers(named, chosen=given is not None)
-    adapters = [place for place in bare if place.startswith("adapters")]
-    for place in bare:
-        if place not in adapters:
-            notes.append(f"{place}: has no tokenizer, is taken to have that of {named[0][0]}")
+    notes += [
+        f"{place}: has no tokenizer, is taken to have that of {named[0][0]}"
+        for place in bare
+        if not place.startswith("adapters")  # they have their base's
+    ]
     return named[0][1], notes
+
+
+def _has_tokenizer(source: Source) -> bool:
+    folder = Path(source.name)
+    if folder.is_dir():
+        return any((folder / name).exists() for name in _OF_TOKENIZERS)
+    for name in _OF_TOKENIZERS:
+        try:
+            cached_file(source.name, name, revision=source.revision)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def _load_tokenizer(place: str, source: Source) -> Any:
