@@ -73,7 +73,7 @@ class Splitter(Protocol[M]):
         """
         ...
 
-    def count(self, members: M) -> int:
+    def count(self, members: M, /) -> int:
         """As how many decodings alone the members count."""
         ...
 

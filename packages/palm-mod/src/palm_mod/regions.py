@@ -1,0 +1,304 @@
+"""Regions: decoding for all weights at once, d = 2 or 3.
+
+Where scores are ordered by something affine in w (:attr:`palm_mod.mixing.Mixing.affine`), the
+best token's value is the upper envelope of affine functions, and the weights at which
+one token is best are an interval (d = 2) or a convex polygon (d = 3). So a region of weights
+is split as a group of weight vectors is: each part goes on with its token. In the end
+every response has exactly the weights that give it. (The idea is old: Och, ACL 2003, and
+Macherey et al., EMNLP 2008, tune weights of translation models along such envelopes.)
+
+A token that is best at all corners of a region is best in all of it, for the envelope is
+convex. Otherwise the region is divided by the tokens found so far, and all tokens are
+tried at the corners of the parts; what is better there is found too, until nothing
+is. So each part's token is the best at each of its weights, up to 1e-12 of the values compared.
+
+Regions are open: at their borders two tokens tie. Parts with less than 1e-13 of the simplex are
+left out. For forward KL and α that can be the neighbourhood of a vertex, where an expert with
+next to no weight still counts if it finds a prefix unlikely enough; the vertex itself
+may then have another response, which decoding it as a weight vector finds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from palm_core.errors import InputError
+from palm_core.simplex import check_count
+from palm_mod.forest import Counts, Leaf, grow
+from palm_mod.polygons import clip, heights, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from palm_mod.forest import Limits, Models
+    from palm_mod.mixing import Mixing
+
+    Array = NDArray[np.float64]
+    Corners = tuple[tuple[float, ...], ...]
+    Children = list[tuple[int, "Region", float]]
+
+# Shares of the simplex below this are rounding.
+_SMALLEST = 1e-13
+# A lead below this share of the values compared is rounding.
+_TIE = 1e-12
+# Numbers of one intermediate result that are held at once.
+_BLOCK = 16_000_000
+
+
+@dataclass(frozen=True)
+class Region:
+    """A convex part of the simplex, and what may become of it.
+
+    Args:
+        corners: d = 2: the two ends, w_1 ascending; d = 3: the corners of a polygon, in order.
+        root: which simplex it is part of, a prompt's number.
+        exact: whether the same tokens are best at all its weights; otherwise they
+            are those of its centre, because it was not to be divided any more.
+    """
+
+    corners: tuple[tuple[float, ...], ...]
+    root: int = 0
+    exact: bool = True
+
+    @property
+    def polygon(self) -> Array:
+        """The corners (n, d)."""
+        return np.array(self.corners)
+
+    @property
+    def share(self) -> float:
+        """The share of the simplex that it takes up."""
+        return share(self.polygon)
+
+    @property
+    def centre(self) -> Array:
+        """A weight vector (d,) inside: the mean of the corners."""
+        return np.asarray(self.polygon.mean(axis=0))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """For d = 2, the least and the greatest w_1."""
+        if len(self.corners[0]) != 2:
+            raise InputError(f"interval: {len(self.corners[0])} objectives, must be 2")
+        return self.corners[0][0], self.corners[1][0]
+
+
+def whole_simplex(n_experts: int, root: int = 0) -> Region:
+    """The region of all weights, for a prompt of number ``root``.
+
+    Raises:
+        InputError: another number of experts than 2 or 3.
+    """
+    if n_experts not in (2, 3):
+        raise InputError(
+            f"experts: {n_experts}, must be 2 or 3 for regions of weights; decode a grid instead"
+        )
+    corners = np.eye(n_experts)
+    return Region(_tuples(corners if n_experts == 3 else corners[::-1]), root)
+
+
+def decode_regions(
+    models: Models,
+    prompts: Sequence[Sequence[int]],
+    mixing: Mixing,
+    limits: Limits,
+    *,
+    leaves: int = 1000,
+    noise: Callable[[int, Sequence[int], Any], Tensor] | None = None,
+    told: Callable[[Leaf[Region]], None] | None = None,
+    progress: Callable[[Counts, int], None] | None = None,
+) -> tuple[list[Leaf[Region]], Counts]:
+    """Every response that some weights give, with the region of those weights.
+
+    Args:
+        models: two or three experts.
+        prompts: token ids, at least one each.
+        mixing: must be ``affine``.
+        limits: when a response ends, and how many prefixes are held at once.
+        leaves: the most responses of a prompt. A region whose parts would be too many is
+            divided no more and decoded at its centre; ``exact`` is then False. (Which ones
+            those are depends on the order of work, and so on ``limits.rows``.)
+        noise: as for :func:`palm_mod.forest.grow`, and so are ``told`` and ``progress``.
+        told: is told of each response as soon as it is complete.
+        progress: is told after each step.
+
+    Returns:
+        For each prompt, by the order of their tokens, responses whose regions tile the
+        simplex; and what it cost (margins are 0: at borders tokens tie).
+
+    Raises:
+        InputError: other numbers of experts, a mixing that is not affine, or as ``grow``.
+        WorkError: as ``grow``.
+    """
+    return grow(
+        models,
+        prompts,
+        [whole_simplex(models.n_experts, number) for number in range(len(prompts))],
+        RegionSplitter(mixing, leaves),
+        limits,
+        noise=noise,
+        told=told,
+        progress=progress,
+    )
+
+
+class RegionSplitter:
+    """Splits regions of weights by their best tokens: a :class:`palm_mod.forest.Splitter`.
+
+    Args:
+        mixing: must be ``affine``.
+        leaves: in how many regions each simplex may be divided.
+
+    Raises:
+        InputError: it is not, or ``leaves`` is below 1.
+    """
+
+    def __init__(self, mixing: Mixing, leaves: int = 1000) -> None:
+        if not mixing.affine:
+            raise InputError(
+                f"divergence = {mixing.divergence!r}: regions need scores that are affine in the "
+                "weights; decode a grid instead"
+            )
+        self.mixing = mixing
+        self.leaves = check_count(leaves, name="leaves", least=1)
+        # What each simplex is divided into so far; a set, for splits may be done again.
+        self._divided: defaultdict[int, set[Corners]] = defaultdict(set)
+
+    def count(self, _members: Region) -> int:
+        """One decoding for each region, at one of its weights."""
+        return 1
+
+    def split(self, log_probs: Tensor, sums: Tensor, members: Sequence[Region]) -> list[Children]:
+        """See :class:`palm_mod.forest.Splitter`."""
+        corners = max(len(region.corners) for region in members)
+        size = max(1, _BLOCK // (max(corners, 3) * log_probs.shape[-1]))
+        found: list[Children] = []
+        for start in range(0, len(members), size):
+            here = slice(start, start + size)
+            found += self._split(log_probs[here], sums[here], members[here])
+        return found
+
+    def _split(self, log_probs: Tensor, sums: Tensor, members: Sequence[Region]) -> list[Children]:
+        d = len(members[0].corners[0])
+        values = self.mixing.features(log_probs[:, :d], sums[:, :d])
+        # What an expert forbids cannot win where it has any weight, that is inside.
+        forbidden = (values == -torch.inf).any(dim=1)
+        values = torch.where(forbidden.unsqueeze(1), 0.0, values)
+        most = max(len(region.corners) for region in members)
+        points = np.empty((len(members), most, d))
+        for row, region in enumerate(members):
+            n = len(region.corners)
+            points[row] = region.centre
+            if region.exact:
+                points[row, :n] = region.corners
+                points[row, n:] = region.corners[0]
+        _, best = _best(values, forbidden, torch.from_numpy(points))
+        return [
+            [(int(tokens[0]), region, 0.0)]
+            if (tokens == tokens[0]).all()
+            else self._divide(values[row], forbidden[row], region, tokens)
+            for row, (region, tokens) in enumerate(zip(members, best, strict=True))
+        ]
+
+    def _divide(
+        self, values: Tensor, forbidden: Tensor, region: Region, winners: NDArray[np.intp]
+    ) -> Children:
+        parts = _parts(values, forbidden, region.polygon, winners)
+        regions = [Region(_tuples(cell), region.root) for _, cell in parts]
+        after = self._divided[region.root] - {region.corners} | {one.corners for one in regions}
+        if len(parts) > 1 and len(after) <= self.leaves:
+            self._divided[region.root] = after
+            return [(token, one, 0.0) for (token, _), one in zip(parts, regions, strict=True)]
+        centre = torch.from_numpy(region.centre)[None, None]
+        token = int(_best(values.unsqueeze(0), forbidden.unsqueeze(0), centre)[1][0, 0])
+        return [(token, replace(region, exact=len(parts) <= 1), 0.0)]
+
+
+def _best(values: Tensor, forbidden: Tensor, points: Tensor) -> tuple[Tensor, NDArray[np.intp]]:
+    """Heights (n, k, V) of all tokens at ``points`` (n, k, d), and the best tokens (n, k).
+
+    Element by element, so that equal tokens are equally high and the lowest is taken; token
+    0 where all are forbidden.
+    """
+    points = points.to(values.device)
+    height = points[:, :, 0, None] * values[:, 0, None]
+    for i in range(1, values.shape[1]):
+        height = height + points[:, :, i, None] * values[:, i, None]
+    height = torch.where(forbidden.unsqueeze(1), -torch.inf, height)
+    size = height.shape[-1]
+    places = torch.arange(size, device=values.device, dtype=torch.int32)
+    highest = height.amax(dim=-1, keepdim=True)
+    tokens = torch.where(height == highest, places, size).amin(dim=-1)
+    return height, tokens.cpu().numpy().astype(np.intp)
+
+
+def _parts(
+    values: Tensor, forbidden: Tensor, whole: Array, winners: NDArray[np.intp]
+) -> list[tuple[int, Array]]:
+    """The best tokens in a polygon, ascending, and where they are."""
+    known = np.unique(winners)
+    while True:
+        planes = values[:, torch.from_numpy(known).to(values.device)].cpu().numpy().T
+        cells = _cells(whole, planes)
+        points = np.unique(np.concatenate([whole, *cells]), axis=0)
+        height, best = _best(
+            values.unsqueeze(0), forbidden.unsqueeze(0), torch.from_numpy(points).unsqueeze(0)
+        )
+        top = height[0].amax(dim=-1).cpu().numpy()
+        rivals = values[:, torch.from_numpy(best[0]).to(values.device)].cpu().numpy().T
+        reached = points @ planes.T
+        size = (points * np.abs(rivals)).sum(axis=1)
+        size += (points * np.abs(planes[reached.argmax(axis=1)])).sum(axis=1)
+        better = top - reached.max(axis=1) > _TIE * size
+        new = np.setdiff1d(best[0][better], known)
+        if not len(new):
+            break
+        known = np.union1d(known, new)
+    parts = [
+        (int(token), cell)
+        for token, cell in zip(known, cells, strict=True)
+        if share(cell) > _SMALLEST
+    ]
+    if parts and whole.shape[1] == 2:
+        _join(parts, whole)
+    return parts
+
+
+def _cells(whole: Array, planes: Array) -> list[Array]:
+    """The part of a polygon in which each of ``planes`` (m, d) is the highest."""
+    cells = []
+    for one, plane in enumerate(planes):
+        cell = whole
+        for other, rival in enumerate(planes):
+            if other == one or not len(cell):
+                continue
+            # Equal up to rounding in all of it: the lower token's.
+            if other < one and not heights(cell, rival - plane).any():
+                cell = cell[:0]
+            else:
+                cell = clip(cell, rival - plane)
+        cells.append(cell)
+    return cells
+
+
+def _join(parts: list[tuple[int, Array]], whole: Array) -> None:
+    """Let intervals end where the next begins, to the last bit; they were found apart."""
+    order = sorted(range(len(parts)), key=lambda place: float(parts[place][1][:, 0].sum()))
+    start = whole[0]
+    for place in order:
+        token, cell = parts[place]
+        end = whole[1] if place == order[-1] else cell[1]
+        parts[place] = token, np.array([start, end])
+        start = end
+
+
+def _tuples(polygon: Array) -> Corners:
+    return tuple(tuple(float(x) for x in corner) for corner in polygon)
