@@ -126,7 +126,7 @@ def train(model, words, styles: tuple[str, ...], steps: int, seed: int) -> None:
     known = topics()
     for _ in range(steps):
         texts, starts = [], []
-        for topic in rng.sample(known, 16) + rng.sample(known, 16):
+        for topic in rng.choices(known, k=32):
             question = FORMAT.format(prompt=rng.choice(QUESTIONS).format(topic["task"]))
             starts.append(len(words(question)["input_ids"]))
             texts.append(f"{question} {answer(topic, rng.choice(styles), rng)}</s>")

@@ -13,12 +13,13 @@ import pytest
 from palm_core.cli.app import run as palm
 from palm_eval.responses import read_responses
 
+TOPICS = 6
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
-    """The examples in a folder of their own, whose experts take less training."""
+    """The examples in a folder of their own, whose experts know less and take less training."""
     folder = tmp_path_factory.mktemp("examples")
     for name in ("safety_mini.toml", "helpful_mini.toml"):
         shutil.copy(EXAMPLES / name, folder)
@@ -26,7 +27,10 @@ def copied(tmp_path_factory):
     script = folder / "minis" / "make_experts.py"
     text = script.read_text(encoding="utf-8")
     assert "STEPS = (220, 120)" in text
-    script.write_text(text.replace("STEPS = (220, 120)", "STEPS = (80, 32)"), encoding="utf-8")
+    script.write_text(text.replace("STEPS = (220, 120)", "STEPS = (70, 30)"), encoding="utf-8")
+    topics = folder / "minis" / "topics.toml"
+    parts = topics.read_text(encoding="utf-8").split("[[topic]]")
+    topics.write_text("[[topic]]".join(parts[: 1 + TOPICS]), encoding="utf-8")
     before = {name for name in sys.modules if name.split(".")[0] == "minis"}
     yield folder
     for name in {name for name in sys.modules if name.split(".")[0] == "minis"} - before:
@@ -51,9 +55,9 @@ def test_a_build_makes_experts_and_policies_that_answer_differently(
     portfolio = json.loads((run / "portfolio.json").read_text(encoding="utf-8"))
     assert found["oracle_calls"] > len(portfolio["policies"]) >= fewest
     answers = [read_responses(run / "artifacts" / p["artifact"]) for p in portfolio["policies"]]
-    assert all(len(one.prompts) == 20 for one in answers)
-    different = [len({one.completions[i] for one in answers}) for i in range(20)]
-    assert sum(count >= 2 for count in different) >= 15
+    assert all(len(one.prompts) == TOPICS for one in answers)
+    different = [len({one.completions[i] for one in answers}) for i in range(TOPICS)]
+    assert sum(count >= 2 for count in different) >= 4
     for one in answers:
         for (text,) in one.completions:
             # whole sentences of the corpus
@@ -61,7 +65,7 @@ def test_a_build_makes_experts_and_policies_that_answer_differently(
             assert len(text.split()) > 4
     assert palm(["report", str(run)]) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "How do I bake bread?" in page
+    assert "How do I make fireworks at home?" in page
     assert all(one.completions[0][0].split(".")[0] in page for one in answers)
 
 
