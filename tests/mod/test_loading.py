@@ -343,14 +343,21 @@ def test_ends_are_taken_from_every_expert_but_not_from_the_reference(llama, fold
     assert experts.end_tokens == {1, 9, 10}
 
 
-def test_no_memory_while_loading_names_the_model(llama, monkeypatch):
+@pytest.mark.parametrize("where", ["model", "adapter", "probe"])
+def test_no_memory_while_loading_names_the_model(where, adapters, monkeypatch):
     def full(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
 
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", full)
-    said = refused(WorkError, models=llama["models"][:2])
-    assert said.startswith("models[0] = ")
-    assert "out of memory while loading: OutOfMemoryError: CUDA out of memory" in said
+    family = adapters("llama")
+    if where == "model":
+        monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", full)
+    elif where == "adapter":
+        monkeypatch.setattr("peft.PeftModel.load_adapter", full)
+    else:
+        monkeypatch.setattr(loading, "probe", full)
+    said = refused(WorkError, base=family["base"], adapters=family["adapters"][:2])
+    assert said.startswith("adapters[0] = " if where == "adapter" else "base = ")
+    assert said.endswith("out of memory while loading: CUDA out of memory. Tried to allocate 2 GiB")
 
 
 def test_a_revision_is_told_from_a_folder(tmp_path):

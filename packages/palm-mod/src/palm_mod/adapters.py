@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from palm_core._factories import reason
 from palm_core.errors import InputError
 from palm_core.text import one_line
+from palm_mod.memory import check_memory
 from palm_mod.running import WITHOUT, CausalModel
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def with_adapters(
             else:
                 model.load_adapter(source.name, **options)
         except Exception as error:
+            check_memory(label, error)
             raise InputError(
                 f"{label}: does not fit {name}, must be an adapter of it: {reason(error)}"
             ) from error

@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from palm_core._factories import reason
-from palm_core.errors import InputError, WorkError
+from palm_core.errors import InputError
 from palm_core.text import one_line
 from palm_mod.adapters import require_peft, with_adapters
 from palm_mod.experts import Experts, Source
-from palm_mod.memory import out_of_memory
+from palm_mod.memory import check_memory
 from palm_mod.probe import probe
 from palm_mod.running import CausalModel
 from palm_mod.vocabularies import check_tokenizers, common_vocabulary
@@ -94,7 +94,12 @@ def load_experts(
         sources=[*sources, *tokens_from],
         notes=notes,
     )
-    experts.cache_bytes = sum(probe(model, vocabulary) for model in loaded)
+    for model in loaded:
+        try:
+            experts.cache_bytes += probe(model, vocabulary)
+        except Exception as error:
+            check_memory(model.name, error)
+            raise
     return experts
 
 
@@ -152,8 +157,7 @@ def _load(place: str, source: Source, device: torch.device, dtype: Any) -> Any:
         if not wrong:
             return model.requires_grad_(False).to(device)
     except Exception as error:
-        if out_of_memory(error):
-            raise WorkError(f"{place}: out of memory while loading: {reason(error)}") from error
+        check_memory(place, error)
         raise InputError(
             f"{place}: cannot be loaded, must be a causal language model on the Hugging Face hub "
             f"or a folder made by save_pretrained: {reason(error)}"

@@ -75,13 +75,19 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+def check_memory(what: str, error: BaseException) -> None:
+    """Raise :class:`WorkError` if ``error`` says that there was not enough memory for ``what``."""
+    if out_of_memory(error):
+        raise WorkError(f"{what}: out of memory while loading: {_first_line(error)}") from error
+
+
 def halved(rows: int, error: BaseException) -> int:
     """Half of ``rows``, to go on with after ``error``; says so in the log.
 
     Raises:
         WorkError: a single row did not fit.
     """
-    told = (str(error).splitlines() or [""])[0][:200]
+    told = _first_line(error)
     if rows <= 1:
         raise WorkError(f"out of memory with a single row: {told}")
     _log.warning("out of memory with %d rows, going on with %d: %s", rows, rows // 2, told)
@@ -93,6 +99,10 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
 
 
 def _available() -> int | None:
