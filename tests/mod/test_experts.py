@@ -74,6 +74,17 @@ def test_any_walk_over_prefixes_predicts_as_alone(kind, data, untrained):
         check(model, running, prefixes)
 
 
+@pytest.mark.parametrize(
+    ("kind", "sliding"), [("mistral", [True, True]), ("qwen2-sliding", [False, True])]
+)
+def test_layers_with_a_window_keep_no_more_than_it(kind, sliding, untrained):
+    running = untrained(kind).start([range(3, 23), [5, 6]], 320)
+    for step in range(3):
+        kept = [layer.keys.shape[-2] for layer in running.cache.layers]
+        assert kept == [tiny_models.WINDOW - 1 if slides else 20 + step for slides in sliding]
+        running.step(torch.tensor([0, 1]), torch.tensor([7, 8]))
+
+
 def test_all_experts_and_the_reference_last(families):
     family = families("llama")
     experts = load_experts(family["models"][:2], reference=family["base"])
