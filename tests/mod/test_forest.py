@@ -77,7 +77,7 @@ def responses(leaves):
 
 
 @given(cases())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_the_forest_is_naive_decoding(case):
     models, prompts, weights, mixing, limits = case
     everyone = tuple(range(len(weights)))
@@ -167,7 +167,7 @@ def test_neither_budget_nor_batch_matters(case, rows, random):
     st.sampled_from([0.0, 0.3]),
     st.sampled_from([0.0, 40.0, 900.0]),
 )
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_leaving_tokens_out_first_changes_nothing(seed, d, mixing, digits, forbidden, far):
     """Prefixes shared by many take another way to the same tokens and margins."""
     models = FakeModels(

@@ -124,8 +124,8 @@ class Mixing:
     def scores(self, log_probs: Tensor, weights: Tensor, sums: Tensor | None = None) -> Tensor:
         """The score of every next token, less a constant for each row, for pairs (prefix, w).
 
-        a_i = ``sums``_i + ``log_probs``_i; the sums are only taken together in float64, so
-        that a long prefix costs no precision.
+        a_i = ``sums``_i + ``log_probs``_i. What the sums have in common is left out, in
+        float64, so that a long prefix costs no precision; without sums, nothing is left out.
 
         Args:
             log_probs: (n, d, V) log-probabilities of the next token; where there is a
@@ -152,13 +152,12 @@ class Mixing:
         sums = sums.to(weights.device, torch.float64)
         if self.needs_reference:
             return _jensen_shannon(steps, weights, sums)
-        # log w_i − α·sums_i, at most 0: the expert that counts most loses no digits
-        offsets = torch.where(
-            weights > 0, weights.double().log() - self.power * sums[:, :d], -torch.inf
-        )
-        offsets = (offsets - offsets.amax(dim=1, keepdim=True)).nan_to_num(
-            nan=torch.inf, neginf=-torch.inf, posinf=torch.inf
-        )
+        # Sums are taken from that of the expert that counts most: it loses no digits.
+        logs, before = weights.double().log(), sums[:, :d]
+        counts = torch.where(weights > 0, logs - self.power * before, -torch.inf)
+        before = before - before.gather(1, counts.argmax(dim=1, keepdim=True))
+        offsets = (logs - self.power * before).nan_to_num(torch.inf, torch.inf, -torch.inf)
+        offsets = torch.where(weights > 0, offsets, -torch.inf)
         kind = torch.float64 if self.power < _SMALL_POWER else torch.float32
         terms = []
         for i in range(d):

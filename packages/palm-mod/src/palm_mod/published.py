@@ -14,11 +14,10 @@ decode like :mod:`palm_mod.mixing`, but for four things:
 
 Two tokens, w = (0.5, 0.5), forward KL. Expert 1's logits are (6, 5), expert 2's (0, 2):
 
-* as published −log(½e^−6 + ½e^−0) = 0.69 and −log(½e^−5 + ½e^−2) = 2.64: token 1;
-* add 5 to all of expert 2's logits, the same model, (5, 7): −log(½e^−6 + ½e^−5) = 5.38 and
-  −log(½e^−5 + ½e^−7) = 5.57: still token 1; add 10, (10, 12): 6.69 and 5.69: token 0;
-* with log-probabilities, whatever is added: (−0.31, −1.31) and (−2.13, −0.13) give
-  −log(½e^0.31 + ½e^2.13) = −1.58 and −log(½e^1.31 + ½e^0.13) = −0.88: token 1.
+* as published, −log(½e^−6 + ½e^−0) = 0.69 and −log(½e^−5 + ½e^−2) = 2.64: token 1;
+* with 10 added to both of expert 2's logits, which is the same model, 6.68 and 5.69: token 0;
+* with log-probabilities, (−0.31, −1.31) and (−2.13, −0.13) whatever is added,
+  −log(½e^0.31 + ½e^2.13) = −1.58 and −log(½e^1.31 + ½e^0.13) = −0.89: token 1.
 """
 
 from __future__ import annotations
