@@ -13,6 +13,9 @@ them, and asks whether the interval holds the population's value.
 * ``one response``: each policy answers each prompt once, by its own draw: noise that no
   two policies share. The maximum over candidates is then biased upwards.
 * ``raster``: as "expected", but gaps sampled at 101 evenly spaced weights.
+* ``three``: as "expected", but for three objectives and fifteen candidates, by
+  :func:`palm_eval.run_intervals.gap_intervals`, as ``palm evaluate`` and the size–gap curve
+  have them: at 200 weights and the portfolio's corner weights, followed through resamples.
 * ``ties``: not the task, but policies with independent normal noise: k candidates exactly
   as good as one another and as the portfolio of one, so that δ = 0. The worst case for
   intervals of a maximum; here "simultaneous" is
@@ -31,14 +34,24 @@ import time
 
 import numpy as np
 
-from palm_core import TabularOracle, uniform_lattice
+from palm_core import (
+    Normalization,
+    Policy,
+    PolicySet,
+    TabularOracle,
+    gaps,
+    sample_weights,
+    uniform_lattice,
+)
 from palm_core.tasks import make_task
 from palm_eval.intervals import METHODS, bootstrap, delta_band
 from palm_eval.metrics import exact_gap_pairs, sampled_gap_pairs
 from palm_eval.prompt_scores import PromptScores
+from palm_eval.run_intervals import SAMPLES, gap_intervals
 
 POPULATION, RESPONSES, CANDIDATES = 4000, 40, 13
 PORTFOLIOS = {"ends": [0, 12], "middle": [6], "three": [1, 6, 10], "four": [0, 4, 8, 12]}
+KINDS = ["expected", "one response", "raster"]
 LABELS = ["J at the centre", *(f"{gap} {name}" for name in PORTFOLIOS for gap in ("ε", "δ"))]
 WEIGHTS = uniform_lattice(2, CANDIDATES - 1)
 RASTER = uniform_lattice(2, 100)
@@ -119,6 +132,48 @@ def simulate(population: Population, kind: str, n: int, repetitions: int, resamp
             head = ""
 
 
+def simulate_three(n: int, repetitions: int, resamples: int) -> None:
+    task = make_task(("a", "b", "c"), n_prompts=POPULATION, n_responses=RESPONSES, seed=3)
+    oracle = TabularOracle(task.rewards, task.reference, 0.05, task.objectives)
+    weights = uniform_lattice(3, 4)
+    policies = list(oracle.solve(weights))
+    values = PromptScores.from_policies(policies).values
+    everyone = PolicySet(values.mean(axis=1))
+    portfolios = {"middle": [6], "corners": [0, 4, 14], "six": [1, 3, 5, 8, 12, 13]}
+    rng, begun = np.random.default_rng(0), time.perf_counter()
+    truth = [gaps(everyone.subset(one), everyone) for one in portfolios.values()]
+    labels = [(name, gap) for name in portfolios for gap in ("epsilon", "delta")]
+    above = dict.fromkeys(labels, 0)
+    below = dict.fromkeys(labels, 0)
+    for seed in range(repetitions):
+        drawn = values[:, rng.integers(0, POPULATION, size=n)]
+        measured = [
+            Policy(id=policy.id, weights=w, rewards=rows.mean(axis=0), prompt_rewards=rows)
+            for policy, w, rows in zip(policies, weights, drawn, strict=True)
+        ]
+        each, why = gap_intervals(
+            measured,
+            task.objectives,
+            list(portfolios.values()),
+            space=Normalization.none(3),
+            weights=sample_weights(SAMPLES, 3, seed=seed),
+            resamples=resamples,
+            seed=seed,
+        )
+        assert each is not None, why
+        for name, one, exact in zip(portfolios, each, truth, strict=True):
+            for gap, found in one.items():
+                above[name, gap] += found.lower > getattr(exact, gap)
+                below[name, gap] += found.upper < getattr(exact, gap)
+    seconds = time.perf_counter() - begun
+    print(f"\nthree, n = {n}, {repetitions} repetitions of {resamples} resamples, {seconds:.0f} s")
+    print(f"{'':16}{'truth':>8}  covers  too high  too low")
+    for (name, gap), exact in zip(labels, np.repeat(np.array(truth), 2), strict=True):
+        high, low = above[name, gap] / repetitions, below[name, gap] / repetitions
+        label = f"{'ε' if gap == 'epsilon' else 'δ'} {name}"
+        print(f"{label:16}{getattr(exact, gap):8.4f}{1 - high - low:8.1%}{high:10.1%}{low:9.1%}")
+
+
 def simulate_ties(n: int, repetitions: int, resamples: int) -> None:
     print(f"\nties, n = {n}, {repetitions} repetitions of {resamples} resamples")
     print("  k  method         covers  too high")
@@ -150,17 +205,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="100 repetitions")
     parser.add_argument("--repetitions", type=int, default=1000)
-    parser.add_argument("--kind", choices=["expected", "one response", "raster", "ties"])
+    parser.add_argument("--kind", choices=[*KINDS, "three", "ties"])
     parser.add_argument("--prompts", type=int)
     asked = parser.parse_args()
     repetitions, resamples = (100, 400) if asked.quick else (asked.repetitions, 1000)
     sizes = [asked.prompts] if asked.prompts else [100, 400]
     if asked.kind in (None, "ties"):
         simulate_ties(sizes[0], repetitions, resamples)
-    if asked.kind == "ties":
+    if asked.kind in (None, "three"):
+        for n in sizes:
+            simulate_three(n, repetitions, resamples)
+    if asked.kind in ("three", "ties"):
         return
     population = Population()
-    for kind in [asked.kind] if asked.kind else ["expected", "one response", "raster"]:
+    for kind in [asked.kind] if asked.kind else KINDS:
         for n in sizes:
             simulate(population, kind, n, repetitions, resamples)
 

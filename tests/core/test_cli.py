@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from palm_core import Portfolio
+from palm_core.cli import output
 from palm_core.cli.app import run
 
 MODELS = """model,helpful,safe,cost
@@ -390,3 +391,11 @@ def test_without_the_extra_one_line_says_what_to_install() -> None:
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert 'python -m pip install "cyclopts' in result.stderr
+
+
+def test_names_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """No code for a picture, no markup: what a file calls a policy is what is printed."""
+    output.say(":smile: [bold]a[/bold]")
+    output.note(":smile: [bold]a[/bold]")
+    said = capsys.readouterr()
+    assert said.out.strip() == said.err.strip() == ":smile: [bold]a[/bold]"

@@ -23,8 +23,8 @@ from palm_core import (
 from palm_core.runs import Run
 from palm_core.tabular import TabularOracle, load
 from palm_eval.baselines import PRUNE_MUS, policies_at, random_weights, uniform_weights
-from palm_eval.comparing import compare_runs
-from palm_eval.comparison import METHODS, Comparison, Measured
+from palm_eval.comparison import METHODS, Comparison, Measured, comparing
+from palm_eval.comparison.comparing import compare_runs
 from palm_eval.evaluation import evaluate_run
 from palm_eval.metrics import sampled_gaps
 
@@ -178,6 +178,17 @@ def test_the_least_gap_is_that_of_the_curve_or_better(run: Run, found: Compariso
         assert found.methods["least"][size].quality <= found.methods["palm"][size].quality
 
 
+def test_the_least_gap_is_looked_for_up_to_a_size(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "LARGEST_LEAST", 1)
+    found = compare_runs({"run": run}, sizes=(1, 3))
+    assert set(found.methods["least"]) == {1}
+    assert found.absent["least", 3] == "not looked for beyond 1, it takes too long"
+    two = compare_runs({"few": built(tmp_path, Few())}, sizes=(1, 3))
+    assert set(two.methods["least"]) == {1, 3}
+
+
 def test_the_least_gap_is_not_above_palms_where_gaps_are_sampled(tmp_path: Path) -> None:
     # {p1, p2} has the least exact ε; close to the second vertex {p1, p3} is better.
     seed = next(seed for seed in range(99) if sample_weights(1, 2, seed=seed)[0, 0] < 0.15)
@@ -269,7 +280,7 @@ def test_without_an_oracle_entries_are_missing_and_said_to_be(run: Run) -> None:
     assert found.calls_made == 0
     assert found.methods["random"] == {}
     for method in ("random", "uniform"):
-        assert "--task asks its oracle" in found.absent[method, 4]
+        assert "--task asks its oracle" in found.absent[method, many]
     # Three uniform weights are the vertices, which every grid has.
     assert 3 in found.methods["uniform"]
     assert found.budgets[0].uniform_palm is None

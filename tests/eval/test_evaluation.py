@@ -104,7 +104,19 @@ def test_intervals_hold_the_value_and_say_where_they_are_from(found: Evaluation)
         assert one.lower <= one.value <= one.upper
         assert one.n_prompts == 8
         assert one.lower >= 0
-        assert one.value == pytest.approx(getattr(found.figures, name), abs=1e-9)
+        if name == "utility":  # of the sampled weights, the figure is of all
+            assert one.value == pytest.approx(found.figures.expected_utility, abs=0.01)
+        else:
+            assert one.value == pytest.approx(getattr(found.figures, name), abs=1e-9)
+
+
+def test_baselines_have_intervals_too_but_for_means(found: Evaluation) -> None:
+    assert set(found.baseline_intervals) == set(found.baselines) - {"random"}
+    for name, own in found.baseline_intervals.items():
+        figures = found.baselines[name]
+        assert own["delta"].lower <= figures.delta <= own["delta"].upper
+        assert own["perplexity"].value == pytest.approx(figures.perplexity)
+    assert found.document()["baseline_intervals"]["uniform"]["epsilon"]["prompts"] > 1
 
 
 def test_intervals_are_of_the_exact_gaps_for_two_objectives(tmp_path: Path) -> None:

@@ -21,18 +21,19 @@ from palm_core import (
     build_portfolio,
     construct_grid,
     gaps,
+    prune_curve,
     sample_weights,
 )
 from palm_core.assembling import evaluate
 from palm_core.cli.app import run as palm
 from palm_core.runs import Run
 from palm_core.tabular import TabularOracle, load
-from palm_eval.baselines import random_weights, uniform_weights
+from palm_eval.baselines import SWEEP_MUS, random_weights, uniform_weights
 from palm_eval.figures import Drawn
 from palm_eval.figures.simplex import CORNERS
-from palm_eval.gap_intervals import SAMPLES, gap_intervals
-from palm_eval.run_curve import LABELS
+from palm_eval.run_baselines import BASELINES
 from palm_eval.run_figures import run_figures
+from palm_eval.run_intervals import SAMPLES, gap_intervals
 
 NAMES = ["helpful", "brief", "safe", "humour"]
 MU, ALPHA, PRUNE = 1.0, 0.5, 0.05
@@ -235,10 +236,18 @@ def test_the_curve_has_the_gaps_of_the_baselines(
     chance = points(drawn["curve"], "random weights")
     np.testing.assert_allclose(chance[:, 1], [gap(rows) for rows in random_weights(size, 2)])
     np.testing.assert_allclose(chance[:, 0].round(), size)
+    rows = uniform_weights(len(run.answers), 2)
+    everyone = PolicySet.from_policies(list(oracle(2).solve(rows)), run.objectives)
+    least: dict[int, float] = {}
+    for one in prune_curve(everyone, rows, SWEEP_MUS, method="greedy"):
+        found = 100 * gaps(everyone.subset(one.indices), candidates).epsilon
+        count = len(one.indices)
+        least[count] = min(found, least.get(count, np.inf))
+    assert len(least) > 2
     pruned = points(drawn["curve"], "uniform, pruned")
-    assert (np.diff(pruned[:, 0].round()) > 0).all()
-    everyone = uniform_weights(len(run.answers), 2)
-    assert (pruned[:, 1] >= gap(everyone) - 1e-9).all()
+    np.testing.assert_allclose(pruned[:, 0].round(), sorted(least)[: len(pruned)])
+    np.testing.assert_allclose(pruned[:, 1], [least[count] for count in pruned[:, 0].round()])
+    assert len(pruned) == sum(count <= 4 for count in least)
 
 
 def test_usage_stands_beside_that_of_the_baselines(
@@ -266,7 +275,7 @@ def test_without_the_oracle_what_is_missing_is_told(run: Run) -> None:
     titles = [label.get_text() for label in axes.get_yticklabels()]
     assert titles == ["portfolio", "uniform weights"]
     labels = {line.get_label() for line in artists(drawn["curve"], Line2D)}
-    assert labels & set(LABELS.values()) == {"uniform weights"}
+    assert labels & set(BASELINES.values()) == {"uniform weights"}
 
 
 def test_weights_cells_and_grids_are_those_of_the_run(triple: Run) -> None:

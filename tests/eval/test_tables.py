@@ -19,11 +19,11 @@ from palm_core.cli import plugin_commands
 from palm_core.cli.app import run as palm
 from palm_core.runs import Run
 from palm_core.tabular import load
-from palm_eval.comparing import compare_runs
 from palm_eval.comparison import Budget, Comparison, Measured, Sweep, Swept
-from palm_eval.table_formats import FORMATS, Cell, Column, Section, Table
-from palm_eval.table_markup import latex, markdown
+from palm_eval.comparison.comparing import compare_runs
 from palm_eval.tables import TABLES, make_table
+from palm_eval.tables.formats import FORMATS, Cell, Column, Section, Table
+from palm_eval.tables.markup import latex, markdown
 
 AWKWARD = "R&D_50%|*x* #1 {a} ~$^\\ <b>[c]"
 
@@ -381,6 +381,14 @@ def test_csv_is_printed_one_table_at_a_time(
     code, out, told = command(capsys, *arguments)
     assert (code, out) == (2, "")
     assert "prints one table only" in told
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    oracle = load(objectives=[":smile:", "[b]x"], prompts=6, responses=20)
+    build_portfolio(oracle, mu=0.9, alpha=0.3, run_dir=tmp_path)
+    code, out, _ = command(capsys, tmp_path, "--table", 4)
+    assert code == 0
+    assert "Objectives :smile:, [b]x;" in out
 
 
 def test_json_has_all_numbers(

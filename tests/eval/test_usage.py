@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from palm_core import InputError, sample_weights
-from palm_eval.usage import exact_usage, perplexity, usage
+from palm_eval.multi_objective import expected_utility
+from palm_eval.usage import exact_usage, perplexity, usage, usage_at, usage_pairs
 
 rewards = st.integers(2, 3).flatmap(
     lambda d: arrays(
@@ -112,3 +113,33 @@ def test_refusals():
         exact_usage(np.eye(4))
     with pytest.raises(InputError, match="n = 0: must be at least 1"):
         usage(np.eye(2), n=0)
+
+
+class TestPairs:
+    @given(
+        u=arrays(np.float64, (4, 5, 3), elements=st.integers(-9, 9).map(lambda k: k / 8)),
+        seed=st.integers(0, 99),
+    )
+    def test_as_one_set_at_a_time(self, u, seed):
+        weights = sample_weights(40, 3, seed=seed)
+        portfolio = [4, 0, 2]
+        found = usage_pairs(u, portfolio, weights)
+        assert found.shape == (4, 2)
+        for values, (evenness, utility) in zip(u[:, portfolio], found, strict=True):
+            assert utility == pytest.approx((weights @ values.T).max(axis=1).mean())
+            if len(np.unique(values, axis=0)) == 3:  # equal ones may share the ties
+                assert evenness == pytest.approx(perplexity(usage_at(values, weights)))
+
+    def test_blocks_change_nothing(self, monkeypatch):
+        u = np.random.default_rng(0).normal(size=(2, 7, 6, 2))
+        weights = sample_weights(30, 2, seed=1)
+        whole = usage_pairs(u, [1, 3], weights)
+        monkeypatch.setattr("palm_eval.usage._BLOCK", 130)
+        assert np.array_equal(usage_pairs(u, [1, 3], weights), whole)
+        assert whole.shape == (2, 7, 2)
+
+    def test_utility_tends_to_the_expected_one(self):
+        u = np.random.default_rng(2).normal(size=(6, 3))
+        weights = sample_weights(40_000, 3, seed=3)
+        expected = expected_utility(u).value
+        assert usage_pairs(u, range(6), weights)[1] == pytest.approx(expected, abs=0.01)

@@ -208,7 +208,10 @@ class TestDeath:
     @pytest.mark.parametrize("trouble", ["crash", "leave"])
     def test_by_its_own_hand(self, make: Callable[..., RayWorkers], trouble: str) -> None:
         executor = make()
-        assert kinds(events_of(executor, call(1, "none", trouble, "none"))) == ["answered", "died"]
+        # Ray sends an answer after it was given: a process that is gone at once may take it
+        # along, and it is asked for again. What the call ends with is sure.
+        told = kinds(events_of(executor, call(1, "none", trouble, "none")))
+        assert told in (["answered", "died"], ["died"])
         assert kinds(events_of(executor, call(2, "none"))) == ["answered", "ended"]
 
     def test_of_one_leaves_the_other(self, make: Callable[..., RayWorkers], tmp_path: Path) -> None:

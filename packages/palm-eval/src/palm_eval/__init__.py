@@ -24,6 +24,10 @@ if TYPE_CHECKING:
         random_weights,
         uniform_weights,
     )
+    from palm_eval.comparison import (
+        Comparison,
+        compare_runs,
+    )
     from palm_eval.diversity import (
         distinct_n,
         embedding_distance,
@@ -42,6 +46,10 @@ if TYPE_CHECKING:
     from palm_eval.measured import (
         Figures,
     )
+    from palm_eval.metric_plugins import (
+        available_metrics,
+        load_metric,
+    )
     from palm_eval.metrics import (
         SampledGaps,
         exact_gap_pairs,
@@ -59,6 +67,12 @@ if TYPE_CHECKING:
         fixed_portfolio,
         rechosen_portfolio,
     )
+    from palm_eval.report import (
+        ReportContents,
+        gather_report,
+        render_report,
+        write_report,
+    )
     from palm_eval.responses import (
         Responses,
         read_responses,
@@ -68,9 +82,21 @@ if TYPE_CHECKING:
         available_rewards,
         load_reward,
     )
+    from palm_eval.run_diversity import (
+        RunDiversity,
+        portfolio_diversity,
+    )
+    from palm_eval.run_responses import (
+        RunResponses,
+        responses_of,
+    )
     from palm_eval.scoring import (
         Scores,
         score,
+    )
+    from palm_eval.tables import (
+        Table,
+        make_table,
     )
     from palm_eval.usage import (
         exact_usage,
@@ -90,6 +116,10 @@ _HOME = {
         "random_weights",
         "uniform_weights",
     ),
+    "comparison": (
+        "Comparison",
+        "compare_runs",
+    ),
     "diversity": (
         "distinct_n",
         "embedding_distance",
@@ -106,6 +136,10 @@ _HOME = {
         "delta_band",
     ),
     "measured": ("Figures",),
+    "metric_plugins": (
+        "available_metrics",
+        "load_metric",
+    ),
     "metrics": (
         "SampledGaps",
         "exact_gap_pairs",
@@ -123,6 +157,12 @@ _HOME = {
         "fixed_portfolio",
         "rechosen_portfolio",
     ),
+    "report": (
+        "ReportContents",
+        "gather_report",
+        "render_report",
+        "write_report",
+    ),
     "responses": (
         "Responses",
         "read_responses",
@@ -132,9 +172,21 @@ _HOME = {
         "available_rewards",
         "load_reward",
     ),
+    "run_diversity": (
+        "RunDiversity",
+        "portfolio_diversity",
+    ),
+    "run_responses": (
+        "RunResponses",
+        "responses_of",
+    ),
     "scoring": (
         "Scores",
         "score",
+    ),
+    "tables": (
+        "Table",
+        "make_table",
     ),
     "usage": (
         "exact_usage",
@@ -146,20 +198,27 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Asked",
     "BestSingle",
+    "Comparison",
     "Evaluation",
     "ExpectedUtility",
     "Figures",
     "Interval",
     "PromptScores",
     "Pruning",
+    "ReportContents",
     "Responses",
+    "RunDiversity",
+    "RunResponses",
     "SampledGaps",
     "Scores",
+    "Table",
+    "available_metrics",
     "available_rewards",
     "best_pruning",
     "best_single",
     "bootstrap",
     "bootstrap_mean",
+    "compare_runs",
     "delta_band",
     "distinct_n",
     "embedding_distance",
@@ -168,21 +227,28 @@ __all__ = [
     "exact_usage",
     "expected_utility",
     "fixed_portfolio",
+    "gather_report",
     "hypervolume",
+    "load_metric",
     "load_reward",
+    "make_table",
     "maximum_utility_loss",
     "nearest_known",
     "perplexity",
     "policies_at",
+    "portfolio_diversity",
     "prunings",
     "random_weights",
     "read_responses",
     "rechosen_portfolio",
+    "render_report",
+    "responses_of",
     "sampled_gap_pairs",
     "sampled_gaps",
     "score",
     "self_bleu",
     "uniform_weights",
+    "write_report",
     "write_responses",
 ]
 

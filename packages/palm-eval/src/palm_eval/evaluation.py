@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from palm_core import sample_weights
 from palm_core.simplex import check_count
 from palm_eval.baselines import SWEEP_MUS, best_pruning, best_single, prunings, sampled_score
-from palm_eval.gap_intervals import RESAMPLES, gap_intervals
-from palm_eval.gap_intervals import SAMPLES as INTERVAL_SAMPLES
 from palm_eval.measured import Figures, mean_figures, measure, plain_figures
 from palm_eval.multi_objective import ExpectedUtility, expected_utility
 from palm_eval.pool import Pool, distinct
 from palm_eval.run_baselines import ask_baselines, check_oracle_of
+from palm_eval.run_intervals import RESAMPLES, plain_intervals, portfolio_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,9 +42,11 @@ class Evaluation:
         expected_utility: with its standard error, if it was sampled.
         baselines: name → figures; of "random" the means over its runs.
         not_asked: name → why a baseline is missing.
-        intervals: of "epsilon" and "delta" by bootstrap over prompts, see
-            :func:`palm_eval.gap_intervals.gap_intervals`; ``None`` with ``no_intervals``
-            saying why.
+        intervals: of the portfolio's "epsilon", "delta", "perplexity" and "utility" by
+            bootstrap over prompts, see :mod:`palm_eval.run_intervals`; ``None`` with
+            ``no_intervals`` saying why.
+        baseline_intervals: the same of baselines, by their names, where they can be had;
+            of "random", whose figures are means over its runs, there are none.
         no_intervals: why there are none, or empty.
         normalization: "none", or "minmax" over how many policies.
         candidates: how many policies everything is measured against.
@@ -60,6 +61,7 @@ class Evaluation:
     baselines: dict[str, Figures]
     not_asked: dict[str, str]
     intervals: dict[str, Interval] | None
+    baseline_intervals: dict[str, dict[str, Interval]]
     no_intervals: str
     normalization: str
     candidates: int
@@ -78,18 +80,9 @@ class Evaluation:
             **own,
             "portfolio": list(self.portfolio),
             "objectives": list(self.objectives),
-            "intervals": None
-            if self.intervals is None
-            else {
-                name: {
-                    "value": float(found.value),
-                    "lower": float(found.lower),
-                    "upper": float(found.upper),
-                    "level": found.level,
-                    "method": found.method,
-                    "prompts": found.n_prompts,
-                }
-                for name, found in self.intervals.items()
+            "intervals": None if self.intervals is None else plain_intervals(self.intervals),
+            "baseline_intervals": {
+                name: plain_intervals(found) for name, found in self.baseline_intervals.items()
             },
             "no_intervals": self.no_intervals or None,
             "baselines": {name: plain_figures(found) for name, found in self.baselines.items()},
@@ -149,8 +142,20 @@ def evaluate_run(
     def figures(indices: Sequence[int], calls: int, made: int | None) -> Figures:
         return measure(candidates, indices, weights, reference, (calls, made), metrics=metrics)
 
+    def intervals_of(indices: Sequence[int]) -> tuple[dict[str, Interval] | None, str]:
+        return portfolio_intervals(
+            pool.policies,
+            run.objectives,
+            indices,
+            space=pool.space,
+            weights=weights,
+            resamples=resamples,
+            seed=seed,
+        )
+
     own = pool.places(chosen.policies)
     baselines: dict[str, Figures] = {}
+    kept: dict[str, list[int]] = {}
     for name, found in asked.items():
         indices = pool.places(found.policies)
         if name == "uniform_palm":
@@ -168,21 +173,17 @@ def evaluate_run(
                 continue
             indices = [indices[i] for i in best_pruning(small).indices.tolist()]
         baselines[name] = figures(indices, found.calls, found.made)
+        if not name.startswith("random "):
+            kept[name] = indices
     runs = [baselines.pop(name) for name in list(baselines) if name.startswith("random ")]
     if runs:
         baselines["random"] = mean_figures(runs)
     single = best_single(candidates)
-    baselines["best_single"] = figures([single.delta], len(run.answers), 0)
-    baselines["centre_single"] = figures([single.centre], len(run.answers), 0)
-    intervals, why_not = gap_intervals(
-        pool.policies,
-        run.objectives,
-        [own],
-        space=pool.space,
-        weights=weights[:INTERVAL_SAMPLES],
-        resamples=resamples,
-        seed=seed,
-    )
+    for name, index in (("best_single", single.delta), ("centre_single", single.centre)):
+        baselines[name] = figures([index], len(run.answers), 0)
+        kept[name] = [index]
+    intervals, why_not = intervals_of(own)
+    of_baselines = {name: intervals_of(indices)[0] for name, indices in kept.items()}
     subset = candidates.subset(own)
     return Evaluation(
         portfolio=tuple(policy.id for policy in chosen.policies),
@@ -191,7 +192,8 @@ def evaluate_run(
         expected_utility=expected_utility(subset, seed=seed),
         baselines=baselines,
         not_asked=missing,
-        intervals=None if intervals is None else intervals[0],
+        intervals=intervals,
+        baseline_intervals={name: found for name, found in of_baselines.items() if found},
         no_intervals=why_not,
         normalization=pool.normalization,
         candidates=len(candidates),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palm_core import InputError, PolicySet, check_weights
+from palm_core import InputError, PolicySet, check_weights, corner_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _ROUNDING = 2.0**-48
 # Entries of the largest array (sets × weights × policies) held at once.
 _BLOCK = 4_000_000
+# Below this share a weight is 0, and two values are equal.
+_ON_FACE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,6 +170,80 @@ def exact_gap_pairs(values: ArrayLike, portfolio: ArrayLike) -> Array:
         return np.stack([epsilon, loss.max(axis=-1)], axis=-1)
 
     return _in_parts(pairs, stack, len(one) + 2)
+
+
+def tracked_gap_pairs(
+    values: ArrayLike, portfolio: ArrayLike, measured: ArrayLike, weights: ArrayLike
+) -> Array:
+    """The (ε, δ) for many sets of candidates near the measured one at once, in any d.
+
+    opt − L, and 1 − L/opt where L > 0, are largest at corner weights of L
+    (:func:`palm_core.corner_weights`). Each corner of the measured portfolio is found again
+    in every set: as the weights of the same face at which the same policies are equally
+    good. So the gaps are exact for the measured set; for others they are lower bounds, and
+    low only where other policies meet than in the measured set. ``weights`` are added.
+
+    Args:
+        values: (…, m, d) vertex values r − f of m candidates.
+        portfolio: indices of the portfolio among the m.
+        measured: (m, d) the set whose corners are followed.
+        weights: V (k, d), may be none.
+
+    Returns:
+        Array (…, 2).
+
+    Raises:
+        InputError: weights off the simplex.
+    """
+    stack = np.asarray(values, dtype=np.float64)
+    d = stack.shape[-1]
+    chosen = np.atleast_1d(np.asarray(portfolio, dtype=np.intp))
+    rows = np.asarray(weights, dtype=np.float64).reshape(-1, d)
+    rows = check_weights(rows, d) if len(rows) else rows
+    ours_measured = np.asarray(measured, dtype=np.float64)[chosen]
+    corners = corner_weights(ours_measured)
+    met = [_met(ours_measured, corner) for corner in corners]
+
+    def pairs(part: Array) -> Array:
+        ours = part[:, chosen]
+        followed = [_follow(ours, *each) for each in zip(corners, met, strict=True)]
+        fixed = np.broadcast_to(rows, (len(part), *rows.shape))
+        ratio, loss = _losses(ours, part, np.concatenate([fixed, np.stack(followed, 1)], axis=1))
+        return np.stack([ratio.max(axis=-1), loss.max(axis=-1)], axis=-1)
+
+    return _in_parts(pairs, stack, len(rows) + len(corners))
+
+
+def _met(ours: Array, corner: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The face that a corner lies on, and as many policies that meet there, if so many do."""
+    face = np.flatnonzero(corner > _ON_FACE)
+    values = ours @ corner
+    order = np.argsort(-values, kind="stable")
+    equal = values[order] >= values.max() - _ON_FACE * np.abs(ours).max()
+    return face, order[equal][: len(face)]
+
+
+def _follow(ours: Array, corner: Array, met: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Array:
+    """(n, d) where the policies that meet at ``corner`` meet in each set (n, p, d).
+
+    The corner itself where they do not meet in one point, or it is a vertex.
+    """
+    face, policies = met
+    found = np.tile(corner, (len(ours), 1))
+    if len(face) == 1 or len(policies) < len(face):
+        return found
+    # (u_1 − u_j)·w = 0 for all that meet, and Σ w = 1.
+    there = ours[:, policies][:, :, face]
+    apart = there[:, :1] - there[:, 1:]
+    size = np.abs(apart).max(axis=(1, 2), keepdims=True)
+    apart = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0)
+    system = np.concatenate([apart, np.ones((len(ours), 1, len(face)))], axis=1)
+    firm = np.abs(np.linalg.det(system)) > _ON_FACE
+    right = np.zeros((int(firm.sum()), len(face), 1))
+    right[:, -1] = 1.0
+    moved = np.maximum(np.linalg.solve(system[firm], right)[..., 0], 0.0)
+    found[np.ix_(firm, face)] = moved / moved.sum(axis=1, keepdims=True)
+    return found
 
 
 def _in_parts(pairs: Callable[[Array], Array], stack: Array, n_weights: int) -> Array:

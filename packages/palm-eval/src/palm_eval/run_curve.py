@@ -9,8 +9,9 @@ from palm_core import PolicySet, gaps, sample_weights
 from palm_eval import figures
 from palm_eval.baselines import SWEEP_MUS, prunings
 from palm_eval.figures import Drawn
-from palm_eval.gap_intervals import SAMPLES, gap_intervals
 from palm_eval.pool import distinct
+from palm_eval.run_baselines import baseline_label
+from palm_eval.run_intervals import SAMPLES, gap_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,16 +21,6 @@ if TYPE_CHECKING:
     from palm_core.portfolio import Portfolio
     from palm_core.runs import Run
     from palm_eval.run_baselines import RunBaseline
-
-#: How figures name the baselines.
-LABELS = {
-    "uniform": "uniform weights",
-    "random": "random weights",
-    "random 0": "random weights",
-    "random 1": "random weights",
-    "random 2": "random weights",
-    "uniform_palm": "uniform, pruned",
-}
 
 
 def policies_of(baseline: RunBaseline, found: Evaluated) -> PolicySet:
@@ -122,5 +113,5 @@ def _baseline_gaps(
         # Where some weights have nothing worth more than 0, ε is not defined.
         defined = [point for point in points if math.isfinite(point[1])]
         if defined:
-            pairs.setdefault(LABELS[name], []).extend(defined)
+            pairs.setdefault(baseline_label(name), []).extend(defined)
     return pairs

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from palm_core import InputError
 from palm_core.assembling import evaluate
-from palm_core.simplex import check_count
+from palm_core.simplex import check_count, check_number
 from palm_eval import figures
 from palm_eval.baselines import random_weights, uniform_weights
 from palm_eval.figures import Drawn
 from palm_eval.figures.cells import DELTA, EPSILON
-from palm_eval.gap_intervals import RESAMPLES
-from palm_eval.run_baselines import ask_baselines, check_oracle_of
-from palm_eval.run_curve import LABELS, draw_curve, policies_of
+from palm_eval.run_baselines import ask_baselines, baseline_label, check_oracle_of
+from palm_eval.run_curve import draw_curve, policies_of
+from palm_eval.run_intervals import RESAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ def run_figures(
         oracle: asked for the baselines at weights that the run has no policy for, as by
             :func:`palm_eval.evaluate_run`.
         cells: (ε', δ') of ``cells``, by default those of the paper's Figure 1.
-        resamples: of the bootstrap over prompts.
+        resamples: of the bootstrap over prompts, at least 100.
         seed: of the baselines, the random weights and the bootstrap.
 
     Returns:
@@ -73,6 +73,9 @@ def run_figures(
     """
     check_count(most, name="most", least=1)
     check_count(seed, name="seed", least=0)
+    check_count(resamples, name="resamples", least=100)
+    for name, value in zip(("cells, epsilon", "cells, delta"), cells, strict=True):
+        check_number(value, name=name, least=0.0)
     check_oracle_of(run, oracle)
     portfolio = run.prune(run.settings)
     found = evaluate(run.answers, run.objectives, run.settings)
@@ -80,12 +83,13 @@ def run_figures(
         run, oracle, found.policies, size=len(portfolio), meant=found.normalization, seed=seed
     )
     notes = [
-        f"{LABELS[name]}: not drawn, {why}; --task asks its oracle" for name, why in missing.items()
+        f"{baseline_label(name)}: not drawn, {why}; --task asks its oracle"
+        for name, why in missing.items()
     ]
     groups = {"portfolio": portfolio.policy_set}
     for name in ("uniform", "random 0"):
         if name in asked:
-            groups[LABELS[name]] = policies_of(asked[name], found)
+            groups[baseline_label(name)] = policies_of(asked[name], found)
     styles = figures.policy_styles(*groups.values())
     drawn = {
         "usage": _usage(groups, styles),
@@ -135,7 +139,7 @@ def _front(portfolio: PolicySet, found: Evaluated, styles: Mapping[str, PolicySt
     how = "Each point is a policy, placed by"
     if portfolio.n_objectives > 3:
         how = "Each line is a policy, drawn through"
-    net = " less the regularizer f" if found.candidates.regularizer.any() else ""
+    net = " less the regulariser f" if found.candidates.regularizer.any() else ""
     unit = ", scaled to [0, 1]" if found.normalization.method == "minmax" else ""
     return Drawn(
         figure=figures.front_figure(portfolio, found.candidates, styles=styles),

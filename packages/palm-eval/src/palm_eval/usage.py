@@ -20,6 +20,10 @@ from palm_eval.metrics import vertex_values
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    Array = NDArray[np.float64]
+
+# Numbers held at once.
+_BLOCK = 4_000_000
 # What rounding may leave of a distribution's sum.
 _SUM_TOLERANCE = 1e-6
 
@@ -115,3 +119,41 @@ def perplexity(shares: ArrayLike) -> float:
     used = values[values > 0] / total
     # Rounding must not make it more than the policies in use, or less than one.
     return float(np.clip(np.exp(-(used * np.log(used)).sum()), 1.0, used.size))
+
+
+def usage_pairs(values: ArrayLike, portfolio: ArrayLike, weights: ArrayLike) -> Array:
+    """Perplexity of usage and mean utility over V, for many sets of candidates at once.
+
+    For each set: :func:`perplexity` of :func:`usage_at`, and the mean over V of
+    L(w) = max_{π∈P} J_w(π), which is :func:`palm_eval.expected_utility` for |V| → ∞.
+
+    Args:
+        values: (…, m, d) vertex values r − f of m candidates.
+        portfolio: indices of the portfolio among the m.
+        weights: V (k, d).
+
+    Returns:
+        Array (…, 2).
+
+    Raises:
+        InputError: weights off the simplex.
+
+    Example:
+        >>> usage_pairs([[1.0, 0.0], [0.0, 1.0]], [0, 1], [[1.0, 0.0], [0.25, 0.75]])
+        array([2.   , 0.875])
+    """
+    stack = np.asarray(values, dtype=np.float64)
+    rows = check_weights(weights, stack.shape[-1])
+    chosen = np.atleast_1d(np.asarray(portfolio, dtype=np.intp))
+    sets = stack.reshape(-1, *stack.shape[-2:])[:, chosen]
+    found = np.empty((len(sets), 2))
+    step = max(1, _BLOCK // (len(chosen) * len(rows)))
+    for start in range(0, len(sets), step):
+        reached = sets[start : start + step] @ rows.T  # (sets, policies, weights)
+        best = reached.argmax(axis=1)
+        shares = (best[:, np.newaxis] == np.arange(len(chosen))[:, np.newaxis]).mean(axis=2)
+        logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+        block = found[start : start + step]
+        block[:, 0] = np.exp(-(shares * logs).sum(axis=1))
+        block[:, 1] = reached.max(axis=1).mean(axis=1)
+    return found.reshape(*stack.shape[:-2], 2)

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 def out() -> Console:
     """Return the console for results; plain text when it is not a terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def err() -> Console:
     """Return the console for progress, notes and errors."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
@@ -73,7 +73,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
         )
     for row in rows:
         grid.add_row(*(Text(harmless(cell)) for cell in row))
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 10_000  # a file or a pipe has no width to fit
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))

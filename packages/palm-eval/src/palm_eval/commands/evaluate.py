@@ -9,8 +9,6 @@ from cyclopts import Parameter
 
 from palm_core.cli import output
 from palm_eval.commands.common import Flag, oracle_of
-from palm_eval.run_baselines import baseline_label
-from palm_eval.showing import figure_rows
 
 Names = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
@@ -85,6 +83,9 @@ def evaluate(
 
 
 def _show(found: Evaluation) -> None:
+    from palm_eval.run_baselines import baseline_label
+    from palm_eval.showing import figure_rows
+
     figures = found.figures
     output.say(
         f"{figures.size} policies, {figures.oracle_calls} oracle calls, measured against "
@@ -94,21 +95,38 @@ def _show(found: Evaluation) -> None:
     headers, rows = figure_rows(found)
     output.table(headers, rows)
     output.say()
-    for name, symbol, written in (
-        ("epsilon", "ε", output.percent),
-        ("delta", "δ", output.number),
-    ):
-        if found.intervals is not None:
-            one = found.intervals[name]
-            ends = f"{written(float(one.lower))} to {written(float(one.upper))}"
-            output.say(
-                f"{symbol} with other prompts: {ends} ({one.level:.0%} interval, "
-                f"{one.n_prompts} prompts, {one.method})"
-            )
+    if found.intervals is not None:
+        _show_intervals(found, found.intervals)
     if found.intervals is None:
         output.say(f"No intervals: {found.no_intervals}")
     for name, why in found.not_asked.items():
         output.say(f"Not measured: {baseline_label(name)}: {why}; --task asks its oracle")
+
+
+def _show_intervals(found: Evaluation, own: dict[str, Interval]) -> None:
+    from palm_eval.run_baselines import baseline_label
+
+    one = own["epsilon"]
+    how = f"{one.level:.0%} intervals from {one.n_prompts} prompts, {one.method}"
+    output.say(f"With other prompts ({how}):")
+    columns = {
+        "epsilon": ("ε", output.percent),
+        "delta": ("δ", output.number),
+        "perplexity": ("perplexity", output.number),
+        "utility": (f"utility of {found.samples}", output.number),
+    }
+    named = {"portfolio": own} | {
+        baseline_label(name): other for name, other in found.baseline_intervals.items()
+    }
+    rows = [
+        [label]
+        + [
+            f"{written(float(of[name].lower))} to {written(float(of[name].upper))}"
+            for name, (_, written) in columns.items()
+        ]
+        for label, of in named.items()
+    ]
+    output.table(["", *(title for title, _ in columns.values())], rows)
 
 
 def _show_diversity(found: RunDiversity) -> None:

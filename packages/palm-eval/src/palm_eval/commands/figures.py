@@ -44,7 +44,7 @@ def figures(
     cells
         What a weight covers: ε' and δ' of Lemma 3.3, as numbers or fractions.
     seed
-        Of random weights, the baselines' and the bootstrap.
+        Of the random weights, the baselines and the bootstrap.
     json
         Print one JSON document instead.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from palm_core.runs import Run
-    from palm_eval.table_formats import Table
+    from palm_eval.tables.formats import Table
 
 
 _MANY = Parameter(negative="", show_default=False)
@@ -70,7 +71,7 @@ def tables(
         Print one JSON document instead, with all numbers.
     """
     from palm_core.errors import InputError
-    from palm_eval.comparing import compare_runs
+    from palm_eval.comparison.comparing import compare_runs
     from palm_eval.tables import TABLES, make_table
 
     numbers = [number for number in TABLES if number in table or not table]
@@ -100,7 +101,8 @@ def tables(
     for file in files.values():
         output.say(str(file))
     if out is None:
-        output.say("\n".join(one.render(format) for one in made.values()).rstrip("\n"))
+        # As it is: a console would read names like ":x:" as pictures.
+        sys.stdout.write("\n".join(one.render(format) for one in made.values()))
     if format == "csv":  # has no room for them
         for note in dict.fromkeys(note for one in made.values() for note in one.notes):
             output.note(note)
@@ -140,7 +142,7 @@ def _check_folder(out: Path) -> None:
 
 def _write(made: dict[str, Table], out: Path, form: str) -> dict[str, Path]:
     from palm_core.files import write_atomically
-    from palm_eval.table_formats import FORMATS
+    from palm_eval.tables.formats import FORMATS
 
     files = {}
     for number, one in made.items():

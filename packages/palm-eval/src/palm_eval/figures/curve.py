@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -10,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from palm_core import InputError, SizeGap
 from palm_core.simplex import check_count, check_number
+from palm_core.text import at_most
 from palm_eval.figures.style import COLOURS, INK, MARKERS, SOFT, drawing, shown
 from palm_eval.figures.words import listed, percent, upright
 
@@ -38,7 +38,7 @@ def curve_figure(
     Args:
         curve: from :func:`palm_core.size_gap_curve`.
         intervals: lower and upper end of an interval for the gap, by size of the curve,
-            at level 95 % (:func:`palm_eval.gap_intervals.gap_intervals`).
+            at level 95 % (:func:`palm_eval.run_intervals.gap_intervals`).
         certificate: ε that a certificate proves against the whole policy class, drawn as a
             line; leave it out where the certificate has none (its ε is infinite).
         baselines: (size, ε) of other methods' portfolios by name, drawn as markers beside
@@ -100,7 +100,7 @@ def curve_figure(
                 color=INK,
                 linestyle=(0, (5, 2)),
                 linewidth=1.0,
-                label=f"certified: at most {_above(100 * certificate)} %",
+                label=f"certified: at most {at_most(100 * certificate)} %",
                 zorder=1,
             )
         axes.set_xlabel("policies in the portfolio")
@@ -132,7 +132,7 @@ def curve_description(
         gaps = [f"{size}: {percent(gap)}" for size, gap in pairs]
         told += f" {upright(shown(name))}, {listed(gaps, 'sizes')}."
     if certificate is not None:
-        most = _above(100 * certificate)
+        most = at_most(100 * certificate)
         told += f" Certified against every policy there could be: at most {most} %."
     return told
 
@@ -174,13 +174,6 @@ def _gap(value: object, name: str) -> float:
 
 def _size(value: object, name: str) -> int:
     return check_count(value, name=f"baselines[{name!r}] size", least=1)
-
-
-def _above(value: float) -> str:
-    """Three digits, rounded up: what is certified must not be overstated."""
-    context = decimal.Context(prec=3, rounding=decimal.ROUND_CEILING)
-    # 100 · 0.021 is a little above 2.1: that much is rounding.
-    return f"{context.create_decimal_from_float(value * (1 - 1e-12)).normalize():f}"
 
 
 def _label(name: str) -> str:

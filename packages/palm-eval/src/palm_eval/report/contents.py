@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from palm_core import Oracle, PolicySet
     from palm_eval.evaluation import Evaluation
-    from palm_eval.run_figures import Drawn
+    from palm_eval.figures import Drawn
 
     T = TypeVar("T")
 
@@ -108,7 +108,8 @@ def gather_report(
         missing.append(_not_asked(evaluation))
     drawn = _try(lambda: run_figures(run, most=most, oracle=oracle, seed=seed), "Figures", missing)
     figures, left_out = ({}, []) if drawn is None else drawn
-    missing += left_out
+    told = () if evaluation is None else tuple(map(baseline_label, evaluation.not_asked))
+    missing += [note for note in left_out if not note.startswith(told)]
     responses = responses_of(path, portfolio.policies)
     if responses.found:  # else the section on answers says why
         missing += [f"Answers of {name}: {why}." for name, why in responses.missing.items()]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from palm_core.files import is_folder, write_atomically
 from palm_core.text import one_line
@@ -86,7 +85,7 @@ def render_report(contents: ReportContents) -> str:
                 "title": one.title,
                 "caption": one.caption,
                 "description": one.description,
-                "source": Markup("data:image/svg+xml;base64,")
+                "source": "data:image/svg+xml;base64,"
                 + base64.b64encode(render(one.figure)).decode(),
             }
             for one in contents.figures.values()
@@ -97,8 +96,8 @@ def render_report(contents: ReportContents) -> str:
         or "not recorded",
         "missing": contents.missing,
         "data": data,
-        "style": Markup(_resource("report.css")),
-        "script": Markup(script),
+        "style": _resource("report.css"),
+        "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     page["sections"] = _sections(page)

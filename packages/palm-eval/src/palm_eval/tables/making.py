@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from palm_core import InputError
 from palm_core.settings import check_choice
-from palm_eval.table_formats import ABSENT, Cell, Column, Section, Table
+from palm_eval.tables.formats import ABSENT, Cell, Column, Section, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from palm_eval.comparison import Comparison, Measured
 
@@ -23,6 +23,7 @@ _TITLES = {"palm": "PALM", "uniform": "Uniform", "random": "Random", "least": "L
 # The least gap is no method of the paper's, it is what the others are to be seen against.
 _RIVALS = ("palm", "uniform", "random")
 _DIGITS = 4
+_QUALITY = ("epsilon", "delta")
 
 
 def make_table(number: str, comparisons: Sequence[Comparison]) -> Table:
@@ -63,7 +64,7 @@ def _sizes_by_gap(comparisons: Sequence[Comparison]) -> Table:
                 for name, title in _TITLES.items()
             ),
         ),
-        sections=tuple(_by_size(one, _quality) for one in comparisons),
+        sections=tuple(_by_size(one, _QUALITY) for one in comparisons),
         notes=(*_facts(comparisons), *_about_sizes(comparisons)),
     )
 
@@ -80,7 +81,7 @@ def _sizes_by_usage(comparisons: Sequence[Comparison]) -> Table:
                 for name, title in _TITLES.items()
             ),
         ),
-        sections=tuple(_by_size(one, _perplexity) for one in comparisons),
+        sections=tuple(_by_size(one, ("perplexity",), most=True) for one in comparisons),
         notes=(*_facts(comparisons, sampled=True), *_about_sizes(comparisons)),
     )
 
@@ -92,10 +93,10 @@ def _budgets(comparisons: Sequence[Comparison]) -> Table:
         for budget in one.budgets:
             found = (budget.palm, budget.uniform_palm)
             missing = missing or None in found
-            best = _best([_quality(entry) for entry in found])
+            best = _best(found, _QUALITY)
             cells = [Cell(values=(budget.oracle_calls,))]
             for entry, wins in zip(found, best, strict=True):
-                cells.append(_cell(entry, _quality, best=wins))
+                cells.append(_cell(entry, _QUALITY, best=wins))
                 cells.append(Cell(values=(None if entry is None else len(entry.policies),)))
             rows.append(tuple(cells))
         sections.append(Section(title=one.name, blocks=(tuple(rows),)))
@@ -190,39 +191,38 @@ def _sweeps(comparisons: Sequence[Comparison]) -> Table:
     )
 
 
-Worth = tuple[float, ...]
-
-
-def _quality(entry: Measured | None) -> Worth | None:
-    return None if entry is None else entry.quality
-
-
-def _perplexity(entry: Measured | None) -> Worth | None:
-    return None if entry is None else (entry.perplexity,)
-
-
-def _by_size(one: Comparison, worth: Callable[[Measured | None], Worth | None]) -> Section:
+def _by_size(one: Comparison, names: tuple[str, ...], *, most: bool = False) -> Section:
+    """A row for each size, the values of ``names`` of each method in it."""
     rows = []
     for size in one.sizes:
         found = {name: one.methods[name].get(size) for name in _TITLES}
-        rivals = [worth(found[name]) for name in _RIVALS]
-        best = dict(zip(_RIVALS, _best(rivals, most=worth is _perplexity), strict=True))
-        cells = [_cell(found[name], worth, best=best.get(name, False)) for name in _TITLES]
+        best = _best([found[name] for name in _RIVALS], names, most=most)
+        wins = dict(zip(_RIVALS, best, strict=True))
+        cells = [_cell(found[name], names, best=wins.get(name, False)) for name in _TITLES]
         rows.append((Cell(values=(size,)), *cells))
     return Section(title=one.name, blocks=(tuple(rows),))
 
 
-def _cell(
-    entry: Measured | None, worth: Callable[[Measured | None], Worth | None], *, best: bool
-) -> Cell:
-    absent = (None,) if worth is _perplexity else (None, None)
-    return Cell(values=worth(entry) or absent, best=best)
+def _values(entry: Measured, names: tuple[str, ...]) -> tuple[float, ...]:
+    return tuple(getattr(entry, name) for name in names)
 
 
-def _best(entries: Sequence[Worth | None], *, most: bool = False) -> list[bool]:
+def _cell(entry: Measured | None, names: tuple[str, ...], *, best: bool) -> Cell:
+    absent = (None,) * len(names)
+    return Cell(values=absent if entry is None else _values(entry, names), best=best)
+
+
+def _best(
+    entries: Sequence[Measured | None], names: tuple[str, ...], *, most: bool = False
+) -> list[bool]:
     """Which entries are the best as they are written; none where there is no rival."""
     sign = -1 if most else 1
-    written = [one and tuple(sign * round(value, _DIGITS) for value in one) for one in entries]
+    written = [
+        None
+        if entry is None
+        else tuple(sign * round(value, _DIGITS) for value in _values(entry, names))
+        for entry in entries
+    ]
     there = [one for one in written if one is not None]
     return [len(there) > 1 and one == min(there) for one in written]
 

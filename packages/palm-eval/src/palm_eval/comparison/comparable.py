@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     #: A baseline, its size (of "uniform_palm" its calls), and which of its runs.
     Key = tuple[str, int, int]
 
-#: The largest size by default, and the largest that the least gap is looked for.
+#: The largest size by default.
 LARGEST = 8
 
 

@@ -22,15 +22,14 @@ from palm_eval.baselines import (
     prunings,
     sampled_score,
 )
-from palm_eval.comparable import (
-    LARGEST,
+from palm_eval.comparison.comparable import (
     baseline_weights,
     check_runs,
     check_sizes,
     default_sizes,
     policies_of,
 )
-from palm_eval.comparison import Budget, Comparison, Measured, Sweep, Swept
+from palm_eval.comparison.results import Budget, Comparison, Measured, Sweep, Swept
 from palm_eval.pool import Pool, distinct
 from palm_eval.run_baselines import ask_all, check_oracle_of
 from palm_eval.usage import perplexity, usage_at
@@ -42,13 +41,16 @@ if TYPE_CHECKING:
 
     from palm_core import Oracle, Policy
     from palm_core.runs import Run
-    from palm_eval.comparable import Key
+    from palm_eval.comparison.comparable import Key
     from palm_eval.run_baselines import RunBaseline
 
     Array = NDArray[np.float64]
 
 GAPS = ("exact", "sampled")
 SAMPLES = 1000
+#: The largest size that the least gap is looked for with three objectives and more: each
+#: further one takes longer. With two it is quick.
+LARGEST_LEAST = 6
 # Seconds for each integer program of the least gaps, about a dozen for each size.
 _TIME_LIMIT = 2.0
 # Between two μ' the sizes asked for are looked for to this many decimals.
@@ -116,7 +118,8 @@ def compare_runs(
     sweeps = tuple(work.sweep(key, run, own[key], wanted_sizes) for key, run in runs.items())
     methods: dict[str, dict[int, Measured]] = {"palm": {}, "uniform": {}, "random": {}, "least": {}}
     chosen: dict[int, tuple[str, float]] = {}
-    curve = work.curve(known, max(wanted_sizes)) if least else []
+    looked_to = 0 if not least else max(wanted_sizes) if len(objectives) == 2 else LARGEST_LEAST
+    curve = work.curve(known, min(looked_to, max(wanted_sizes))) if least else []
     for size in wanted_sizes:
         rows = [(one.run, row) for one in sweeps for row in one.rows if row.size == size]
         if rows:  # of equal ones the first, as in Tables 5 and 6
@@ -128,7 +131,7 @@ def compare_runs(
         keys = [("random", size, number) for number in range(RANDOM_RUNS)]
         if all(key in asked for key in keys):
             methods["random"][size] = _mean([work.measure(asked[key].policies) for key in keys])
-        choices = [one for needed, one in curve if needed <= size <= LARGEST]
+        choices = [one for needed, one in curve if needed <= size <= looked_to]
         if choices:
             # Both are choices of the runs' policies; the curve knows of no others.
             palm = methods["palm"].get(size)
@@ -139,7 +142,7 @@ def compare_runs(
         objectives=objectives,
         sizes=wanted_sizes,
         methods=methods,
-        absent=_absent(methods, wanted_sizes, unknown, looked=least),
+        absent=_absent(methods, wanted_sizes, unknown, looked_to),
         chosen=chosen,
         budgets=work.budgets(sweeps, asked),
         sweeps=sweeps,
@@ -228,7 +231,7 @@ class _Comparing:
     def curve(self, known: Sequence[Policy], most: int) -> list[tuple[int, Measured]]:
         """The choices of the runs' policies with the least exact ε against one another."""
         own = self.pool.candidates.subset(self.pool.places(known))
-        points = size_gap_curve(own, most=min(most, LARGEST), time_limit=_TIME_LIMIT)
+        points = size_gap_curve(own, most=most, time_limit=_TIME_LIMIT)
         found = []
         for point in points:
             subset = own.subset(point.indices)
@@ -266,14 +269,13 @@ def _absent(
     methods: Mapping[str, Mapping[int, Measured]],
     sizes: Sequence[int],
     unknown: Mapping[Key, int],
-    *,
-    looked: bool,
+    looked_to: int,
 ) -> dict[tuple[str, int], str]:
     reasons = {
         "palm": "no μ' tried yields so many policies",
         "uniform": "one uniform weight is no grid",
         "random": _NO_POLICY,
-        "least": "no choice of so few has a finite gap" if looked else "not looked for",
+        "least": "no choice of so few has a finite gap" if looked_to else "not looked for",
     }
     absent = {
         (method, size): reason
@@ -282,7 +284,7 @@ def _absent(
         if size not in methods[method]
     }
     for method, size in absent:
-        if looked and method == "least" and size > LARGEST:
-            absent[method, size] = f"not looked for beyond {LARGEST}, it takes too long"
+        if method == "least" and 0 < looked_to < size:
+            absent[method, size] = f"not looked for beyond {looked_to}, it takes too long"
     absent.update({(method, size): _NO_POLICY for method, size, _ in unknown})
     return absent

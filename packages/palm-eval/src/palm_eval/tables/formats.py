@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from palm_core.settings import check_choice
-from palm_eval.table_markup import latex, markdown, plain
+from palm_eval.tables.markup import latex, markdown, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """What was measured of PALM and its baselines, size by size and budget by budget.
 
-:func:`palm_eval.comparing.compare_runs` measures it; :mod:`palm_eval.tables` writes it as
+:func:`palm_eval.compare_runs` measures it; :mod:`palm_eval.tables` writes it as
 Tables 1, 3, 4 and 5/6 of the paper.
 """
 

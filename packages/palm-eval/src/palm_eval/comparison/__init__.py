@@ -1,0 +1,6 @@
+"""PALM beside its baselines at every size and budget: the numbers of the paper's tables."""
+
+from palm_eval.comparison.comparing import compare_runs
+from palm_eval.comparison.results import METHODS, Budget, Comparison, Measured, Sweep, Swept
+
+__all__ = ["METHODS", "Budget", "Comparison", "Measured", "Sweep", "Swept", "compare_runs"]
