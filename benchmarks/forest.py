@@ -97,6 +97,18 @@ def make_models(size: Size, noise: float, device: str, dtype: torch.dtype) -> li
     return models
 
 
+def experts_of(models: list[Any], size: Size) -> Experts:
+    experts = Experts(
+        [CausalModel(model, f"expert {i}") for i, model in enumerate(models)],
+        [f"expert {i}" for i in range(D)],
+        reference=False,
+        tokenizer=None,
+        vocabulary=size.vocabulary,
+    )
+    experts.cache_bytes = sum(probe(model, size.vocabulary) for model in experts.models)
+    return experts
+
+
 def weights_of(count: int) -> NDArray[np.float64]:
     """A lattice of 91 weights where there is room, Dirichlet samples for the rest."""
     steps = 12
@@ -148,6 +160,7 @@ class Watching(WeightSplitter):
     steps = differing = 0
 
     def split(self, log_probs: Any, sums: Any, members: Any) -> Any:
+        """As it splits anyway."""
         best = log_probs.argmax(dim=-1)
         self.steps += len(best)
         self.differing += int((best != best[:, :1]).any(dim=1).sum())
@@ -189,14 +202,7 @@ def main() -> None:
     print(head + "  of ideal  tokens/s  equal")
     for noise in NOISES[1:3] if given.quick else NOISES:
         models = make_models(size, noise, given.device, dtype)
-        experts = Experts(
-            [CausalModel(model, f"expert {i}") for i, model in enumerate(models)],
-            [f"expert {i}" for i in range(D)],
-            reference=False,
-            tokenizer=None,
-            vocabulary=size.vocabulary,
-        )
-        experts.cache_bytes = sum(probe(model, size.vocabulary) for model in experts.models)
+        experts = experts_of(models, size)
         watching = Watching(np.full((1, D), 1 / D), Mixing())
         limits = Limits(new_tokens=size.tokens, rows=size.rows)
         grow(experts, ids.tolist(), [(0,)] * len(ids), watching, limits)
@@ -226,7 +232,9 @@ def main() -> None:
                 f"{taken / (alone / fewer):9.2f} {counts.alone / taken:9.0f} {equal:6.0%}",
                 flush=True,
             )
-    print("\nrows held at once, at the last of these:")
+    experts = experts_of(make_models(size, NOISES[1], given.device, dtype), size)
+    weights = weights_of(WEIGHTS[1])
+    print(f"\nrows held at once, noise {NOISES[1]}, {len(weights)} weights:")
     print("rows     forest s  read again (tokens)  most held  most waiting  caches and more, MiB")
     for rows in (4, 16, 64, 256, 1024):
         taken, _, counts = decode(experts, ids, weights, size, rows, given.device)

@@ -48,7 +48,7 @@ def test_a_build_makes_experts_and_policies_that_answer_differently(
     for line in ("mu = 0.1\nalpha = 0.05", "mu = 0.3\nalpha = 0.1"):
         task = task.replace(line, "mu = 0.6\nalpha = 0.3")
     file = copied / f"{name}_small.toml"
-    file.write_text(task + '\n[run]\nexecutor = "here"\n', encoding="utf-8")
+    file.write_text(task + 'executor = "here"\n', encoding="utf-8")
     run = tmp_path / "run"
     assert palm(["build", str(file), "--out", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
