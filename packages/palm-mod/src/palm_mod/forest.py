@@ -46,8 +46,11 @@ class Models(Protocol):
 
     n_experts: int
     has_reference: bool
-    #: What to call each expert, and last the reference, if there is one.
-    names: Sequence[str]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What to call each expert, and last the reference, if there is one."""
+        ...
 
     def start(self, prefixes: Sequence[Sequence[int]]) -> Prefixes:
         """Read prefixes of any lengths, at least one token each."""

@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from palm_core.errors import InputError
 from palm_core.simplex import check_count
+from palm_mod.candidates import contenders
 from palm_mod.forest import Counts, Leaf, grow
 from palm_mod.polygons import clip, heights, share
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from palm_mod.mixing import Mixing
 
     Array = NDArray[np.float64]
+    Forbidden = NDArray[np.bool_]
+    Places = NDArray[np.intp]
     Corners = tuple[tuple[float, ...], ...]
     Children = list[tuple[int, "Region", float]]
 
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
 _SMALLEST = 1e-13
 # A lead below this share of the values compared is rounding.
 _TIE = 1e-12
-# Numbers of one intermediate result that are held at once.
-_BLOCK = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -178,93 +178,70 @@ class RegionSplitter:
 
     def split(self, log_probs: Tensor, sums: Tensor, members: Sequence[Region]) -> list[Children]:
         """See :class:`palm_mod.forest.Splitter`."""
-        corners = max(len(region.corners) for region in members)
-        size = max(1, _BLOCK // (max(corners, 3) * log_probs.shape[-1]))
+        d = len(members[0].corners[0])
+        left, which = contenders(log_probs[:, :d], sums[:, :d], self.mixing)
+        tokens = which.cpu().numpy()
+        values = self.mixing.features(left.cpu(), sums[:, :d].cpu()).numpy()
+        # What an expert forbids cannot win where it has any weight, that is inside.
+        forbidden = (values == -np.inf).any(axis=1)
+        values = np.where(forbidden[:, np.newaxis], 0.0, values)
         found: list[Children] = []
-        for start in range(0, len(members), size):
-            here = slice(start, start + size)
-            found += self._split(log_probs[here], sums[here], members[here])
+        for row, region in enumerate(members):
+            points = region.polygon if region.exact else region.centre[np.newaxis]
+            best = _heights(values[row], forbidden[row], points).argmax(axis=1)
+            if (best == best[0]).all():
+                found.append([(int(tokens[row, best[0]]), region, 0.0)])
+            else:
+                children = self._divide(values[row], forbidden[row], region, best)
+                found.append([(int(tokens[row, at]), part, lead) for at, part, lead in children])
         return found
 
-    def _split(self, log_probs: Tensor, sums: Tensor, members: Sequence[Region]) -> list[Children]:
-        d = len(members[0].corners[0])
-        values = self.mixing.features(log_probs[:, :d], sums[:, :d])
-        # What an expert forbids cannot win where it has any weight, that is inside.
-        forbidden = (values == -torch.inf).any(dim=1)
-        values = torch.where(forbidden.unsqueeze(1), 0.0, values)
-        most = max(len(region.corners) for region in members)
-        points = np.empty((len(members), most, d))
-        for row, region in enumerate(members):
-            n = len(region.corners)
-            points[row] = region.centre
-            if region.exact:
-                points[row, :n] = region.corners
-                points[row, n:] = region.corners[0]
-        _, best = _best(values, forbidden, torch.from_numpy(points))
-        return [
-            [(int(tokens[0]), region, 0.0)]
-            if (tokens == tokens[0]).all()
-            else self._divide(values[row], forbidden[row], region, tokens)
-            for row, (region, tokens) in enumerate(zip(members, best, strict=True))
-        ]
-
     def _divide(
-        self, values: Tensor, forbidden: Tensor, region: Region, winners: NDArray[np.intp]
+        self, values: Array, forbidden: Forbidden, region: Region, best: Places
     ) -> Children:
-        parts = _parts(values, forbidden, region.polygon, winners)
+        parts = _parts(values, forbidden, region.polygon, best)
         regions = [Region(_tuples(cell), region.root) for _, cell in parts]
         after = self._divided[region.root] - {region.corners} | {one.corners for one in regions}
         if len(parts) > 1 and len(after) <= self.leaves:
             self._divided[region.root] = after
-            return [(token, one, 0.0) for (token, _), one in zip(parts, regions, strict=True)]
-        centre = torch.from_numpy(region.centre)[None, None]
-        token = int(_best(values.unsqueeze(0), forbidden.unsqueeze(0), centre)[1][0, 0])
-        return [(token, replace(region, exact=len(parts) <= 1), 0.0)]
+            return [(place, one, 0.0) for (place, _), one in zip(parts, regions, strict=True)]
+        at_centre = _heights(values, forbidden, region.centre[np.newaxis])
+        return [(int(at_centre.argmax()), replace(region, exact=len(parts) <= 1), 0.0)]
 
 
-def _best(values: Tensor, forbidden: Tensor, points: Tensor) -> tuple[Tensor, NDArray[np.intp]]:
-    """Heights (n, k, V) of all tokens at ``points`` (n, k, d), and the best tokens (n, k).
+def _heights(values: Array, forbidden: Forbidden, points: Array) -> Array:
+    """Σ_i w_i·values_i at ``points`` (k, d) of all tokens: (k, c), −∞ where forbidden.
 
-    Element by element, so that equal tokens are equally high and the lowest is taken; token
-    0 where all are forbidden.
+    Element by element, so that equal tokens are equally high; the first is then taken.
     """
-    points = points.to(values.device)
-    height = points[:, :, 0, None] * values[:, 0, None]
-    for i in range(1, values.shape[1]):
-        height = height + points[:, :, i, None] * values[:, i, None]
-    height = torch.where(forbidden.unsqueeze(1), -torch.inf, height)
-    size = height.shape[-1]
-    places = torch.arange(size, device=values.device, dtype=torch.int32)
-    highest = height.amax(dim=-1, keepdim=True)
-    tokens = torch.where(height == highest, places, size).amin(dim=-1)
-    return height, tokens.cpu().numpy().astype(np.intp)
+    height = points[:, :1] * values[0]
+    for i in range(1, len(values)):
+        height = height + points[:, i : i + 1] * values[i]
+    return np.where(forbidden, -np.inf, height)
 
 
 def _parts(
-    values: Tensor, forbidden: Tensor, whole: Array, winners: NDArray[np.intp]
+    values: Array, forbidden: Forbidden, whole: Array, best: Places
 ) -> list[tuple[int, Array]]:
     """The best tokens in a polygon, ascending, and where they are."""
-    known = np.unique(winners)
+    known = np.unique(best)
     while True:
-        planes = values[:, torch.from_numpy(known).to(values.device)].cpu().numpy().T
+        planes = values[:, known].T
         cells = _cells(whole, planes)
         points = np.unique(np.concatenate([whole, *cells]), axis=0)
-        height, best = _best(
-            values.unsqueeze(0), forbidden.unsqueeze(0), torch.from_numpy(points).unsqueeze(0)
-        )
-        top = height[0].amax(dim=-1).cpu().numpy()
-        rivals = values[:, torch.from_numpy(best[0]).to(values.device)].cpu().numpy().T
-        reached = points @ planes.T
-        size = (points * np.abs(rivals)).sum(axis=1)
+        height = _heights(values, forbidden, points)
+        best = height.argmax(axis=1)
+        reached = height[:, known]
+        size = (points * np.abs(values[:, best].T)).sum(axis=1)
         size += (points * np.abs(planes[reached.argmax(axis=1)])).sum(axis=1)
-        better = top - reached.max(axis=1) > _TIE * size
-        new = np.setdiff1d(best[0][better], known)
+        better = height.max(axis=1) - reached.max(axis=1) > _TIE * size
+        new = np.setdiff1d(best[better], known)
         if not len(new):
             break
         known = np.union1d(known, new)
     parts = [
-        (int(token), cell)
-        for token, cell in zip(known, cells, strict=True)
+        (int(place), cell)
+        for place, cell in zip(known, cells, strict=True)
         if share(cell) > _SMALLEST
     ]
     if parts and whole.shape[1] == 2:
