@@ -133,6 +133,7 @@ class Mix(LogitsProcessor):
 
     @torch.inference_mode()
     def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Mixed log-probabilities of the next token."""
         mixed = self.weights[0] * scores.float().log_softmax(-1)
         for model, cache, weight in zip(self.others, self.caches, self.weights[1:], strict=True):
             new = input_ids[:, cache.get_seq_length() :]
