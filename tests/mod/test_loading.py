@@ -309,6 +309,7 @@ def test_padded_vocabularies_are_cut_to_the_common_one(llama, folder):
     model = AutoModelForCausalLM.from_pretrained(llama["models"][1])
     model.resize_token_embeddings(384, mean_resizing=False)
     tiny_models.save_model(padded, model, tiny_models.make_tokenizer())
+    assert load_experts([padded, padded]).vocabulary == 320
     experts = load_experts([padded, llama["models"][0]])
     assert experts.vocabulary == 320
     assert any("predicts 384 tokens, of which the tokenizer knows 320" in n for n in experts.notes)
@@ -373,6 +374,7 @@ def test_the_first_difference_has_the_lowest_number():
     assert first_difference(mine, dict(mine)) is None
     assert first_difference(mine, {"a": 0, "c": 1, "b": 2}) == ("b", 1, 2)
     assert first_difference(mine, {"a": 0, "b": 1}) == ("c", 2, None)
+    assert first_difference({"z": 3, "a": 4}, {"z": 5, "a": 6}) == ("z", 3, 5)
     assert first_difference(mine, mine | {"z": 3}) == ("z", None, 3)
 
 
