@@ -89,6 +89,23 @@ def test_rows_that_wait_are_measured_once():
     assert wide == pytest.approx(narrow, rel=1e-5)
 
 
+def test_a_step_that_is_done_again_is_measured_once(monkeypatch):
+    models = FakeModels(2, 5, seed=2, reference=True, disagreement=1.0)
+    plain = sampled(models, (1, 2), Mixing(), 1.0, draws=12)
+    split, calls = WeightSplitter.split, []
+
+    def tight(self, log_probs, sums, members):
+        calls.append(len(members))
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return split(self, log_probs, sums, members)
+
+    monkeypatch.setattr(WeightSplitter, "split", tight)
+    again = sampled(models, (1, 2), Mixing(), 1.0, draws=12)
+    assert calls[2] < calls[1]
+    assert again == pytest.approx(plain, rel=1e-5)
+
+
 def test_an_expert_that_is_its_own_reference_costs_nothing():
     models = FakeModels(2, 5, seed=4, reference=True, disagreement=1.0)
     predict = models.predict

@@ -220,6 +220,11 @@ class TestFingerprint:
             {"models": models[::-1]},
         ):
             assert ModOracle(**task(**{"models": models, **changed})).fingerprint != known
+        text = task.file.read_text()
+        task.file.write_text(text.replace("tea", "Tea"))
+        assert ModOracle(**task(models=models)).fingerprint != known
+        task.file.write_text(text)
+        assert ModOracle(**task(models=models)).fingerprint == known
         config = Path(models[0]) / "config.json"
         config.write_text(config.read_text() + "\n")
         assert ModOracle(**task(models=models)).fingerprint != known

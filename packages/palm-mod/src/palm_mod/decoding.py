@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from palm_mod.mixing import Mixing
 
 _log = logging.getLogger("palm_mod")
+
+# Seconds between two lines of progress.
+_EVERY = 30.0
 
 
 @dataclass
@@ -111,7 +115,9 @@ def decode(
     splitter = WeightSplitter(weights, mixing)
     measured = experts.has_reference and loaded.answering.beta > 0
     if loaded.temperature == 0:
-        leaves, counts = grow(experts, prompts, members, splitter, loaded.limits)
+        leaves, counts = grow(
+            experts, prompts, members, splitter, loaded.limits, progress=_Progress()
+        )
         meter = None
     else:
         from palm_mod.sampling import GumbelNoise
@@ -126,6 +132,7 @@ def decode(
             splitter if meter is None else meter,
             loaded.limits,
             noise=noise if meter is None else meter.noise,
+            progress=_Progress(),
         )
     found: list[list[list[Response]]] = [[[] for _ in loaded.tokens] for _ in range(k)]
     for leaf in sorted(leaves, key=lambda leaf: leaf.prompt):
@@ -137,9 +144,20 @@ def decode(
                 nats = max(0.0, -leaf.log_probs[-1])
             response = Response(leaf.tokens, leaf.ended, nats)
             found[member][leaf.prompt // samples].append(response)
-    # Where a worker prints is the run's log.
     print(told(counts, k, len(prompts)), file=sys.stderr, flush=True)
     return found, counts
+
+
+class _Progress:
+    """Prints how far decoding is, now and then: where a worker prints is the run's log."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _EVERY
+
+    def __call__(self, counts: Counts, left: int) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY
+            print(f"{counts.rows} rows run, {left} prefixes go on", file=sys.stderr, flush=True)
 
 
 def told(counts: Counts, k: int, prompts: int) -> str:
