@@ -250,3 +250,14 @@ def test_looking_at_the_end_finds_what_is_in_the_whole(kind, pieces, stop, split
             assert not any(one in text for one in stop)
             assert whole.startswith(text)
             break
+
+
+def test_a_stop_string_with_a_space_in_front_is_found():
+    """Decoding takes off a space in front, of a whole response and of its end alike."""
+    tokenizer = TOKENIZERS["metaspace"]
+    said = Responder(tokenizer, [" é"])
+    tokens = tokenizer("ha! é", add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(tokens)[-3:] == ["▁", "<0xC3>", "<0xA9>"]
+    assert said.stopped(0, tokens)
+    assert said.text(tokens) == "ha!"
+    assert not said.stopped(0, tokens[-3:])
