@@ -1,11 +1,18 @@
 """What a report says of a portfolio, whatever is known or not known of it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from palm_core import Normalization, Policy, Portfolio
-from palm_core.documents import CertificateRecord, GapsRecord, MissingRecord, PruningRecord
+from palm_core.documents import (
+    CertificateRecord,
+    GapsRecord,
+    MissingRecord,
+    PruningRecord,
+    SlackRecord,
+)
 from palm_core.text import at_most
 from palm_eval.report.words import headline, lead, promise, proof
 
@@ -52,7 +59,17 @@ class TestHeadline:
         assert headline(found).endswith("within 2\xa0% of the best of the 9 policies found")
         assert "nothing is certified" in lead(found)[0]
         assert "best policy found" in promise(found)
-        assert "Nothing is certified" in dict(proof(found, None))[TITLE]
+        assert dict(proof(found, None))[TITLE].endswith("comes without a certificate.")
+
+    def test_why_nothing_is_certified(self):
+        slack = SlackRecord(claimed_epsilon=1.0)
+        assert "does not claim" in dict(proof(portfolio(gaps=gaps(), slack=slack), None))[TITLE]
+        scaled = Normalization(method="minmax", lower=(0.0, 0.0), upper=(2.0, 2.0), over="all")
+        found = replace(portfolio(gaps=gaps()), normalization=scaled)
+        assert "scaled after the oracle had answered" in dict(proof(found, None))[TITLE]
+        vertex = MissingRecord(weights=[0.0, 1.0], attempts=3, kind="error", message="no")
+        found = portfolio(gaps=gaps(), missing=(vertex,))
+        assert "at kind = 0.00, where it failed" in dict(proof(found, None))[TITLE]
 
     def test_no_share_of_what_is_not_positive(self):
         found = portfolio(gaps=gaps(epsilon=None))

@@ -129,11 +129,7 @@ def _exact(portfolio: Portfolio) -> tuple[str, str]:
 def _certificate(portfolio: Portfolio) -> tuple[str, str]:
     title, found = "Against every policy there is", portfolio.certificate
     if found is None:
-        return (
-            title,
-            "Nothing is certified: that takes the oracle's answers at every vertex of the "
-            "simplex, where one objective alone counts.",
-        )
+        return title, f"Nothing is certified: {_uncertified(portfolio)}."
     if found.epsilon is None:
         share = f"No share is certified ({found.note})" if found.note else "No share is certified"
     else:
@@ -152,6 +148,22 @@ def _certificate(portfolio: Portfolio) -> tuple[str, str]:
     else:
         text += " It takes the oracle at its word: that each answer is the best for its weighting."
     return title, text
+
+
+def _uncertified(portfolio: Portfolio) -> str:
+    """Why there is no certificate (:func:`palm_core.assembling.assemble`)."""
+    if portfolio.slack.claimed_epsilon >= 1:
+        return "the oracle does not claim that its answers are near the best it could give"
+    if portfolio.normalization.method != "none":
+        return (
+            "weights are of rewards scaled after the oracle had answered, and its answers are not "
+            "the best for those"
+        )
+    vertices = [one for one in portfolio.missing if max(one.weights) == 1.0]
+    if vertices:
+        where = weights_text(vertices[0].weights, portfolio.objectives)
+        return f"that takes an answer of the oracle at {where}, where it failed"
+    return "this portfolio comes without a certificate"
 
 
 def _fewer(portfolio: Portfolio) -> tuple[str, str]:
