@@ -249,6 +249,30 @@ def test_put_aside_is_read_again_and_counted():
     assert counts.steps == counts.rows == free.rows
 
 
+class Halves:
+    """Half of the members go on with token 0, half with token 1: as many prefixes as can be."""
+
+    def count(self, members):
+        return len(members)
+
+    def split(self, log_probs, sums, members):
+        middles = [len(group) // 2 for group in members]
+        return [
+            [(0, group[:middle], 1.0), (1, group[middle:], 1.0)]
+            for group, middle in zip(members, middles, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_few_wait_because_the_deepest_go_first(rows):
+    limits = Limits(new_tokens=9, rows=rows)
+    everyone = tuple(range(2**9))
+    leaves, counts = grow(FakeModels(2, 2), [[1], [2]], [everyone] * 2, Halves(), limits)
+    assert len(leaves) == 2 * 2**9
+    # a prefix has one child more than it is itself
+    assert rows < counts.most_waiting <= 2 + 8 * rows
+
+
 class Forgetful(FakeModels):
     """Runs out of memory with more than ``room`` rows, when reading, going on or both."""
 
