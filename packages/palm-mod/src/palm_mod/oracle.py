@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _CHOICES = ("reverse-kl", "forward-kl", "alpha", "jensen-shannon")
 
 
-@dataclass
+@dataclass(eq=False)
 class ModOracle(LanguageOracle):
     """Mixes d experts at every token; see :class:`~palm_mod.asking.LanguageOracle`.
 

@@ -58,8 +58,7 @@ def _load(objective: str, given: object, folder: Path | None) -> RewardFunction:
 def identity(function: Any) -> str:
     """What tells a reward function from another: its fingerprint, else its module's text.
 
-    Raises:
-        InputError: it has neither.
+    Its name alone, where it has neither.
     """
     said = getattr(function, "fingerprint", None)
     if isinstance(said, str) and said:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _SOUP = "soup"
 
 
-@dataclass
+@dataclass(eq=False)
 class SoupOracle(LanguageOracle):
     """Averages d experts into one model; see :class:`~palm_mod.asking.LanguageOracle`.
 
