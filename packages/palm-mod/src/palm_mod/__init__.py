@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     from palm_mod.splitters import (
         WeightSplitter,
     )
+    from palm_mod.whole import (
+        Family,
+        family_of,
+    )
 
 _HOME = {
     "families": (
@@ -67,6 +71,7 @@ _HOME = {
     ),
     "forest": (
         "Counts",
+        "Family",
         "Leaf",
         "Limits",
         "Models",
@@ -94,11 +99,16 @@ _HOME = {
     ),
     "soup": ("SoupOracle",),
     "splitters": ("WeightSplitter",),
+    "whole": (
+        "Family",
+        "family_of",
+    ),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Counts",
+    "Family",
     "GumbelNoise",
     "Leaf",
     "Limits",
@@ -117,6 +127,7 @@ __all__ = [
     "WeightSplitter",
     "decode_regions",
     "encode_prompts",
+    "family_of",
     "grow",
     "load_experts",
     "policies_of_regions",

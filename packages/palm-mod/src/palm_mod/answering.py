@@ -102,6 +102,14 @@ class Answering:
                 self._scores[prompt, text] = row
         _log.info("scored %d different responses", sum(map(len, fresh.values())))
 
+    def text_of(self, prompt: int, tokens: Sequence[int]) -> str:
+        """The text of a response that was scored."""
+        return self._texts[prompt, tuple(tokens)]
+
+    def rewards_of(self, prompt: int, tokens: Sequence[int]) -> NDArray[np.float64]:
+        """The rewards (d,) of a response that was scored."""
+        return self._scores[prompt, self.text_of(prompt, tokens)]
+
     def policy(
         self,
         weights: NDArray[np.float64],

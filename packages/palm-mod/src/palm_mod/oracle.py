@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from palm_mod.decoding import Loaded
     from palm_mod.forest import Counts
     from palm_mod.mixing import Mixing
+    from palm_mod.whole import Family
 
 _CHOICES = ("reverse-kl", "forward-kl", "alpha", "jensen-shannon")
 
@@ -121,3 +122,9 @@ class ModOracle(LanguageOracle):
         )
         for row, responses in zip(rows, found, strict=True):
             yield loaded.answering.policy(row, responses, kind=self.kind, measured=self.measured)
+
+    def family(self, *, leaves: int = 1000, most_cells: int = 20_000) -> Family:
+        """The policies for *all* weights, exactly; see :func:`palm_mod.whole.family_of`."""
+        from palm_mod.whole import family_of
+
+        return family_of(self, leaves=leaves, most_cells=most_cells)
