@@ -128,7 +128,8 @@ def test_an_oracle_that_claims_nothing_is_not_asked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\[adaptive\] with an oracle that claims epsilon = 1"):
         build_portfolio(oracle, target_epsilon=0.1, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    task = parse_task('[oracle]\nname = "tabular"\n[adaptive]\ntarget_epsilon = 0.1\n')
+    tables = {"oracle": {"name": "tabular"}, "adaptive": {"target_epsilon": 0.1}}
+    task = parse_task(tables)
     with pytest.raises(InputError, match="no gap can be certified"):
         make_plan(task, oracle)
 
