@@ -133,7 +133,7 @@ def test_it_is_evaluated_with_intervals_and_drawn(
 ) -> None:
     out = command(capsys, "evaluate", folder, "--task", EXAMPLE / "task.toml", "--json")
     document: dict[str, Any] = json.loads(out)
-    assert set(document["intervals"]) == {"epsilon", "delta"}
+    assert set(document["intervals"]) == {"epsilon", "delta", "perplexity", "utility"}
     assert document["intervals"]["delta"]["prompts"] == 12
     assert document["not_asked"] == {}
     assert 0 < document["epsilon"] < 0.05

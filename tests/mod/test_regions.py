@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 import palm_core
 from palm_core import sample_weights
 from palm_core.errors import InputError
+from palm_core.polygons import clip, overlap, place, share, sides
 from palm_mod.families import policies_of_regions, reward_pieces
 from palm_mod.forest import Limits, grow
 from palm_mod.mixing import Mixing
-from palm_mod.polygons import clip, overlap, place, share, sides
 from palm_mod.published import PublishedMixing
 from palm_mod.regions import decode_regions, whole_simplex
 from palm_mod.sampling import Sampling

@@ -71,7 +71,6 @@ _HOME = {
     ),
     "forest": (
         "Counts",
-        "Family",
         "Leaf",
         "Limits",
         "Models",

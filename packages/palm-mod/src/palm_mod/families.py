@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core.errors import InputError
+from palm_core.polygons import overlap, place, share
 from palm_core.simplex import check_count, check_weights
-from palm_mod.polygons import overlap, place, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core.errors import InputError
+from palm_core.polygons import clip, heights, share
 from palm_core.simplex import check_count
 from palm_mod.candidates import contenders
 from palm_mod.forest import Counts, Leaf, grow
-from palm_mod.polygons import clip, heights, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palm_core.envelope import serving_shares
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -87,3 +89,24 @@ def place(polygons: list[Array], points: Array) -> NDArray[np.intp]:
     # On an edge, up to rounding: the one it lies deepest in.
     outside = np.stack([(points @ sides(one).T).max(axis=1) for one in polygons])
     return np.asarray(outside.argmin(axis=0))
+
+
+def serving_cells(values: Array) -> dict[int, Array]:
+    """For d = 3, the polygon of weights at which each policy is the best of the set.
+
+    Args:
+        values: (m, 3) vertex values u(π).
+
+    Returns:
+        Polygon (n, 3) by policy, without those whose cell has no area. Of equal policies
+        the first serves (:func:`palm_core.serving_shares`). The cells tile the simplex.
+    """
+    serving = np.flatnonzero(serving_shares(values) > 0)
+    cells = {}
+    for index in serving:
+        cell = np.eye(3)
+        for rival in serving[serving != index]:
+            cell = clip(cell, values[rival] - values[index])
+        if len(cell):
+            cells[int(index)] = cell
+    return cells
