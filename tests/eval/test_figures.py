@@ -18,7 +18,7 @@ from matplotlib.patches import Polygon, Rectangle
 
 import palm_core as palm
 from palm_core import InputError, PolicySet
-from palm_core.polygons import clip, serving_cells, share
+from palm_core.polygons import serving_cells, share
 from palm_eval import figures
 from palm_eval.figures.cells import cell_of, uncovered
 from palm_eval.figures.parallel import apart
@@ -377,21 +377,6 @@ def test_bars_are_the_serving_intervals(m, seed):
 PAIR_NAMED = PolicySet(PAIR.rewards, names=["p", "q", "r", "s"])
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 25), st.integers(0, 10**6))
-def test_cells_tile_the_simplex_as_policies_serve_it(m, seed):
-    values = front(m, 3, seed)
-    values = np.vstack([values, values[:2]])  # equal policies: the first serves
-    cells = serving_cells(values)
-    shares = palm.serving_shares(values)
-    assert sum(map(share, cells.values())) == pytest.approx(1.0)
-    for index, cell in cells.items():
-        assert share(cell) == pytest.approx(shares[index], abs=1e-9)
-        height = cell @ values.T
-        np.testing.assert_allclose(height[:, index], height.max(axis=1), atol=1e-9)
-    assert set(cells) == set(np.flatnonzero(shares > 0))
-
-
 def test_usage_triangle_draws_the_cells_and_names_the_unused():
     styles = figures.policy_styles(TRIPLE)
     figure = figures.usage_figure({"all": TRIPLE, "two": TRIPLE.subset([0, 4])}, styles=styles)
@@ -447,15 +432,6 @@ def test_usage_figure_refuses_bad_input():
         figures.usage_figure({"a": PAIR, "b": TRIPLE})
     with pytest.raises(InputError, match="list given, must be a PolicySet"):
         figures.usage_figure({"a": [[1, 0]]})
-
-
-def test_clip_keeps_the_half_plane():
-    triangle = np.eye(3)
-    kept = clip(triangle, np.array([1.0, -1.0, 0.0]))  # v_1 ≤ v_2
-    assert share(kept) == pytest.approx(0.5)
-    assert (kept[:, 0] <= kept[:, 1]).all()
-    assert len(clip(triangle, np.ones(3))) == 0
-    assert share(clip(triangle, -np.ones(3))) == 1.0
 
 
 # --- the curve ----------------------------------------------------------------------

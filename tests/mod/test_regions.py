@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import palm_core
 from palm_core import sample_weights
 from palm_core.errors import InputError
-from palm_core.polygons import clip, overlap, place, share, sides
+from palm_core.polygons import sides
 from palm_mod.families import policies_of_regions, reward_pieces
 from palm_mod.forest import Limits, grow
 from palm_mod.mixing import Mixing
@@ -339,20 +339,3 @@ def test_what_regions_cannot_do_is_refused():
         decode_regions(FakeModels(2), [[1]], Mixing(), limits, leaves=0)
     with pytest.raises(InputError, match="interval: 3 objectives, must be 2"):
         assert whole_simplex(3).interval
-
-
-def test_polygons():
-    triangle = whole_simplex(3).polygon
-    assert share(triangle) == 1
-    half = clip(triangle, np.array([1.0, -1.0, 0.0]))  # w_1 ≤ w_2
-    assert share(half) == pytest.approx(0.5)
-    assert share(clip(half, np.array([-1.0, 1.0, 0.0]))) == 0
-    kept = clip(triangle, np.array([-1.0, -1.0, 0.0]))
-    assert (kept == triangle).all()
-    third = overlap(half, clip(triangle, np.array([0.0, 1.0, -1.0])))
-    assert share(third) == pytest.approx(1 / 6)
-    cells = [half, clip(triangle, np.array([-1.0, 1.0, 0.0]))]
-    assert place(cells, np.array([[0.1, 0.5, 0.4], [0.5, 0.1, 0.4]])).tolist() == [0, 1]
-    segment = clip(whole_simplex(2).polygon, np.array([3.0, -1.0]))  # w_1 ≤ 1/4
-    assert segment.tolist() == [[0.0, 1.0], [0.25, 0.75]]
-    assert share(overlap(segment, np.array([[0.2, 0.8], [1.0, 0.0]]))) == pytest.approx(0.05)
