@@ -20,6 +20,7 @@ from palm_core import (
 )
 from palm_core.collecting import Progress
 from palm_core.ledger import Ledger
+from palm_core.planning import make_plan
 from palm_core.runs import Run
 from palm_core.tabular import TabularOracle, load
 from palm_core.task import parse_task
@@ -113,6 +114,24 @@ def test_claimed_slack_is_in_the_certificate_and_ends_the_search() -> None:
     epsilon, delta = true_gaps(portfolio, exact)
     assert epsilon <= found.epsilon + 1e-9
     assert delta <= found.delta + 1e-9
+
+
+def test_an_oracle_that_claims_nothing_is_not_asked(tmp_path: Path) -> None:
+    class Modest:
+        objectives = ("a", "b")
+        epsilon = 1.0
+
+        def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+            raise AssertionError("asked")
+
+    oracle = Modest()
+    with pytest.raises(InputError, match=r"\[adaptive\] with an oracle that claims epsilon = 1"):
+        build_portfolio(oracle, target_epsilon=0.1, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    tables = {"oracle": {"name": "tabular"}, "adaptive": {"target_epsilon": 0.1}}
+    task = parse_task(tables)
+    with pytest.raises(InputError, match="no gap can be certified"):
+        make_plan(task, oracle)
 
 
 def test_a_refuted_claim_is_told() -> None:

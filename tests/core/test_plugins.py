@@ -130,7 +130,7 @@ class TestListing:
     def test_describes_what_is_known(self, site: Site) -> None:
         site.install("palm-mod", "mod = palm_mod:load\n")
         infos = {info.name: info for info in describe_oracles()}
-        assert list(infos) == ["grpo", "mod", "tabular"]
+        assert list(infos) == ["grpo", "mod", "soup", "tabular"]
         assert infos["mod"].installed
         assert not infos["grpo"].installed
         assert infos["grpo"].value is infos["grpo"].version is None

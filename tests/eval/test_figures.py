@@ -18,10 +18,11 @@ from matplotlib.patches import Polygon, Rectangle
 
 import palm_core as palm
 from palm_core import InputError, PolicySet
+from palm_core.polygons import serving_cells, share
 from palm_eval import figures
 from palm_eval.figures.cells import cell_of, uncovered
 from palm_eval.figures.parallel import apart
-from palm_eval.figures.simplex import CORNERS, area, clip, serving_cells
+from palm_eval.figures.simplex import CORNERS
 
 NAMES = ("helpful", "brief", "safe")
 PAIR = PolicySet([[1.0, 0.0], [0.8, 0.7], [0.3, 0.3], [0.0, 1.0]], names=list("abcd"))
@@ -208,8 +209,8 @@ def test_a_cell_holds_exactly_what_its_weights_cover(seed, epsilon, delta):
     cell = cell_of(weights, epsilon=epsilon, delta=delta)
     assert all(covers(weights, corner, epsilon, delta, 1e-12) for corner in cell)
     lattice = palm.uniform_lattice(3, 60)
-    share = covers(weights, lattice, epsilon, delta).mean()
-    assert area(cell) == pytest.approx(share, abs=0.05)
+    covered = covers(weights, lattice, epsilon, delta).mean()
+    assert share(cell) == pytest.approx(covered, abs=0.05)
 
 
 @settings(max_examples=15, deadline=None)
@@ -248,9 +249,9 @@ def test_cells_figure_draws_each_cell_and_each_gap():
             np.testing.assert_allclose(
                 barycentric(cell), cell_of(row, epsilon=0.4, delta=0.0125), atol=1e-12
             )
-        gaps = sum(area(barycentric(gap)) for gap in labelled(axes, Polygon, "uncovered"))
-        share = figures.covered_share(rows, epsilon=0.4, delta=0.0125)
-        assert gaps == pytest.approx(1 - share)
+        gaps = sum(share(barycentric(gap)) for gap in labelled(axes, Polygon, "uncovered"))
+        covered = figures.covered_share(rows, epsilon=0.4, delta=0.0125)
+        assert gaps == pytest.approx(1 - covered)
         (points,) = labelled(axes, PathCollection)
         np.testing.assert_allclose(points.get_offsets(), rows @ CORNERS)
         words = texts(axes)
@@ -259,7 +260,7 @@ def test_cells_figure_draws_each_cell_and_each_gap():
             re.fullmatch(r"(\d+) weights cover (.*) %", word) for word in words if "cover" in word
         )
         assert int(said[1]) == len(rows)
-        assert 0 <= 100 * share - float(said[2]) < 0.1
+        assert 0 <= 100 * covered - float(said[2]) < 0.1
 
 
 def test_cells_figure_refuses_bad_input():
@@ -376,21 +377,6 @@ def test_bars_are_the_serving_intervals(m, seed):
 PAIR_NAMED = PolicySet(PAIR.rewards, names=["p", "q", "r", "s"])
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 25), st.integers(0, 10**6))
-def test_cells_tile_the_simplex_as_policies_serve_it(m, seed):
-    values = front(m, 3, seed)
-    values = np.vstack([values, values[:2]])  # equal policies: the first serves
-    cells = serving_cells(values)
-    shares = palm.serving_shares(values)
-    assert sum(map(area, cells.values())) == pytest.approx(1.0)
-    for index, cell in cells.items():
-        assert area(cell) == pytest.approx(shares[index], abs=1e-9)
-        height = cell @ values.T
-        np.testing.assert_allclose(height[:, index], height.max(axis=1), atol=1e-9)
-    assert set(cells) == set(np.flatnonzero(shares > 0))
-
-
 def test_usage_triangle_draws_the_cells_and_names_the_unused():
     styles = figures.policy_styles(TRIPLE)
     figure = figures.usage_figure({"all": TRIPLE, "two": TRIPLE.subset([0, 4])}, styles=styles)
@@ -446,15 +432,6 @@ def test_usage_figure_refuses_bad_input():
         figures.usage_figure({"a": PAIR, "b": TRIPLE})
     with pytest.raises(InputError, match="list given, must be a PolicySet"):
         figures.usage_figure({"a": [[1, 0]]})
-
-
-def test_clip_keeps_the_half_plane():
-    triangle = np.eye(3)
-    kept = clip(triangle, np.array([1.0, -1.0, 0.0]))  # v_1 ≤ v_2
-    assert area(kept) == pytest.approx(0.5)
-    assert (kept[:, 0] <= kept[:, 1]).all()
-    assert len(clip(triangle, np.ones(3))) == 0
-    assert area(clip(triangle, -np.ones(3))) == 1.0
 
 
 # --- the curve ----------------------------------------------------------------------

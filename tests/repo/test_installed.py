@@ -93,7 +93,7 @@ class TestPlugins:
         assert not {*HEAVY, "fake_palm_oracle"} & set(loaded)
 
     def test_it_is_described(self, user: Any) -> None:
-        fake, _grpo, _mod, tabular = answer(
+        fake, _grpo, _mod, _soup, tabular = answer(
             user,
             "from dataclasses import asdict\n"
             "from palm_core.plugins import describe_oracles\n"

@@ -23,7 +23,7 @@ from palm_core.execution import Execution
 from palm_core.identity import with_fingerprint
 from palm_core.ledger import Ledger
 from palm_core.logs import logged
-from palm_core.oracle import Oracle, check_oracle, claims
+from palm_core.oracle import Oracle, check_certifiable, check_oracle, claims
 from palm_core.provenance import ORACLE_PACKAGES, versions
 from palm_core.settings import Settings
 from palm_core.simplex import check_count
@@ -132,6 +132,8 @@ def build_portfolio(
             f"max_calls = {max_calls}: must be at least {len(objectives)}, one per objective"
         )
     claimed = claims(oracle)
+    if settings.target_epsilon is not None:
+        check_certifiable(claimed)
     weights = None if settings.target_epsilon is not None else grid_of(settings, len(objectives))
     plain = with_fingerprint(_identity(oracle, settings) if task is None else task, oracle)
     folder = None if run_dir is None else Path(run_dir)

@@ -75,6 +75,20 @@ def claims(oracle: Oracle) -> Claims:
     )
 
 
+def check_certifiable(claimed: Claims) -> None:
+    """Refuse to ask adaptively where nothing that is asked could certify anything.
+
+    Raises:
+        InputError: the oracle claims no more than that its answers may be as bad as any.
+    """
+    if claimed.epsilon >= 1:
+        raise InputError(
+            f"[adaptive] with an oracle that claims epsilon = {claimed.epsilon:g}, nothing of its "
+            "answers: no gap can be certified; must be [grid], or an oracle that claims less "
+            "than 1"
+        )
+
+
 def check_oracle(oracle: Any) -> tuple[str, ...]:
     """Return the objectives of ``oracle``, or say why it is none.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from palm_core.oracle import check_oracle, claims
+from palm_core.oracle import check_certifiable, check_oracle, claims
 
 if TYPE_CHECKING:
     from palm_core.bounds import Guarantee
@@ -103,6 +103,7 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
     settings = task.settings
     mu, alpha = settings.mu, settings.alpha
     if mu is None or alpha is None:
+        check_certifiable(claimed)
         return Plan(
             task=task,
             objectives=objectives,

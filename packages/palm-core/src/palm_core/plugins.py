@@ -50,6 +50,7 @@ _ORACLE = Kind(
 _OURS = {
     "grpo": ("palm-core", "palm-eval", "palm-trl"),
     "mod": ("palm-core", "palm-eval", "palm-mod"),
+    "soup": ("palm-core", "palm-eval", "palm-mod"),
     "tabular": ("palm-core",),
 }
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from palm_core import InputError, check_weights
+from palm_core.polygons import clip, share
 from palm_core.simplex import check_number
-from palm_eval.figures.simplex import CORNERS, area, clip, draw_segments, draw_triangle
+from palm_eval.figures.simplex import CORNERS, draw_segments, draw_triangle
 from palm_eval.figures.style import COLOURS, INK, drawing, shown
 from palm_eval.figures.words import upright
 
@@ -98,8 +99,8 @@ def cells_description(
     told = []
     for title, given in weight_sets.items():
         rows = check_weights(given)
-        share = math.floor(1000 * covered_share(rows, epsilon=epsilon, delta=delta)) / 10
-        told.append(f"{upright(shown(title))}: {len(rows)} weights cover {share:g} % of all.")
+        covered = math.floor(1000 * covered_share(rows, epsilon=epsilon, delta=delta)) / 10
+        told.append(f"{upright(shown(title))}: {len(rows)} weights cover {covered:g} % of all.")
     return f"With ε' = {epsilon:.4g} and δ' = {delta:.4g}. {' '.join(told)}"
 
 
@@ -208,8 +209,8 @@ def uncovered(weights: Array, *, epsilon: float, delta: float) -> list[Array]:
                 if not len(inside):
                     break
             # A piece that the cell only touches stays whole, so that pieces stay few.
-            touched = area(inside) > _SLIVER
-            left += [part for part in cut if area(part) > _SLIVER] if touched else [piece]
+            touched = share(inside) > _SLIVER
+            left += [part for part in cut if share(part) > _SLIVER] if touched else [piece]
         rest = left
     return rest
 
@@ -224,4 +225,4 @@ def _sides(weights: Array, epsilon: float, delta: float) -> list[Array]:
 
 
 def _share(bare: Sequence[Array]) -> float:
-    return 1.0 - sum(area(piece) for piece in bare)
+    return 1.0 - sum(share(piece) for piece in bare)

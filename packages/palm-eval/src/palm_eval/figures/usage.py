@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from palm_core import InputError, PolicySet, serving_intervals, serving_shares
-from palm_eval.figures.simplex import CORNERS, draw_triangle, serving_cells
+from palm_core.polygons import serving_cells
+from palm_eval.figures.simplex import CORNERS, draw_triangle
 from palm_eval.figures.style import (
     INK,
     PolicyStyle,

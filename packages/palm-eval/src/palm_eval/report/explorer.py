@@ -9,9 +9,9 @@ import numpy as np
 from palm_core import serving_intervals, serving_shares
 from palm_core.cli.output import number, percent
 from palm_core.envelope import drop_dominated
+from palm_core.polygons import serving_cells
 from palm_core.text import one_line
 from palm_eval.figures import policy_styles
-from palm_eval.figures.simplex import serving_cells
 from palm_eval.rewards.texts import messages
 
 if TYPE_CHECKING:

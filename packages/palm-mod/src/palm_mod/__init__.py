@@ -1,0 +1,148 @@
+"""PALM's multi-objective decoding: any weighting of d experts, all weightings at once.
+
+The public names below are loaded when first used: ``import palm_mod`` and listing oracles
+load neither NumPy nor PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from palm_mod.families import (
+        RegionPolicies,
+        policies_of_regions,
+        reward_pieces,
+    )
+    from palm_mod.forest import (
+        Counts,
+        Leaf,
+        Limits,
+        Models,
+        Prefixes,
+        Splitter,
+        grow,
+    )
+    from palm_mod.loading import (
+        load_experts,
+    )
+    from palm_mod.mixing import (
+        Mixing,
+    )
+    from palm_mod.oracle import (
+        ModOracle,
+    )
+    from palm_mod.prompts import (
+        PromptFormat,
+        encode_prompts,
+    )
+    from palm_mod.published import (
+        PublishedMixing,
+    )
+    from palm_mod.regions import (
+        Region,
+        RegionSplitter,
+        decode_regions,
+        whole_simplex,
+    )
+    from palm_mod.sampling import (
+        GumbelNoise,
+        Sampling,
+    )
+    from palm_mod.soup import (
+        SoupOracle,
+    )
+    from palm_mod.splitters import (
+        WeightSplitter,
+    )
+    from palm_mod.whole import (
+        Family,
+        family_of,
+    )
+
+_HOME = {
+    "families": (
+        "RegionPolicies",
+        "policies_of_regions",
+        "reward_pieces",
+    ),
+    "forest": (
+        "Counts",
+        "Leaf",
+        "Limits",
+        "Models",
+        "Prefixes",
+        "Splitter",
+        "grow",
+    ),
+    "loading": ("load_experts",),
+    "mixing": ("Mixing",),
+    "oracle": ("ModOracle",),
+    "prompts": (
+        "PromptFormat",
+        "encode_prompts",
+    ),
+    "published": ("PublishedMixing",),
+    "regions": (
+        "Region",
+        "RegionSplitter",
+        "decode_regions",
+        "whole_simplex",
+    ),
+    "sampling": (
+        "GumbelNoise",
+        "Sampling",
+    ),
+    "soup": ("SoupOracle",),
+    "splitters": ("WeightSplitter",),
+    "whole": (
+        "Family",
+        "family_of",
+    ),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Counts",
+    "Family",
+    "GumbelNoise",
+    "Leaf",
+    "Limits",
+    "Mixing",
+    "ModOracle",
+    "Models",
+    "Prefixes",
+    "PromptFormat",
+    "PublishedMixing",
+    "Region",
+    "RegionPolicies",
+    "RegionSplitter",
+    "Sampling",
+    "SoupOracle",
+    "Splitter",
+    "WeightSplitter",
+    "decode_regions",
+    "encode_prompts",
+    "family_of",
+    "grow",
+    "load_experts",
+    "policies_of_regions",
+    "reward_pieces",
+    "whole_simplex",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE})

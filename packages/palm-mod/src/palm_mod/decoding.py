@@ -1,0 +1,170 @@
+"""Decoding for an oracle: from weight vectors to the responses of each, and what it cost."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from palm_mod.answering import Answering, Response
+from palm_mod.forest import Counts, Limits, grow
+from palm_mod.kl import Meter
+from palm_mod.prompt_files import Prompts
+from palm_mod.prompts import encode_prompts
+from palm_mod.splitters import WeightSplitter
+from palm_mod.texts import Responder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from palm_mod.asking import LanguageOracle
+    from palm_mod.experts import Experts
+    from palm_mod.mixing import Mixing
+
+_log = logging.getLogger("palm_mod")
+
+# Seconds between two lines of progress.
+_EVERY = 30.0
+
+
+@dataclass
+class Loaded:
+    """What an oracle holds once it has loaded its models.
+
+    Args:
+        experts: all of them, and the reference where there is one.
+        tokens: of each prompt that is decoded.
+        limits: when a response ends.
+        answering: scores responses.
+        temperature, samples, seed: how responses are drawn.
+    """
+
+    experts: Experts
+    tokens: tuple[tuple[int, ...], ...]
+    limits: Limits
+    answering: Answering
+    temperature: float
+    samples: int
+    seed: int
+
+
+def prepare(oracle: LanguageOracle, experts: Experts) -> Loaded:
+    """Put the prompts to the experts' tokenizer; see how much fits.
+
+    Raises:
+        InputError: a prompt that has no tokens, or too many.
+    """
+    total = min((n for n in (oracle.total, experts.context) if n is not None), default=None)
+    encoded = encode_prompts(experts.tokenizer, oracle.asked.texts, oracle.put, room=total)
+    if encoded.dropped:
+        _log.warning("%d prompts have another length and are dropped", len(encoded.dropped))
+    responder = Responder(experts.tokenizer, oracle.stop)
+    longest = max(map(len, encoded.tokens)) + oracle.new_tokens
+    rows = oracle.rows or experts.rows_that_fit(longest) or 64
+    prompts = Prompts(
+        tuple(oracle.asked.texts[number] for number in encoded.kept),
+        {
+            name: tuple(values[number] for number in encoded.kept)
+            for name, values in oracle.asked.columns.items()
+        },
+    )
+    return Loaded(
+        experts,
+        encoded.tokens,
+        Limits(
+            end_tokens=experts.end_tokens,
+            new_tokens=oracle.new_tokens,
+            total=total,
+            rows=rows,
+            stop=responder.stopped if responder.stops else None,
+        ),
+        Answering(
+            oracle.functions,
+            prompts,
+            lambda tokens: responder.text(tokens).strip(),
+            beta=oracle.beta,
+            cache=oracle.cache,
+            artifact_dir=oracle.artifact_dir,
+        ),
+        oracle.temperature,
+        oracle.samples,
+        oracle.run_seed,
+    )
+
+
+def decode(
+    loaded: Loaded, experts: Experts, weights: NDArray[np.float64], mixing: Mixing
+) -> tuple[list[list[list[Response]]], Counts]:
+    """The responses of each weight vector: for each, for each prompt, those drawn.
+
+    Args:
+        loaded: prompts and limits.
+        experts: d of them, which may be others than those loaded (a soup of them is one).
+        weights: (k, d).
+        mixing: how the experts are mixed.
+
+    Raises:
+        InputError, WorkError: as :func:`palm_mod.forest.grow` does.
+    """
+    k, samples = len(weights), loaded.samples
+    prompts = [tokens for tokens in loaded.tokens for _ in range(samples)]
+    members = [tuple(range(k))] * len(prompts)
+    splitter = WeightSplitter(weights, mixing)
+    measured = experts.has_reference and loaded.answering.beta > 0
+    if loaded.temperature == 0:
+        leaves, counts = grow(
+            experts, prompts, members, splitter, loaded.limits, progress=_Progress()
+        )
+        meter = None
+    else:
+        from palm_mod.sampling import GumbelNoise
+
+        keys = [(*tokens, draw) for tokens in loaded.tokens for draw in range(samples)]
+        noise = GumbelNoise(loaded.seed, experts.vocabulary, loaded.temperature, keys)
+        meter = Meter(splitter, noise, loaded.temperature) if measured else None
+        leaves, counts = grow(
+            experts,
+            prompts,
+            members,
+            splitter if meter is None else meter,
+            loaded.limits,
+            noise=noise if meter is None else meter.noise,
+            progress=_Progress(),
+        )
+    found: list[list[list[Response]]] = [[[] for _ in loaded.tokens] for _ in range(k)]
+    for leaf in sorted(leaves, key=lambda leaf: leaf.prompt):
+        for member in leaf.members:
+            nats = 0.0
+            if meter is not None:
+                nats = meter.nats(leaf.prompt, member)
+            elif measured:
+                nats = max(0.0, -leaf.log_probs[-1])
+            response = Response(leaf.tokens, leaf.ended, nats)
+            found[member][leaf.prompt // samples].append(response)
+    print(told(counts, k, len(prompts)), file=sys.stderr, flush=True)
+    return found, counts
+
+
+class _Progress:
+    """Prints how far decoding is, now and then: where a worker prints is the run's log."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _EVERY
+
+    def __call__(self, counts: Counts, left: int) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY
+            print(f"{counts.rows} rows run, {left} prefixes go on", file=sys.stderr, flush=True)
+
+
+def told(counts: Counts, k: int, prompts: int) -> str:
+    """What decoding k weight vectors cost, on one line."""
+    saved = counts.alone / max(1, counts.rows)
+    return (
+        f"{k} weight vectors × {prompts} prompts: {counts.rows} rows run, {counts.alone} alone "
+        f"({saved:.1f} times as many), {counts.read_again} read again; least lead of a token "
+        f"over the next {counts.least_margin:.2g}"
+    )
