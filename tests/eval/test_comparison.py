@@ -418,3 +418,12 @@ def test_bad_requests(run: Run, arguments: dict[str, Any], message: str) -> None
 def test_no_run() -> None:
     with pytest.raises(InputError, match="runs: at least one is needed"):
         compare_runs({})
+
+
+def test_one_run_is_normalized_as_is_asked(tmp_path: Path) -> None:
+    runs = {"few": built(tmp_path, Few())}
+    assert compare_runs(runs, sizes=[2], least=False).normalization == "none"
+    scaled = compare_runs(runs, sizes=[2], normalize="minmax", least=False)
+    assert scaled.normalization.startswith("minmax")
+    # 0.1 of 0.9: the rewards of the four go from 0.1 to 1
+    assert scaled.methods["palm"][2].delta == pytest.approx(0.1 / 0.9)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     )
     from palm_eval.comparison import (
         Comparison,
+        Rivals,
+        compare_oracles,
         compare_runs,
     )
     from palm_eval.diversity import (
@@ -118,6 +120,8 @@ _HOME = {
     ),
     "comparison": (
         "Comparison",
+        "Rivals",
+        "compare_oracles",
         "compare_runs",
     ),
     "diversity": (
@@ -207,6 +211,7 @@ __all__ = [
     "Pruning",
     "ReportContents",
     "Responses",
+    "Rivals",
     "RunDiversity",
     "RunResponses",
     "SampledGaps",
@@ -218,6 +223,7 @@ __all__ = [
     "best_single",
     "bootstrap",
     "bootstrap_mean",
+    "compare_oracles",
     "compare_runs",
     "delta_band",
     "distinct_n",

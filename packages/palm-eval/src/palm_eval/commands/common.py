@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from palm_core.oracle import Oracle
@@ -29,3 +30,20 @@ def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
     if differences:
         raise InputError(f"--task {file}: is not the task of {run}: {'; '.join(differences)}")
     return oracle
+
+
+def opened_runs(folders: Sequence[Path]) -> dict[str, Run]:
+    """Finished runs by their folders as they were typed, each once."""
+    from palm_core.errors import InputError
+    from palm_core.runs import Run
+
+    runs: dict[str, Run] = {}
+    places = set()
+    for folder in folders:
+        opened = Run.open(folder)
+        place = folder.resolve()
+        if place in places:
+            raise InputError(f"{folder}: was given twice")
+        places.add(place)
+        runs[str(folder)] = opened
+    return runs

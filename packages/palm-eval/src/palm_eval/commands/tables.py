@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_eval.commands.common import Flag, oracle_of
+from palm_eval.commands.common import Flag, opened_runs, oracle_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from palm_core.runs import Run
     from palm_eval.tables.formats import Table
 
 
@@ -79,7 +76,7 @@ def tables(
         raise InputError("format = csv: prints one table only; say which (--table), or --out DIR")
     if out is not None:
         _check_folder(out)
-    runs = _opened([run, *more])
+    runs = opened_runs([run, *more])
     oracle = None if task is None else oracle_of(runs[str(run)], run, task)
     with output.waiting("measuring", None):
         found = compare_runs(
@@ -106,22 +103,6 @@ def tables(
     if format == "csv":  # has no room for them
         for note in dict.fromkeys(note for one in made.values() for note in one.notes):
             output.note(note)
-
-
-def _opened(folders: Sequence[Path]) -> dict[str, Run]:
-    from palm_core.errors import InputError
-    from palm_core.runs import Run
-
-    runs: dict[str, Run] = {}
-    places = set()
-    for folder in folders:
-        opened = Run.open(folder)
-        place = folder.resolve()
-        if place in places:
-            raise InputError(f"{folder}: was given twice")
-        places.add(place)
-        runs[str(folder)] = opened
-    return runs
 
 
 def _check_folder(out: Path) -> None:

@@ -45,26 +45,32 @@ def baseline_weights(
     return wanted
 
 
-def check_runs(runs: Mapping[str, Run], normalize: str | None) -> tuple[tuple[str, ...], str]:
+def check_runs(
+    runs: Mapping[str, Run], normalize: str | None, *, same_oracle: bool = True
+) -> tuple[tuple[str, ...], str]:
     """The objectives and the normalisation that all runs share.
 
     Raises:
-        InputError: no run, runs of several oracles, an unknown normalisation, or runs of
-            several where ``normalize`` does not say which.
+        InputError: no run, other objectives, runs of several oracles where they must be of
+            the same, an unknown normalisation, or runs of several where ``normalize`` does
+            not say which.
     """
     if not runs:
         raise InputError("runs: at least one is needed, got none")
     first, *others = runs
     for other in others:
-        differences = oracle_differences(runs[first].task, runs[other].task)
+        differences = []
+        if same_oracle:
+            differences = oracle_differences(runs[first].task, runs[other].task)
         if runs[first].objectives != runs[other].objectives:
             differences.append(
                 f"objectives were {', '.join(runs[first].objectives)}, "
                 f"are {', '.join(runs[other].objectives)}"
             )
         if differences:
+            what = "oracle" if same_oracle else "objectives"
             raise InputError(
-                f"{other}: is not of the same oracle as {first}: {'; '.join(differences)}"
+                f"{other}: is not of the same {what} as {first}: {'; '.join(differences)}"
             )
     if normalize is not None:
         check_choice(normalize, NORMALIZATIONS, name="normalize")
@@ -73,7 +79,7 @@ def check_runs(runs: Mapping[str, Run], normalize: str | None) -> tuple[tuple[st
         raise InputError(
             f"normalize: is {' in one run, '.join(sorted(methods))} in another; say which"
         )
-    return runs[first].objectives, methods.pop() if len(methods) == 1 else str(normalize)
+    return runs[first].objectives, normalize or methods.pop()
 
 
 def policies_of(runs: Mapping[str, Run]) -> dict[str, list[Policy]]:

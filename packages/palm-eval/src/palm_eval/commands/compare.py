@@ -1,0 +1,86 @@
+"""``palm compare``: runs of different oracles side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from palm_core.cli import output
+from palm_eval.commands.common import Flag, opened_runs
+
+if TYPE_CHECKING:
+    from palm_eval.comparison import Rivals
+    from palm_eval.measured import Figures
+
+
+def compare(
+    run: Annotated[Path, Parameter(name="RUN")],
+    other: Annotated[Path, Parameter(name="RUN")],
+    /,
+    *more: Annotated[Path, Parameter(name="RUN")],
+    normalize: Literal["minmax", "none"] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+    json: Flag = False,
+) -> None:
+    """Set runs of different oracles side by side: whose policies serve preferences better.
+
+    Example: palm compare runs/safety-mini runs/safety-soup
+
+    Parameters
+    ----------
+    run
+        The folder of a run that palm build made.
+    other
+        Another, for the same objectives, rewards and prompts.
+    more
+        And more of them.
+    normalize
+        minmax over the policies of all runs, or none; by default as the runs.
+    samples
+        How many weights are sampled.
+    seed
+        Of the samples.
+    json
+        Print one JSON document instead.
+    """
+    from palm_eval.comparison import compare_oracles
+
+    runs = opened_runs([run, other, *more])
+    with output.waiting("measuring", None):
+        found = compare_oracles(runs, normalize=normalize, samples=samples, seed=seed)
+    if json:
+        output.print_json(found.document())
+    else:
+        _show(found)
+
+
+def _show(found: Rivals) -> None:
+    space = "in the oracles' units" if found.normalization == "none" else found.normalization
+    output.say(f"Measured against the {found.candidates} policies of all runs together ({space}).")
+    output.say()
+    headers = ["", "policies", "calls", "ε", "δ", "perplexity", "utility"]
+    rows = []
+    for name, one in found.runs.items():
+        rows.append(_row(f"{name}, portfolio", one.portfolio))
+        rows.append(_row(f"{name}, all found", one.found))
+    output.table(headers, rows)
+    output.say()
+    output.say(
+        "ε and δ: the most that any weighting loses to the best policy of any run, exactly. The "
+        "runs' rewards and prompts must be the same; that is for you to know."
+    )
+
+
+def _row(name: str, one: Figures) -> list[str]:
+    return [
+        name,
+        str(one.size),
+        str(one.oracle_calls),
+        output.percent(one.epsilon),
+        output.number(one.delta),
+        output.number(one.perplexity),
+        output.number(one.expected_utility),
+    ]
