@@ -48,7 +48,7 @@ def baseline_weights(
 def check_runs(
     runs: Mapping[str, Run], normalize: str | None, *, same_oracle: bool = True
 ) -> tuple[tuple[str, ...], str]:
-    """The objectives and the normalisation that all runs share.
+    """The objectives and the normalisation that all runs share: what their weights mean.
 
     Raises:
         InputError: no run, other objectives, runs of several oracles where they must be of
@@ -79,7 +79,7 @@ def check_runs(
         raise InputError(
             f"normalize: is {' in one run, '.join(sorted(methods))} in another; say which"
         )
-    return runs[first].objectives, normalize or methods.pop()
+    return runs[first].objectives, methods.pop() if len(methods) == 1 else str(normalize)
 
 
 def policies_of(runs: Mapping[str, Run]) -> dict[str, list[Policy]]:

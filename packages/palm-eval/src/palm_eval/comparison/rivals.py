@@ -98,7 +98,9 @@ def compare_oracles(
     policies = policies_of(runs)
     _check_prompts(runs)
     pool = Pool.of(
-        [policy for several in policies.values() for policy in several], objectives, method
+        [policy for several in policies.values() for policy in several],
+        objectives,
+        normalize or method,
     )
     weights = sample_weights(samples, len(objectives), seed=seed)
     reference = pool.candidates.vertex_values.min(axis=0)
