@@ -51,14 +51,14 @@ class TestReport:
         assert ask("run") == 0
         said = capsys.readouterr()
         assert said.out == "run/report.html\n"
-        assert "--task lets the oracle be asked" in said.err
+        assert "have no policy in the run; --task asks its oracle" in said.err
         assert "serve every preference" in Path("run/report.html").read_text()
 
     def test_with_the_task_baselines_are_asked_for(self, capsys):
         assert ask("run", "--task", "task.toml", "--out", "there.html", "--json") == 0
         found = json.loads(capsys.readouterr().out)
         assert found["report"] == "there.html"
-        assert not any("Baselines" in line for line in found["missing"])
+        assert not any("Not compared" in line for line in found["missing"])
         assert "uniform weights" in Path("there.html").read_text()
 
     def test_a_portfolio_by_itself(self, capsys):

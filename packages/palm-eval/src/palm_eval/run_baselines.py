@@ -93,7 +93,7 @@ def ask_baselines(
     )
     missing = {
         "random" if name.startswith("random ") else name: f"{left} of its {len(wanted[name])} "
-        "weights have no policy in the run"
+        "weights have no policy in the run; --task asks its oracle"
         for name, left in unknown.items()
     }
     return found, missing

@@ -82,10 +82,7 @@ def run_figures(
     asked, missing = ask_baselines(
         run, oracle, found.policies, size=len(portfolio), meant=found.normalization, seed=seed
     )
-    notes = [
-        f"{baseline_label(name)}: not drawn, {why}; --task asks its oracle"
-        for name, why in missing.items()
-    ]
+    notes = [f"{baseline_label(name)}: not drawn, {why}" for name, why in missing.items()]
     groups = {"portfolio": portfolio.policy_set}
     for name in ("uniform", "random 0"):
         if name in asked:

@@ -100,7 +100,7 @@ def _show(found: Evaluation) -> None:
     if found.intervals is None:
         output.say(f"No intervals: {found.no_intervals}")
     for name, why in found.not_asked.items():
-        output.say(f"Not measured: {baseline_label(name)}: {why}; --task asks its oracle")
+        output.say(f"Not measured: {baseline_label(name)}: {why}")
 
 
 def _show_intervals(found: Evaluation, own: dict[str, Interval]) -> None:

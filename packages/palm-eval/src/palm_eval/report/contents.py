@@ -104,8 +104,11 @@ def gather_report(
     evaluation = _try(
         lambda: evaluate_run(run, oracle=oracle, samples=samples, seed=seed), "Baselines", missing
     )
-    if evaluation is not None and evaluation.not_asked:
-        missing.append(_not_asked(evaluation))
+    if evaluation is not None:
+        missing += [
+            f"Not compared with {baseline_label(name)}: {why}."
+            for name, why in evaluation.not_asked.items()
+        ]
     drawn = _try(lambda: run_figures(run, most=most, oracle=oracle, seed=seed), "Figures", missing)
     figures, left_out = ({}, []) if drawn is None else drawn
     told = () if evaluation is None else tuple(map(baseline_label, evaluation.not_asked))
@@ -132,11 +135,3 @@ def _try(make: Callable[[], T], what: str, missing: list[str]) -> T | None:
     except PalmError as error:
         missing.append(f"{what}: {error}.")
         return None
-
-
-def _not_asked(evaluation: Evaluation) -> str:
-    names = ", ".join(baseline_label(name) for name in evaluation.not_asked)
-    return (
-        f"Baselines ({names}): the run has no policies for all of their weights; --task lets "
-        "the oracle be asked for them."
-    )

@@ -73,7 +73,6 @@ def render_report(contents: ReportContents) -> str:
         "vertices": list(zip(portfolio.objectives, np.eye(d).tolist(), strict=True)),
         "policies": rows,
         "with_errors": any(policy.reward_errors is not None for policy in portfolio.policies),
-        "with_values": True,
         "regularized": any(policy.regularizer for policy in portfolio.policies),
         "route": routed,
         "n_prompts": len(data["prompts"]),
