@@ -13,6 +13,7 @@ from palm_mod.forest import Counts, Limits, grow
 from palm_mod.kl import Meter
 from palm_mod.prompt_files import Prompts
 from palm_mod.prompts import encode_prompts
+from palm_mod.sampling import Sampling
 from palm_mod.splitters import WeightSplitter
 from palm_mod.texts import Responder
 
@@ -110,20 +111,17 @@ def decode(
         InputError, WorkError: as :func:`palm_mod.forest.grow` does.
     """
     k, samples = len(weights), loaded.samples
-    prompts = [tokens for tokens in loaded.tokens for _ in range(samples)]
+    drawn = Sampling(loaded.temperature, loaded.seed, samples)
+    prompts, noise = drawn.noise(experts.vocabulary, loaded.tokens)
     members = [tuple(range(k))] * len(prompts)
     splitter = WeightSplitter(weights, mixing)
     measured = experts.has_reference and loaded.answering.beta > 0
-    if loaded.temperature == 0:
+    if noise is None:
         leaves, counts = grow(
             experts, prompts, members, splitter, loaded.limits, progress=_Progress()
         )
         meter = None
     else:
-        from palm_mod.sampling import GumbelNoise
-
-        keys = [(*tokens, draw) for tokens in loaded.tokens for draw in range(samples)]
-        noise = GumbelNoise(loaded.seed, experts.vocabulary, loaded.temperature, keys)
         meter = Meter(splitter, noise, loaded.temperature) if measured else None
         leaves, counts = grow(
             experts,
