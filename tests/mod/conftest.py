@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-HERE = str(Path(__file__).parent)
-if HERE not in sys.path:  # at the end
-    sys.path.append(HERE)
+HERE = Path(__file__).parent
+for folder in map(str, (HERE, HERE.parent / "language")):
+    if folder not in sys.path:  # at the end
+        sys.path.append(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
 
 from palm_core.errors import InputError, WorkError
-from palm_mod import memory, probe
+from palm_eval.language import memory
+from palm_mod import probe
 from palm_mod.experts import Experts
 from palm_mod.loading import load_experts
 from palm_mod.memory import Memory

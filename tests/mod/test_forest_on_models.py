@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM
 
 from palm_core.errors import WorkError
 from palm_core.simplex import sample_weights
+from palm_eval.language.texts import Responder
 from palm_mod.forest import Limits, grow
 from palm_mod.loading import load_experts
 from palm_mod.mixing import Mixing
 from palm_mod.running import CausalModel, Running
 from palm_mod.splitters import WeightSplitter
-from palm_mod.texts import Responder
 
 # peft reads an attribute that transformers is about to rename.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

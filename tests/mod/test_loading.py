@@ -13,7 +13,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from palm_core.errors import InputError, PalmError, WorkError
-from palm_mod import loading
+from palm_eval.language import causal
+from palm_eval.language.causal import has_tokenizer
+from palm_eval.language.sources import Source, source_of
 from palm_mod.loading import load_experts
 from palm_mod.vocabularies import check_tokenizers, common_vocabulary, first_difference
 
@@ -297,11 +299,11 @@ def test_on_the_hub_a_tokenizer_is_looked_for(llama, monkeypatch):
             raise OSError(f"{name} does not appear to have a file named {file}")
         return "somewhere"
 
-    monkeypatch.setattr(loading, "cached_file", fetch)
-    assert loading._has_tokenizer(loading.Source("org/name", "v1"))
+    monkeypatch.setattr(causal, "cached_file", fetch)
+    assert has_tokenizer(Source("org/name", "v1"))
     assert {(name, revision) for name, _, revision in asked} == {("org/name", "v1")}
-    monkeypatch.setattr(loading, "_OF_TOKENIZERS", ("tokenizer.json", "tokenizer.model"))
-    assert not loading._has_tokenizer(loading.Source("org/name"))
+    monkeypatch.setattr(causal, "_OF_TOKENIZERS", ("tokenizer.json", "tokenizer.model"))
+    assert not has_tokenizer(Source("org/name"))
 
 
 def test_padded_vocabularies_are_cut_to_the_common_one(llama, folder):
@@ -351,22 +353,22 @@ def test_no_memory_while_loading_names_the_model(where, adapters, monkeypatch):
 
     family = adapters("llama")
     if where == "model":
-        monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", full)
+        monkeypatch.setattr(causal.AutoModelForCausalLM, "from_pretrained", full)
     elif where == "adapter":
         monkeypatch.setattr("peft.PeftModel.load_adapter", full)
     else:
-        monkeypatch.setattr(loading, "probe", full)
+        monkeypatch.setattr("palm_mod.loading.probe", full)
     said = refused(WorkError, base=family["base"], adapters=family["adapters"][:2])
     assert said.startswith("adapters[0] = " if where == "adapter" else "base = ")
     assert said.endswith("out of memory while loading: CUDA out of memory. Tried to allocate 2 GiB")
 
 
 def test_a_revision_is_told_from_a_folder(tmp_path):
-    assert str(loading._source("org/name@v1")) == "org/name@v1"
-    assert loading._source("org/name@v1").revision == "v1"
+    assert str(source_of("org/name@v1")) == "org/name@v1"
+    assert source_of("org/name@v1").revision == "v1"
     at = tmp_path / "run@3"
     at.mkdir()
-    assert loading._source(at).revision is None
+    assert source_of(at).revision is None
 
 
 def test_the_first_difference_has_the_lowest_number():
@@ -400,5 +402,5 @@ def test_every_error_is_ours(llama, monkeypatch):
         def fail(*args, error=error, **kwargs):
             raise error
 
-        monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", fail)
+        monkeypatch.setattr(causal.AutoModelForCausalLM, "from_pretrained", fail)
         assert refused(PalmError, models=llama["models"][:2]).startswith("models[0] = ")

@@ -16,9 +16,9 @@ from palm_core.errors import InputError, WorkError
 from palm_core.execution import Execution
 from palm_core.oracle import weight_id
 from palm_core.testing import check_conformance
+from palm_eval.language.reward_tables import load_rewards
 from palm_eval.responses import read_responses
 from palm_mod.oracle import ModOracle
-from palm_mod.reward_tables import load_rewards
 
 FORM = "USER: {prompt} ASSISTANT: "
 WEIGHTS = np.array([[1.0, 0.0], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.0, 1.0]])
@@ -287,7 +287,7 @@ class TestWhatItRefuses:
             ("{", "line 2: is no JSON"),
             ("[1]", 'line 2: must be an object with "prompt"'),
             ('{"prompt": 1, "n": 1}', "line 2: prompt"),
-            ('{"prompt": "a"}', "line 2: columns differ from those of line 1"),
+            ('{"prompt": "a"}', "line 2: columns differ from those of the first"),
         ],
     )
     def test_a_bad_line_of_prompts_is_named(self, task, line, message):

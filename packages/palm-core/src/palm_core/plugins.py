@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from palm_core.oracle import Oracle
     from palm_core.task import Task
 
+#: The folder of a run, beside its artifacts, for calls that are not finished.
+WORK = "work"
 _ORACLE = Kind(
     noun="oracle",
     group="palm.oracles",
@@ -145,14 +147,22 @@ def load_task_oracle(task: Task, artifact_dir: Path | None = None) -> Oracle:
     Args:
         task: as it was read.
         artifact_dir: the run's folder for artifacts, for a factory that has a parameter
-            of that name; ``None`` where nothing is going to be built.
+            of that name; ``None`` where nothing is going to be built. Beside it is the
+            folder that a parameter ``work_dir`` gets, for what an oracle needs to go on
+            with a call that was killed (checkpoints); nobody else looks into it.
 
     Relative paths in ``[oracle]`` are relative to the task file, for the
-    factory's parameters annotated with ``Path``. A factory that has a parameter
-    ``run_seed`` gets the seed of ``[run]``, to derive its own from (run seed,
+    factory's parameters annotated with ``Path``; ``task_dir`` gets its folder, for
+    names that only may be paths. A factory that has a parameter ``run_seed`` gets the seed of ``[run]``, to derive its own from (run seed,
     weight vector), so that order and workers change nothing.
     """
-    offers = {"run_seed": task.seed, "artifact_dir": artifact_dir}
+    work_dir = None if artifact_dir is None else artifact_dir.with_name(WORK)
+    offers = {
+        "run_seed": task.seed,
+        "task_dir": task.folder,
+        "artifact_dir": artifact_dir,
+        "work_dir": work_dir,
+    }
     return _load(task.oracle, task.folder, task.options, offers=offers)
 
 

@@ -45,6 +45,17 @@ if TYPE_CHECKING:
         bootstrap_mean,
         delta_band,
     )
+    from palm_eval.language.prompt_files import (
+        Prompts,
+        read_prompts,
+    )
+    from palm_eval.language.prompts import (
+        PromptFormat,
+        encode_prompts,
+    )
+    from palm_eval.language.reward_tables import (
+        load_rewards,
+    )
     from palm_eval.measured import (
         Figures,
     )
@@ -139,6 +150,15 @@ _HOME = {
         "bootstrap_mean",
         "delta_band",
     ),
+    "language.prompt_files": (
+        "Prompts",
+        "read_prompts",
+    ),
+    "language.prompts": (
+        "PromptFormat",
+        "encode_prompts",
+    ),
+    "language.reward_tables": ("load_rewards",),
     "measured": ("Figures",),
     "metric_plugins": (
         "available_metrics",
@@ -207,7 +227,9 @@ __all__ = [
     "ExpectedUtility",
     "Figures",
     "Interval",
+    "PromptFormat",
     "PromptScores",
+    "Prompts",
     "Pruning",
     "ReportContents",
     "Responses",
@@ -228,6 +250,7 @@ __all__ = [
     "delta_band",
     "distinct_n",
     "embedding_distance",
+    "encode_prompts",
     "evaluate_run",
     "exact_gap_pairs",
     "exact_usage",
@@ -237,6 +260,7 @@ __all__ = [
     "hypervolume",
     "load_metric",
     "load_reward",
+    "load_rewards",
     "make_table",
     "maximum_utility_loss",
     "nearest_known",
@@ -245,6 +269,7 @@ __all__ = [
     "portfolio_diversity",
     "prunings",
     "random_weights",
+    "read_prompts",
     "read_responses",
     "rechosen_portfolio",
     "render_report",

@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from palm_mod.oracle import (
         ModOracle,
     )
-    from palm_mod.prompts import (
-        PromptFormat,
-        encode_prompts,
-    )
     from palm_mod.published import (
         PublishedMixing,
     )
@@ -81,10 +77,6 @@ _HOME = {
     "loading": ("load_experts",),
     "mixing": ("Mixing",),
     "oracle": ("ModOracle",),
-    "prompts": (
-        "PromptFormat",
-        "encode_prompts",
-    ),
     "published": ("PublishedMixing",),
     "regions": (
         "Region",
@@ -115,7 +107,6 @@ __all__ = [
     "ModOracle",
     "Models",
     "Prefixes",
-    "PromptFormat",
     "PublishedMixing",
     "Region",
     "RegionPolicies",
@@ -125,7 +116,6 @@ __all__ = [
     "Splitter",
     "WeightSplitter",
     "decode_regions",
-    "encode_prompts",
     "family_of",
     "grow",
     "load_experts",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from palm_core._factories import reason
 from palm_core.errors import InputError
 from palm_core.text import one_line
-from palm_mod.memory import check_memory
+from palm_eval.language.memory import check_memory
 from palm_mod.running import WITHOUT, CausalModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from palm_mod.experts import Source
+    from palm_eval.language.sources import Source
 
 
 def with_adapters(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from palm_eval.language.prompt_files import Prompts
     from palm_eval.rewards.base import RewardFunction
-    from palm_mod.prompt_files import Prompts
 
 _log = logging.getLogger("palm_mod")
 

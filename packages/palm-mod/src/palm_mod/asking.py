@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field, fields
@@ -12,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from palm_core.errors import InputError
 from palm_core.simplex import check_count, check_number
-from palm_eval.rewards.hub import source_identity
-from palm_mod.prompt_files import Prompts, read_prompts
-from palm_mod.prompts import PromptFormat
-from palm_mod.reward_tables import identity, load_rewards
+from palm_eval.language.fingerprints import fingerprint_of
+from palm_eval.language.prompt_files import Prompts, read_prompts
+from palm_eval.language.prompts import PromptFormat
+from palm_eval.language.reward_tables import load_rewards
+from palm_eval.language.sources import located, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +37,7 @@ class LanguageOracle(ABC):
         rewards: by objective, in the order of the experts: the name of a reward function,
             a table with its ``name`` and options, or a function with TRL's signature.
         prompts: JSON lines with "prompt" and columns, see
-            :func:`~palm_mod.prompt_files.read_prompts`.
+            :func:`~palm_eval.language.prompt_files.read_prompts`.
         models: d experts, each a folder or a name on the hub, "name@revision"; or
         base, adapters: d LoRA adapters and the model that they are for.
         reference: π_ref, for ``beta``; the base itself where there are adapters.
@@ -51,7 +50,7 @@ class LanguageOracle(ABC):
         total: the most tokens of prompt and response; the experts' own limit holds anyway.
         stop: strings that end a response and are no part of it.
         format, system, shortest, longest, others: how prompts are put and which lengths
-            are accepted, see :class:`~palm_mod.prompts.PromptFormat`.
+            are accepted, see :class:`~palm_eval.language.prompts.PromptFormat`.
         skip, first: leave out so many prompts, then take so many.
         rows: the most prefixes held at once; ``None`` goes by the memory that is free.
         device, dtype: see :func:`~palm_mod.loading.load_experts`.
@@ -162,8 +161,7 @@ class LanguageOracle(ABC):
 
     def located(self, name: str | Path) -> str:
         """A model's folder beside the task where there is one, else its name as it is."""
-        near = self.place / name
-        return str(near) if near.is_dir() else str(name)
+        return located(name, self.place)
 
     def sources(self) -> dict[str, Any]:
         """Options of :func:`~palm_mod.loading.load_experts`."""
@@ -187,14 +185,13 @@ class LanguageOracle(ABC):
         where = self.sources()
         named = [where["base"], where["reference"], where["tokenizer"]]
         named += [*(where["models"] or ()), *(where["adapters"] or ())]
-        told = {
-            "kind": self.kind,
-            "models": [None if name is None else _identity(name) for name in named],
-            "prompts": self.asked.fingerprint,
-            "rewards": {name: identity(function) for name, function in self.functions.items()},
-            "settings": {name: getattr(self, name) for name in self._told()},
-        }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return fingerprint_of(
+            self.kind,
+            models=[None if name is None else source_of(name) for name in named],
+            prompts=[self.asked],
+            rewards=self.functions,
+            settings={name: getattr(self, name) for name in self._told()},
+        )
 
     @property
     def measured(self) -> str:
@@ -225,11 +222,3 @@ class LanguageOracle(ABC):
     @abstractmethod
     def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:
         """Yield one policy per row of ``weights`` (k, d), in order."""
-
-
-def _identity(name: str) -> str:
-    """What tells a folder or "name@revision" from another."""
-    if Path(name).exists() or "@" not in name:
-        return source_identity(name, None)
-    plain, _, revision = name.rpartition("@")
-    return source_identity(plain, revision)

@@ -8,14 +8,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from palm_eval.language.prompt_files import Prompts
+from palm_eval.language.prompts import encode_prompts
+from palm_eval.language.texts import Responder
 from palm_mod.answering import Answering, Response
 from palm_mod.forest import Counts, Limits, grow
 from palm_mod.kl import Meter
-from palm_mod.prompt_files import Prompts
-from palm_mod.prompts import encode_prompts
 from palm_mod.sampling import Sampling
 from palm_mod.splitters import WeightSplitter
-from palm_mod.texts import Responder
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from palm_core.errors import InputError
-from palm_mod.memory import Memory, free_bytes
+from palm_eval.language.memory import free_bytes
+from palm_mod.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from palm_eval.language.sources import Source
     from palm_mod.running import CausalModel, Running
 
 # float32
 _BYTES = 4
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model comes from: its name or folder, and the revision of a name."""
-
-    name: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.revision is None else f"{self.name}@{self.revision}"
 
 
 class Experts:

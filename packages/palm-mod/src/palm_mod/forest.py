@@ -19,7 +19,7 @@ import torch
 
 from palm_core.errors import InputError, WorkError
 from palm_core.simplex import check_count
-from palm_mod.memory import halved, out_of_memory, release
+from palm_eval.language.memory import halved, out_of_memory, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,27 +6,28 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils.hub import cached_file
-
-from palm_core._factories import reason
 from palm_core.errors import InputError
 from palm_core.text import one_line
+from palm_eval.language.causal import (
+    device_of,
+    dtype_of,
+    end_tokens,
+    has_tokenizer,
+    load_causal,
+    load_tokenizer,
+)
+from palm_eval.language.memory import check_memory
+from palm_eval.language.sources import Source, source_of
 from palm_mod.adapters import require_peft, with_adapters
-from palm_mod.experts import Experts, Source
-from palm_mod.memory import check_memory
+from palm_mod.experts import Experts
 from palm_mod.probe import probe
 from palm_mod.running import CausalModel
 from palm_mod.vocabularies import check_tokenizers, common_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _log = logging.getLogger("palm_mod")
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-_OF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 
 def load_experts(
@@ -60,30 +61,30 @@ def load_experts(
         WorkError: not enough memory; a model that does not work in batches.
     """
     sources, places = _sources(models, base, adapters, reference)
-    where, kind = _device(device), _dtype(dtype)
+    where, kind = device_of(device), dtype_of(dtype)
     loaded: list[CausalModel] = []
     notes: list[str] = []
     if adapters is not None:
-        lm = _load(places[0], sources[0], where, kind)
+        lm = load_causal(places[0], sources[0], where, kind)
         named = list(zip(places[1:], sources[1:], strict=True))
         model, notes = with_adapters(lm, places[0], named, reference=reference is not None)
         loaded.append(model)
         names = [*places[1:], *([places[0]] if reference is not None else [])]
     else:
         for place, source in zip(places, sources, strict=True):
-            loaded.append(CausalModel(_load(place, source, where, kind), place))
+            loaded.append(CausalModel(load_causal(place, source, where, kind), place))
         names = list(places)
     chosen, more = _tokenizer(tokenizer, places, sources)
     widths = [(model.name, _width(model)) for model in loaded]
     vocabulary, left_out = common_vocabulary(chosen, widths)
     notes += more + left_out
     decoded = loaded if adapters is not None or reference is None else loaded[:-1]
-    ends = frozenset(_ends(chosen, decoded))
+    ends = end_tokens(chosen, [model.inner for model in decoded])
     if not ends:
         notes.append("no end token is known: every response runs to its greatest length")
     for note in notes:
         _log.warning("%s", note)
-    tokens_from = [] if tokenizer is None else [_source(tokenizer)]
+    tokens_from = [] if tokenizer is None else [source_of(tokenizer)]
     experts = Experts(
         loaded,
         names,
@@ -117,55 +118,21 @@ def _sources(
     field, given = ("models", models) if adapters is None else ("adapters", adapters)
     if isinstance(given, (str, Path)) or given is None or len(given) < 2:
         raise InputError(f"{field} = {given!r}: must be a list of at least 2")
-    sources = [_source(one) for one in given]
+    sources = [source_of(one) for one in given]
     places = [f"{field}[{i}] = {str(one)!r}" for i, one in enumerate(sources)]
     if adapters is not None:
         require_peft()
-        sources.insert(0, _source(base))
+        sources.insert(0, source_of(base))
         places.insert(0, f"base = {str(sources[0])!r}")
-        if reference is not None and _source(reference) != sources[0]:
+        if reference is not None and source_of(reference) != sources[0]:
             raise InputError(
                 f"reference = {str(reference)!r}: with adapters it must be their base, "
                 f"{str(sources[0])!r}"
             )
     elif reference is not None:
-        sources.append(_source(reference))
+        sources.append(source_of(reference))
         places.append(f"reference = {str(sources[-1])!r}")
     return sources, [one_line(place, 300) for place in places]
-
-
-def _source(name: object) -> Source:
-    if not isinstance(name, (str, Path)) or not str(name):
-        raise InputError(f"{name!r}: must be the name or folder of a model")
-    text = str(name)
-    if Path(text).exists() or "@" not in text:
-        return Source(text)
-    plain, _, revision = text.rpartition("@")
-    return Source(plain, revision)
-
-
-def _load(place: str, source: Source, device: torch.device, dtype: Any) -> Any:
-    loader: Any = AutoModelForCausalLM
-    folder = Path(source.name)
-    if (folder / "adapter_config.json").is_file():
-        raise InputError(f"{place}: is an adapter, must be given by 'base' and 'adapters'")
-    try:
-        model, info = loader.from_pretrained(
-            source.name, revision=source.revision, dtype=dtype, output_loading_info=True
-        )
-        wrong = sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"])))
-        if not wrong:
-            return model.requires_grad_(False).to(device)
-    except Exception as error:
-        check_memory(place, error)
-        raise InputError(
-            f"{place}: cannot be loaded, must be a causal language model on the Hugging Face hub "
-            f"or a folder made by save_pretrained: {reason(error)}"
-        ) from error
-    raise InputError(
-        f"{place}: is no trained causal language model of {type(model).__name__}, weights "
-        f"missing: {one_line(', '.join(wrong), 200)}"
-    )
 
 
 def _tokenizer(
@@ -174,13 +141,13 @@ def _tokenizer(
     """The tokenizer that holds, and what others have of it otherwise."""
     named: list[tuple[str, Any]] = []
     if given is not None:
-        source = _source(given)
+        source = source_of(given)
         place = f"tokenizer = {str(source)!r}"
-        named.append((place, _load_tokenizer(place, source)))
+        named.append((place, load_tokenizer(place, source)))
     bare = []
     for place, source in zip(places, sources, strict=True):
-        if _has_tokenizer(source):
-            named.append((place, _load_tokenizer(place, source)))
+        if has_tokenizer(source):
+            named.append((place, load_tokenizer(place, source)))
         else:
             bare.append(place)
     if not named:
@@ -194,53 +161,8 @@ def _tokenizer(
     return named[0][1], notes
 
 
-def _has_tokenizer(source: Source) -> bool:
-    folder = Path(source.name)
-    if folder.is_dir():
-        return any((folder / name).exists() for name in _OF_TOKENIZERS)
-    for name in _OF_TOKENIZERS:
-        try:
-            cached_file(source.name, name, revision=source.revision)
-        except OSError:
-            continue
-        return True
-    return False
-
-
-def _load_tokenizer(place: str, source: Source) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(source.name, revision=source.revision)
-    except Exception as error:
-        raise InputError(f"{place}: its tokenizer cannot be loaded: {reason(error)}") from error
-
-
 def _width(model: CausalModel) -> int:
     """For how many tokens it has predictions, and can read."""
     head = model.inner.get_output_embeddings()
     read = int(model.inner.get_input_embeddings().weight.shape[0])
     return read if head is None else min(read, int(head.weight.shape[0]))
-
-
-def _ends(tokenizer: Any, models: Iterable[CausalModel]) -> Iterable[int]:
-    """Whatever ends a text for the tokenizer or any expert."""
-    settings = [tokenizer]
-    for model in models:
-        settings += [model.config, getattr(model.inner, "generation_config", None)]
-    for one in settings:
-        ends = getattr(one, "eos_token_id", None)
-        yield from [] if ends is None else [ends] if isinstance(ends, int) else ends
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except Exception as error:
-        raise InputError(f"device = {device!r}: cannot be used: {reason(error)}") from error
-
-
-def _dtype(dtype: str) -> Any:
-    if dtype not in DTYPES:
-        raise InputError(f"dtype = {dtype!r}: must be one of {', '.join(DTYPES)}")
-    return dtype if dtype == "auto" else getattr(torch, dtype)

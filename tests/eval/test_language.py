@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from palm_core.errors import InputError
-from palm_mod.prompts import PromptFormat, encode_prompts
-from palm_mod.texts import Responder
+from palm_eval.language.prompts import PromptFormat, encode_prompts
+from palm_eval.language.texts import Responder
 
 TOKENIZER = tiny_models.make_tokenizer()
 BOS, EOS = TOKENIZER.bos_token_id, TOKENIZER.eos_token_id
@@ -94,7 +94,7 @@ def test_conversations_need_a_chat_and_a_template():
         encode_prompts(TOKENIZER, ["Hi", CHAT], PromptFormat())
     bare = tiny_models.make_tokenizer()
     bare.chat_template = None
-    with pytest.raises(InputError, match="format = 'chat': the experts' tokenizer has no chat te"):
+    with pytest.raises(InputError, match="format = 'chat': the tokenizer has no chat te"):
         PromptFormat("chat").tokens(bare, CHAT)
 
 

@@ -14,7 +14,7 @@ class Responder:
     """Reads responses: without special tokens, and without a stop string and what follows.
 
     Args:
-        tokenizer: the experts'.
+        tokenizer: the model's.
         stop: strings that end a response; they are no part of it.
 
     Raises:
@@ -37,7 +37,7 @@ class Responder:
     def stopped(self, prompt: int, tokens: Sequence[int]) -> bool:
         """Whether ``tokens``, of which all but the last were asked about, hold a stop string.
 
-        For :attr:`palm_mod.forest.Limits.stop`; ``prompt`` does not matter.
+        Called after each token; ``prompt``, the prompt's number, does not matter.
         """
         del prompt
         if not tokens or tokens[-1] in self._special:

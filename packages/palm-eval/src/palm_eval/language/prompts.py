@@ -23,7 +23,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a prompt is put to the experts.
+    """How a prompt is put to a model.
 
     Args:
         form: "chat" for the tokenizer's chat template; "plain", "safety-alignment",
@@ -58,7 +58,7 @@ class PromptFormat:
             raise InputError(f"others = {self.others!r}: must be 'refuse' or 'drop'")
 
     def text(self, tokenizer: Any, prompt: Any, name: str = "prompt") -> str:
-        """The prompt as the experts read it.
+        """The prompt as the model reads it.
 
         Raises:
             InputError: a conversation where the format is not "chat"; the tokenizer has no
@@ -69,7 +69,7 @@ class PromptFormat:
                 raise InputError(f"{name}: is a conversation, which needs format 'chat'")
             return FORMATS.get(self.form, self.form).replace("{prompt}", prompt)
         if not getattr(tokenizer, "chat_template", None):
-            raise InputError("format = 'chat': the experts' tokenizer has no chat template")
+            raise InputError("format = 'chat': the tokenizer has no chat template")
         said = messages(prompt, role="user", name=name)
         if self.system is not None:
             said = [{"role": "system", "content": self.system}, *said]
@@ -117,10 +117,10 @@ def encode_prompts(
     """The tokens of all prompts whose lengths are accepted.
 
     Args:
-        tokenizer: the experts'.
+        tokenizer: the model's.
         prompts: strings, or conversations for format "chat".
         form: how they are put, and which lengths are accepted.
-        room: the most tokens of a prompt and its response, of the experts or asked for: a
+        room: the most tokens of a prompt and its response, of the model or asked for: a
             prompt must be shorter. ``None`` is no limit.
 
     Raises:

@@ -1,0 +1,1 @@
+"""Language models as oracles and their measuring share them: names, loading, prompts, texts."""

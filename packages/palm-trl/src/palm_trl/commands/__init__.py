@@ -1,0 +1,1 @@
+"""Commands that palm-trl adds to `palm`."""
