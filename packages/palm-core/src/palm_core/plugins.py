@@ -151,10 +151,11 @@ def load_task_oracle(task: Task, artifact_dir: Path | None = None) -> Oracle:
             folder that a parameter ``work_dir`` gets, for what an oracle needs to go on
             with a call that was killed (checkpoints); nobody else looks into it.
 
-    Relative paths in ``[oracle]`` are relative to the task file, for the
-    factory's parameters annotated with ``Path``; ``task_dir`` gets its folder, for
-    names that only may be paths. A factory that has a parameter ``run_seed`` gets the seed of ``[run]``, to derive its own from (run seed,
-    weight vector), so that order and workers change nothing.
+    Relative paths in ``[oracle]`` are relative to the task file, for the factory's
+    parameters annotated with ``Path``; ``task_dir`` gets its folder, for names that only
+    may be paths. A factory that has a parameter ``run_seed`` gets the seed of ``[run]``,
+    to derive its own from (run seed, weight vector), so that order and workers change
+    nothing.
     """
     work_dir = None if artifact_dir is None else artifact_dir.with_name(WORK)
     offers = {

@@ -98,7 +98,9 @@ def trainer_options(
     """The recipe with what the task says in its stead; names checked.
 
     Args:
-        algorithm, preset, tuning: see :class:`~palm_trl.oracle.GrpoOracle`.
+        algorithm: see :class:`~palm_trl.oracle.GrpoOracle`.
+        preset: likewise.
+        tuning: likewise.
         given: the table ``[oracle.trainer]``.
         processes: that train together.
 

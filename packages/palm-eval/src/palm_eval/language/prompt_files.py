@@ -84,7 +84,8 @@ def prompts_of(
     Args:
         rows: what messages call a row, and its columns.
         place: what messages call all of them.
-        skip, first: as for :func:`read_prompts`.
+        skip: leave out so many.
+        first: take so many after those; ``None`` takes all.
 
     Raises:
         InputError: a row without a prompt, or with other columns than the first; too few rows.

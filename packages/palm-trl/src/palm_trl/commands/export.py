@@ -1,0 +1,1 @@
+"""``palm export``: what was trained, ready to be served."""
