@@ -44,6 +44,7 @@ PACKAGES = {
     "palm-core": Package(extras=("cli", "highs", "parquet"), tools=("jsonschema>=4.23",)),
     "palm-eval": Package(extras=("hf",), siblings=("palm-core",)),
     "palm-mod": Package(extras=("lora",), siblings=("palm-core", "palm-eval")),
+    "palm-trl": Package(siblings=("palm-core", "palm-eval")),
 }
 LARGE = ("hf",)  # extras that hold PyTorch
 TESTS = {name.removeprefix("palm-"): name for name in PACKAGES}

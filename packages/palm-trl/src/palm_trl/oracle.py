@@ -295,6 +295,25 @@ class GrpoOracle:
         for row in weights:
             yield answer(self, row)
 
+    def remeasure(
+        self, policy: Policy, *, artifact: Path, prompts: int, samples: int | None = None
+    ) -> Policy:
+        """Measure a policy again, on the first ``prompts`` of the evaluation's source.
+
+        Args:
+            policy: of a run of this oracle.
+            artifact: its folder.
+            prompts: at least 1, and as many as there are at most.
+            samples: responses to each; ``None`` as in the run.
+
+        Raises:
+            InputError: there are not so many prompts, or the artifact is not the policy's.
+            WorkError: measuring failed.
+        """
+        from palm_trl.remeasuring import remeasured
+
+        return remeasured(self, policy, artifact=artifact, prompts=prompts, samples=samples)
+
 
 def _check_choice(value: object, accepted: tuple[str, ...], name: str) -> None:
     if value not in accepted:

@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from palm_core.oracle import Oracle
     from palm_core.runs import Run
 
+#: The folder of a run for what baselines are asked for.
+BASELINES = "baselines"
+
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
-    """The oracle of a task file, which must be the one that the run asked."""
+    """The oracle of a task file, which must be the one that the run asked.
+
+    What it makes for baselines lies below the run, so that oracles which keep their answers
+    (`grpo`) need not find them again.
+    """
+    from palm_core.artifacts import FOLDER as ARTIFACTS
     from palm_core.errors import InputError
     from palm_core.identity import with_fingerprint
     from palm_core.plugins import load_task_oracle
@@ -25,7 +33,7 @@ def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
     from palm_eval.run_baselines import oracle_differences
 
     task = load_task(file)
-    oracle = load_task_oracle(task)
+    oracle = load_task_oracle(task, run.absolute() / BASELINES / ARTIFACTS)
     differences = oracle_differences(made.task, with_fingerprint(task.resolved(), oracle))
     if differences:
         raise InputError(f"--task {file}: is not the task of {run}: {'; '.join(differences)}")

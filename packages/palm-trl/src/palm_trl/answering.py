@@ -1,0 +1,211 @@
+"""One weight vector's answer: trained where it was not, measured, kept whole.
+
+A call works in a folder of its own below the run's ``work_dir``. What it made becomes the
+policy's artifact at once or not at all, and the folder goes; a call that was killed finds it
+as it was. An artifact says what it is the answer to, so that an answer that was not yet
+recorded when the run was killed is taken from there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from palm_core import Policy
+from palm_core.artifacts import writing
+from palm_core.files import write_atomically
+from palm_core.oracle import weight_id
+from palm_eval.responses import write_responses
+from palm_trl.measuring import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from palm_trl.oracle import GrpoOracle
+
+MEASURED, ASKED, CURVES, TRAINED = "measurement.json", "answer.json", "training.jsonl", "policy"
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a folder is the answer to.
+
+    Args:
+        fingerprint: of the oracle.
+        weights: (d,).
+        start: the artifact whose adapter training starts from; ``None`` is the model itself.
+    """
+
+    fingerprint: str
+    weights: list[float]
+    start: str | None = None
+
+
+def answer(oracle: GrpoOracle, weights: NDArray[np.float64]) -> Policy:
+    """The policy for ``weights`` (d,): from its artifact, or trained and measured.
+
+    Raises:
+        InputError: an option, the model, prompts or a reward is not what it must be.
+        WorkError: training or measuring failed. What was done is kept, and gone on with
+            when the same is asked again.
+    """
+    from palm_trl.launching import run_call
+
+    name, fingerprint = weight_id(weights), oracle.fingerprint
+    if oracle.artifact_dir is not None:
+        made = Path(oracle.artifact_dir) / name
+        known = _asked(made)
+        if known is not None and known.fingerprint == fingerprint:
+            return policy_of(oracle, weights, Measurement.load(made / MEASURED), name, known.start)
+    with _folder(oracle, name) as folder:
+        asked = _begun(oracle, folder, weights, fingerprint)
+        start = None
+        if asked.start is not None:
+            assert oracle.artifact_dir is not None
+            start = Path(oracle.artifact_dir) / asked.start
+        run_call(oracle, weights, folder, start=start)
+        measured = Measurement.load(folder / MEASURED)
+        artifact = None
+        if oracle.artifact_dir is not None:
+            artifact = name
+            _keep(oracle, measured, folder, name)
+    return policy_of(oracle, weights, measured, artifact, asked.start)
+
+
+def policy_of(
+    oracle: GrpoOracle,
+    weights: NDArray[np.float64],
+    measured: Measurement,
+    artifact: str | None,
+    start: str | None,
+) -> Policy:
+    """The policy that was measured.
+
+    Args:
+        oracle: says β and which KL f is.
+        weights: (d,) that it was trained for.
+        measured: on the evaluation prompts.
+        artifact: its name in the run, or ``None``.
+        start: the artifact that its training started from, or ``None``.
+    """
+    beta = float(oracle.beta or 0.0)
+    per_prompt_f = measured.prompt_regularizer(beta, oracle.kl)
+    return Policy(
+        id=f"{oracle.kind}-{weight_id(weights)}",
+        weights=weights,
+        rewards=measured.prompt_rewards.mean(axis=0),
+        regularizer=float(per_prompt_f.mean()),
+        reward_errors=measured.reward_errors,
+        prompt_rewards=measured.prompt_rewards,
+        prompt_regularizer=per_prompt_f if beta > 0 else None,
+        artifact=artifact,
+        info={
+            "oracle": oracle.kind,
+            "base": oracle.model,
+            "algorithm": oracle.algorithm,
+            "preset": oracle.preset,
+            "tuning": oracle.tuning,
+            "steps": oracle.steps if start is None else oracle.warm_steps or oracle.steps,
+            "start": start,
+            "regularizer": _words(oracle),
+            "kl": measured.mean_kl,
+            "kl_error": measured.kl_error,
+            "kl_k1": measured.mean_kl_k1,
+            "tokens": measured.mean_tokens,
+            "cut_off": measured.truncation_rate,
+        },
+    )
+
+
+def _words(oracle: GrpoOracle) -> str:
+    if not oracle.beta:
+        return "0: beta is 0"
+    per = "per token" if oracle.kl == "token" else "of whole responses"
+    return f"beta * KL {per}, over the whole vocabulary at each step of the responses drawn"
+
+
+@contextmanager
+def _folder(oracle: GrpoOracle, name: str) -> Iterator[Path]:
+    """Where a call works: kept where the block fails, removed where it ends."""
+    if oracle.work_dir is None:
+        with tempfile.TemporaryDirectory(prefix="palm-grpo-") as made:
+            yield Path(made)
+        return
+    folder = Path(oracle.work_dir) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _begun(
+    oracle: GrpoOracle, folder: Path, weights: NDArray[np.float64], fingerprint: str
+) -> Asked:
+    """What the call in ``folder`` was begun as; begins it, where that is not the same."""
+    begun = _asked(folder)
+    if (
+        begun is not None
+        and begun.fingerprint == fingerprint
+        and (begun.start is None or _asked(Path(oracle.artifact_dir or "") / begun.start))
+    ):
+        return begun
+    for left in folder.iterdir():
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    start = _nearest(oracle, weights, fingerprint) if oracle.start == "nearest" else None
+    asked = Asked(fingerprint, np.asarray(weights).tolist(), start)
+    write_atomically(folder / ASKED, msgspec.json.encode(asked))
+    return asked
+
+
+def _nearest(oracle: GrpoOracle, weights: NDArray[np.float64], fingerprint: str) -> str | None:
+    """The finished artifact whose weights are nearest (‖·‖₁), by name where two are."""
+    if oracle.artifact_dir is None or not Path(oracle.artifact_dir).is_dir():
+        return None
+    found = []
+    for folder in Path(oracle.artifact_dir).iterdir():
+        asked = _asked(folder)
+        if asked is not None and asked.fingerprint == fingerprint:
+            distance = float(np.abs(np.asarray(asked.weights) - weights).sum())
+            found.append((distance, folder.name))
+    return min(found)[1] if found else None
+
+
+def _asked(folder: Path) -> Asked | None:
+    """What ``folder`` says it is the answer to; ``None`` where it says nothing."""
+    try:
+        return msgspec.json.decode((folder / ASKED).read_bytes(), type=Asked)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _keep(oracle: GrpoOracle, measured: Measurement, folder: Path, name: str) -> None:
+    """Make the artifact of what lies in ``folder``."""
+    assert oracle.artifact_dir is not None
+    prompts = oracle.evaluation_prompts
+    with writing(oracle.artifact_dir, name) as place:
+        shutil.copytree(folder / TRAINED, place, dirs_exist_ok=True, copy_function=_linked)
+        for file in (CURVES, MEASURED, ASKED):
+            _linked(folder / file, place / file)
+        kept = measured.prompts
+        write_responses(
+            place,
+            [prompts.texts[i] for i in kept],
+            measured.texts,
+            {name: [values[i] for i in kept] for name, values in prompts.columns.items()},
+        )
+
+
+def _linked(source: str | Path, target: str | Path) -> Any:
+    """Weights need not be on the disk twice until the folder goes."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+    return target
