@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import pytest
 import tiny_models
@@ -12,7 +13,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from palm_core.errors import InputError
+from palm_eval.language.fingerprints import fingerprint_of
+from palm_eval.language.prompt_files import Prompts, read_prompts
 from palm_eval.language.prompts import PromptFormat, encode_prompts
+from palm_eval.language.reward_tables import load_rewards
+from palm_eval.language.sources import Source, located, source_of
 from palm_eval.language.texts import Responder
 
 TOKENIZER = tiny_models.make_tokenizer()
@@ -261,3 +266,92 @@ def test_a_stop_string_with_a_space_in_front_is_found():
     assert said.stopped(0, tokens)
     assert said.text(tokens) == "ha!"
     assert not said.stopped(0, tokens[-3:])
+
+
+class TestPromptFiles:
+    RLVR: ClassVar = {
+        "messages": [
+            {"role": "user", "content": "1+1?"},
+            {"role": "assistant", "content": "2"},
+            {"role": "user", "content": "And 2+2?"},
+            {"role": "assistant", "content": "4"},
+        ],
+        "ground_truth": "4",
+    }
+
+    def read(self, folder, *rows, **options):
+        path = folder / "prompts.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return read_prompts(path, **options)
+
+    def test_rlvr_asks_its_last_question(self, tmp_path):
+        found = self.read(tmp_path, self.RLVR)
+        assert found.texts == (self.RLVR["messages"][:3],)
+        assert found.columns == {"ground_truth": ("4",)}
+
+    def test_some_of_them(self, tmp_path):
+        rows = [{"prompt": str(n), "n": n} for n in range(6)]
+        found = self.read(tmp_path, *rows, skip=2, first=3)
+        assert (found.texts, found.columns) == (("2", "3", "4"), {"n": (2, 3, 4)})
+
+    @pytest.mark.parametrize(
+        ("rows", "options", "said"),
+        [
+            ([{"prompt": "a"}], {"first": 2}, "1 prompts, must have 2 after skip = 0"),
+            ([{"prompt": "a"}], {"skip": 1}, "1 prompts, must have at least one after skip = 1"),
+            ([{"question": "a"}], {}, 'line 1: must have "prompt", or "messages" as RLVR has'),
+            # beyond those that are taken, too: a file is right or it is not
+            ([{"prompt": "a"}, {"prompt": 3}], {"first": 1}, "line 2: prompt is of type int"),
+            (
+                [{"messages": [{"role": "system", "content": "a"}]}],
+                {},
+                "line 1: messages have none of role 'user'",
+            ),
+        ],
+    )
+    def test_what_it_refuses(self, tmp_path, rows, options, said):
+        with pytest.raises(InputError, match=said):
+            self.read(tmp_path, *rows, **options)
+
+
+class TestSources:
+    def test_a_folder_is_a_folder_whatever_its_name(self, tmp_path):
+        odd = tmp_path / "name@v1"
+        odd.mkdir()
+        assert source_of(odd) == Source(str(odd))
+        assert source_of("org/name@v1") == Source("org/name", "v1")
+        assert str(source_of("org/name@v1")) == "org/name@v1"
+
+    @pytest.mark.parametrize("name", ["", None, 3])
+    def test_what_is_no_name(self, name):
+        with pytest.raises(InputError, match="must be the name or folder of a model"):
+            source_of(name)
+
+    def test_what_lies_near_comes_first(self, tmp_path):
+        (tmp_path / "near").mkdir()
+        assert located("near", tmp_path) == str(tmp_path / "near")
+        assert located("org/far", tmp_path) == "org/far"
+
+
+def test_a_fingerprint_changes_with_all_that_it_is_of(tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    rewards = load_rewards({"a": "length", "b": "gsm"}, None)
+    given = {
+        "models": [Source(str(tmp_path)), None],
+        "prompts": [Prompts(("a",), {})],
+        "rewards": rewards,
+        "settings": {"beta": 0.1},
+    }
+    plain = fingerprint_of("kind", **given)
+    assert fingerprint_of("kind", **given) == plain
+    others = [
+        fingerprint_of("other", **given),
+        fingerprint_of("kind", **given | {"models": [None, Source(str(tmp_path))]}),
+        fingerprint_of("kind", **given | {"prompts": [Prompts(("b",), {})]}),
+        fingerprint_of("kind", **given | {"prompts": [Prompts(("a",), {"n": (1,)})]}),
+        fingerprint_of("kind", **given | {"rewards": dict(reversed(rewards.items()))}),
+        fingerprint_of("kind", **given | {"settings": {"beta": 0.2}}),
+    ]
+    (tmp_path / "config.json").write_text("{ }", encoding="utf-8")
+    others.append(fingerprint_of("kind", **given))
+    assert plain not in others

@@ -30,7 +30,7 @@ def fingerprint_of(
         kind: of oracle.
         models: in a fixed order, ``None`` for one that is not given.
         prompts: likewise.
-        rewards: by objective.
+        rewards: by objective, in their order.
         settings: all that answers depend on, as plain values.
 
     Raises:
@@ -40,7 +40,7 @@ def fingerprint_of(
         "kind": kind,
         "models": [None if source is None else source.identity for source in models],
         "prompts": [one.fingerprint for one in prompts],
-        "rewards": {name: identity(function) for name, function in rewards.items()},
+        "rewards": [[name, identity(function)] for name, function in rewards.items()],
         "settings": dict(settings),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
