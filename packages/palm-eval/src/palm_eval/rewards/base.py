@@ -52,6 +52,11 @@ class Reward(ABC):
             return None
         return "sha256:" + _digest({**self._options, "sources": sources, "version": __version__})
 
+    @property
+    def correctness(self) -> Reward | None:
+        """The reward that says 1 or 0 of whether a completion is right, where this tells."""
+        return None
+
     def _sources(self) -> dict[str, Any] | None:
         """What the options only name: files, versions of libraries. ``None``: unknown."""
         return {}

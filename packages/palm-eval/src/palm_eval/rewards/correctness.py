@@ -67,6 +67,11 @@ class _Gsm(Reward):
         self.columns = self.requires = (column,)
         self._column, self._read = column, last_number if match == "number" else _last_written
 
+    @property
+    def correctness(self) -> Reward:
+        """Itself."""
+        return self
+
     def _score(
         self,
         prompts: Sequence[Any],  # noqa: ARG002  every reward is called alike
@@ -143,6 +148,11 @@ class _Math(Reward):
         super().__init__("math", options, {"ground_truth": "ground_truth", "seconds": 5.0}, name)
         self.columns = self.requires = (column,)
         self._column, self._seconds = column, seconds
+
+    @property
+    def correctness(self) -> Reward:
+        """Itself."""
+        return self
 
     def _sources(self) -> dict[str, Any]:
         from importlib.metadata import version

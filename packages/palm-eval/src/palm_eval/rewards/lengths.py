@@ -134,6 +134,11 @@ class _Brevity(Reward):
         self.columns = tuple(dict.fromkeys((*judge.columns, _IDS)))
         self.requires = judge.requires
 
+    @property
+    def correctness(self) -> Reward:
+        """What brevity is gated by."""
+        return self._judge
+
     def _sources(self) -> dict[str, Any] | None:
         tokenizer, judge = self._tokens.identity(), self._judge.fingerprint
         return None if tokenizer is None or judge is None else {**tokenizer, "correct": judge}

@@ -1,0 +1,182 @@
+"""Measuring a policy: responses drawn, rewarded as in training, and their KL to π_ref.
+
+By itself, not from the trainer's log: on prompts and draws that are the same for all
+policies of a run, at the temperature trained at.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from palm_core.simplex import check_count
+from palm_trl.measurement import Measurement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from palm_eval.language.prompt_files import Prompts
+    from palm_eval.language.prompts import Encoded
+    from palm_trl.measured_models import Base
+    from palm_trl.oracle import GrpoOracle
+
+__all__ = ["Measurement", "encoded_for", "measure"]
+
+_log = logging.getLogger("palm_trl")
+#: The two estimates of KL may be so many standard errors apart, over so many prompts or more.
+_APART, _ENOUGH = 4.0, 10
+
+
+def measure(
+    oracle: GrpoOracle,
+    policy: Path | None,
+    prompts: Prompts | None = None,
+    *,
+    samples: int | None = None,
+    seed: int | None = None,
+    base: Base | None = None,
+) -> Measurement:
+    """Draw G responses to each prompt; reward them, and measure their KL to π_ref.
+
+    Args:
+        oracle: says what is drawn and rewarded, and how.
+        policy: a folder with an adapter or a whole model; ``None`` for π_ref itself.
+        prompts: by default the oracle's evaluation prompts.
+        samples: G, by default the oracle's.
+        seed: of the draws; by default the run's, the same for all its policies.
+        base: π_ref, where it is loaded already.
+
+    Raises:
+        InputError: the model, policy, prompts or a reward is not what it must be.
+        WorkError: not enough memory, a reward that failed, or a KL that is not finite.
+    """
+    from palm_trl.divergence import divergences
+    from palm_trl.generating import draw, wanted_of
+    from palm_trl.measured_models import load_base, loaded_policy
+
+    count = oracle.samples if samples is None else check_count(samples, name="samples", least=1)
+    chosen = oracle.run_seed if seed is None else check_count(seed, name="seed", least=0)
+    given = oracle.evaluation_prompts if prompts is None else prompts
+    base = load_base(oracle) if base is None else base
+    encoded = encoded_for(oracle, base.tokenizer, base.context, given)
+    new_tokens = int(oracle.new_tokens or 0)
+    wanted = wanted_of(encoded.tokens, count)
+    with loaded_policy(oracle, base, policy) as loaded:
+        drawn = draw(
+            loaded.model,
+            wanted,
+            seed=chosen,
+            temperature=oracle.temperature,
+            new_tokens=new_tokens,
+            ends=base.ends,
+            rows=oracle.rows,
+        )
+        nats = divergences(
+            loaded,
+            [one.prompt for one in wanted],
+            drawn,
+            temperature=oracle.temperature,
+            rows=oracle.rows,
+        )
+    shape = (len(encoded.kept), count)
+    texts, rewards, correct = _rewarded(oracle, base.tokenizer, given, encoded.kept, drawn)
+    found = Measurement(
+        objectives=oracle.objectives,
+        prompts=encoded.kept,
+        texts=texts,
+        rewards=rewards,
+        kl=np.array([one.full for one in nats]).reshape(shape),
+        kl_k1=np.array([one.k1 for one in nats]).reshape(shape),
+        tokens=np.array([len(one) for one in drawn]).reshape(shape),
+        ended=np.array([one[-1] in base.ends for one in drawn]).reshape(shape),
+        correct=correct,
+        temperature=oracle.temperature,
+        new_tokens=new_tokens,
+        seed=chosen,
+    )
+    _check(found)
+    return found
+
+
+def encoded_for(
+    oracle: GrpoOracle, tokenizer: Any, context: int | None, prompts: Prompts
+) -> Encoded:
+    """The prompts' tokens, of those that leave room for a response.
+
+    Args:
+        oracle: how prompts are put, and which lengths are accepted.
+        tokenizer: the model's.
+        context: the most tokens that the model can read, or ``None``.
+        prompts: to measure on.
+
+    Raises:
+        InputError: a prompt of another length, where such are not dropped; none is left.
+    """
+    from palm_eval.language.prompts import encode_prompts
+
+    room = None if context is None else context - int(oracle.new_tokens or 0) + 1
+    return encode_prompts(tokenizer, prompts.texts, oracle.put, room=room)
+
+
+def _rewarded(
+    oracle: GrpoOracle,
+    tokenizer: Any,
+    prompts: Prompts,
+    kept: tuple[int, ...],
+    drawn: list[tuple[int, ...]],
+) -> tuple[tuple[tuple[str, ...], ...], Any, Any]:
+    """Texts (n, G), rewards (n, G, d) and, where a reward can tell, what is right (n, G)."""
+    from palm_eval.language.texts import Responder
+    from palm_eval.scoring import score
+
+    count = len(drawn) // len(kept)
+    responder = Responder(tokenizer)
+    ids = [[list(one) for one in drawn[i : i + count]] for i in range(0, len(drawn), count)]
+    texts = tuple(tuple(responder.text(one) for one in several) for several in ids)
+
+    def scored(functions: Any) -> Any:
+        scores = score(
+            functions,
+            [prompts.texts[number] for number in kept],
+            [list(several) for several in texts],
+            columns={
+                name: [values[number] for number in kept]
+                for name, values in prompts.columns.items()
+            },
+            completion_columns={"completion_ids": ids},
+        )
+        return np.stack(scores.per_completion)
+
+    judge = next(
+        (
+            found
+            for function in oracle.functions.values()
+            if (found := getattr(function, "correctness", None)) is not None
+        ),
+        None,
+    )
+    correct = None if judge is None else scored({"correctness": judge})[:, :, 0]
+    return texts, scored(oracle.functions), correct
+
+
+def _check(found: Measurement) -> None:
+    apart = found.kl_disagreement
+    _log.info(
+        "measured on %d prompts: rewards %s, KL %.4g (k1 %.4g), %.1f tokens, %.1f %% cut off",
+        len(found.prompts),
+        ", ".join(f"{value:.4g}" for value in found.mean_rewards),
+        found.mean_kl,
+        found.mean_kl_k1,
+        found.mean_tokens,
+        100 * found.truncation_rate,
+    )
+    if apart is not None and abs(apart) > _APART and len(found.prompts) >= _ENOUGH:
+        _log.warning(
+            "KL is %.4g over the vocabulary but %.4g along the responses, %.1f standard errors "
+            "apart: responses may not be drawn from the policy that is measured",
+            found.mean_kl,
+            found.mean_kl_k1,
+            abs(apart),
+        )
