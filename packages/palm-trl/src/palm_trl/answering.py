@@ -23,7 +23,7 @@ from palm_core.artifacts import writing
 from palm_core.files import write_atomically
 from palm_core.oracle import weight_id
 from palm_eval.responses import write_responses
-from palm_trl.measuring import Measurement
+from palm_trl.measurement import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ def policy_of(
     return Policy(
         id=f"{oracle.kind}-{weight_id(weights)}",
         weights=weights,
-        rewards=measured.prompt_rewards.mean(axis=0),
+        rewards=measured.mean_rewards,
         regularizer=float(per_prompt_f.mean()),
         reward_errors=measured.reward_errors,
         prompt_rewards=measured.prompt_rewards,
@@ -121,6 +121,7 @@ def policy_of(
             "kl_k1": measured.mean_kl_k1,
             "tokens": measured.mean_tokens,
             "cut_off": measured.truncation_rate,
+            "accuracy": measured.accuracy,
         },
     )
 

@@ -4,7 +4,14 @@ GRPO with TRL's own defaults optimises something else than
 
     J_w(π) = Σ_i w_i E[r_i] − β KL(π ‖ π_ref).
 
-Each entry of :data:`RECIPES` says what it is there for. TRL 1.16.
+Each entry of :data:`RECIPES` says what it is there for. With them the expected gradient of
+TRL 1.16's loss is, exactly,
+
+* `rloo`: that of J_w, KL of whole responses;
+* `grpo`: that of J_w with each step's KL taken at prefixes as they come, so that what a token
+  does to the KL of later ones is not seen;
+* `grpo` as in the paper: of neither; its KL term has the gradient of KL(π_ref ‖ π), and long
+  responses count less.
 """
 
 from __future__ import annotations
