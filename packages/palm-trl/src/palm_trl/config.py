@@ -1,0 +1,207 @@
+"""TRL's configuration of a call: the recipe, the task's options, and what PALM sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import typing
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from palm_core.errors import InputError
+from palm_core.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from palm_trl.oracle import GrpoOracle
+
+#: TRL's checkpoints, in a call's folder.
+CHECKPOINTS = "checkpoints"
+#: Set in the processes that a call runs in.
+IN_CALL = "PALM_TRL_CALL"
+# What a machine decides about, which is asked on the machine that trains.
+_HARDWARE = ("bf16", "fp16", "tf32", "deepspeed", "fsdp", "fsdp_config", "parallelism_config")
+
+
+def trainer_config(
+    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+) -> Any:
+    """TRL's GRPOConfig or RLOOConfig for a call.
+
+    Half precision and recomputed activations are taken where the task says so, else on GPUs
+    that have them.
+
+    Args:
+        oracle: whose options are read.
+        weights: (d,), as ``reward_weights``.
+        folder: of the call.
+        start: the adapter that training starts from, or ``None``.
+
+    Raises:
+        InputError: TRL refuses a value, or vLLM is asked for and missing: named.
+    """
+    import torch
+
+    from palm_eval.language.causal import device_of
+
+    options = dict(oracle.options)
+    on_gpu = device_of(oracle.device).type == "cuda"
+    if not options.get("fp16"):
+        options.setdefault("bf16", on_gpu and torch.cuda.is_bf16_supported())
+    options.setdefault("gradient_checkpointing", on_gpu)
+    return _made(oracle, options | _ours(oracle, weights, folder, start) | {"use_cpu": not on_gpu})
+
+
+def check_config(oracle: GrpoOracle) -> None:
+    """Ask TRL whether it accepts the options, before anything is spent.
+
+    Imports TRL's configuration (seconds, once) and asks on a CPU: no GPU is touched, and
+    accelerate's state is put back. Options of the hardware are asked about in the call
+    itself. Does nothing in a call's processes.
+
+    Raises:
+        InputError: see :func:`trainer_config`.
+    """
+    if IN_CALL in os.environ or "RANK" in os.environ:
+        return
+    import numpy as np
+
+    even = np.full(len(oracle.objectives), 1 / len(oracle.objectives))
+    options = {name: value for name, value in oracle.options.items() if name not in _HARDWARE}
+    # One process asks for all of them.
+    options["per_device_train_batch_size"] *= oracle.processes
+    options |= _ours(oracle, even, oracle.task_dir, None)
+    options |= {"bf16": False, "use_cpu": True}
+    with _untouched_state():
+        _made(oracle, options)
+
+
+def seed_of(run_seed: int, weights: NDArray[np.float64]) -> int:
+    """The seed of a call, below 2³¹: of the run's seed and the weights (d,), nothing else."""
+    told = json.dumps([run_seed, [float(one) for one in weights]])
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4], "big") % 2**31
+
+
+def steps_of(oracle: GrpoOracle, start: Path | None) -> int:
+    """How many steps a call trains."""
+    steps = oracle.steps if start is None else oracle.warm_steps or oracle.steps
+    assert steps is not None
+    return steps
+
+
+def _ours(
+    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, start: Path | None
+) -> dict[str, Any]:
+    seed = seed_of(oracle.run_seed, weights)
+    return {
+        "beta": oracle.beta,
+        "max_steps": steps_of(oracle, start),
+        "max_completion_length": oracle.new_tokens,
+        "temperature": oracle.temperature,
+        "reward_weights": [float(one) for one in weights],
+        "output_dir": str(folder / CHECKPOINTS),
+        "save_strategy": "steps",
+        "save_steps": _save_steps(oracle),
+        "save_total_limit": 2,  # one may be half written
+        "seed": seed,
+        "data_seed": seed,
+        "remove_unused_columns": False,
+        "eval_strategy": "no",
+        "disable_tqdm": True,
+        "logging_nan_inf_filter": False,
+    }
+
+
+def _save_steps(oracle: GrpoOracle) -> int:
+    """``checkpoint_every``, up to where a batch of completions is used up.
+
+    Between, what is left of one would be lost, and going on would differ from not stopping.
+    """
+    accumulated = oracle.options["gradient_accumulation_steps"]
+    rounds = oracle.options.get("steps_per_generation")
+    size = oracle.options.get("generation_batch_size")
+    if size is not None:
+        rounds = size // (oracle.options["per_device_train_batch_size"] * oracle.processes)
+    used = (rounds or accumulated) * oracle.options.get("num_iterations", 1)
+    period = math.lcm(accumulated, max(1, used)) // accumulated
+    return -(-oracle.checkpoint_every // period) * period
+
+
+def _made(oracle: GrpoOracle, options: Mapping[str, Any]) -> Any:
+    if oracle.algorithm == "grpo":
+        from trl.trainer.grpo_config import GRPOConfig as Config
+    else:
+        from trl.trainer.rloo_config import RLOOConfig as Config  # type: ignore[assignment]
+    if options.get("use_vllm"):
+        _check_vllm()
+    chosen = dict(options)
+    known = {one.name for one in fields(Config)}
+    for name in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
+        new = name.replace("gradient", "activation")  # the old names are deprecated, TRL has them
+        if name in chosen and new in known:
+            chosen.setdefault(new, chosen.pop(name))
+    _check_types(Config, chosen)
+    try:
+        return Config(**chosen)
+    except Exception as error:
+        raise InputError(_refused(error, oracle, chosen)) from error
+
+
+def _check_vllm() -> None:
+    from trl.import_utils import is_vllm_available
+
+    if not is_vllm_available():
+        raise InputError(
+            "trainer.use_vllm = True: vLLM is not installed; install palm-trl with its extra "
+            "[vllm], or leave use_vllm out"
+        )
+
+
+def _check_types(config: type, chosen: Mapping[str, Any]) -> None:
+    """Refuse text for a number: TRL would take it and fail at a distance."""
+    hints = typing.get_type_hints(config)
+    for name, value in chosen.items():
+        try:
+            msgspec.convert(value, hints[name], builtin_types=(bytes,))
+        except msgspec.ValidationError as error:
+            raise InputError(
+                f"trainer.{name} = {one_line(repr(value), 60)}: {one_line(error, 120)}"
+            ) from error
+        except (TypeError, NameError):
+            continue  # a type that only TRL itself can judge
+
+
+def _refused(error: Exception, oracle: GrpoOracle, chosen: Mapping[str, Any]) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    # Names that the task gave come first, long ones before those that they contain.
+    for names in (oracle.trainer, oracle.options, chosen):
+        for name in sorted(names, key=len, reverse=True):
+            if name in text:
+                value = one_line(repr(names[name] if name in names else None), 60)
+                return f"trainer.{name} = {value}: {one_line(text, 400)}"
+    given = ", ".join(f"trainer.{name}" for name in oracle.trainer) or "trainer"
+    return f"{one_line(given, 150)}: refused by TRL: {one_line(text, 400)}"
+
+
+@contextmanager
+def _untouched_state() -> Iterator[None]:
+    from accelerate.state import AcceleratorState, PartialState
+
+    states = (PartialState._shared_state, AcceleratorState._shared_state)
+    kept = [dict(state) for state in states]
+    try:
+        yield
+    finally:
+        for state, before in zip(states, kept, strict=True):
+            state.clear()
+            state.update(before)

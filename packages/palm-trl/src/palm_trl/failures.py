@@ -1,0 +1,83 @@
+"""What went wrong while training, as one line that says what to change."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palm_core._factories import reason
+from palm_core.errors import InputError, PalmError, WorkError
+from palm_core.text import one_line
+from palm_eval.language.memory import out_of_memory
+
+if TYPE_CHECKING:
+    from palm_trl.oracle import GrpoOracle
+
+#: Why a call failed, in its folder.
+ERROR = "error.json"
+_DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter", "Disk quota exceeded")
+
+
+def failure(error: Exception, oracle: GrpoOracle, where: str) -> PalmError:
+    """``error`` as PALM says it.
+
+    Args:
+        error: as it was raised.
+        oracle: whose options could be changed.
+        where: "step 7", for instance.
+    """
+    if isinstance(error, PalmError):
+        return error
+    text = one_line(str(error).split("\n", 1)[0], 160)
+    if out_of_memory(error):
+        return WorkError(f"{where}: out of memory; {smaller(oracle)}: {text}")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or any(said in str(error) for said in _DISK):
+        return WorkError(
+            f"{where}: the disk is full; free space, or raise checkpoint_every = "
+            f"{oracle.checkpoint_every}: {text}"
+        )
+    return WorkError(f"{where}: training failed: {reason(error)}")
+
+
+def smaller(oracle: GrpoOracle) -> str:
+    """What to change where memory is short."""
+    options = oracle.options
+    advice = (
+        f"lower trainer.per_device_train_batch_size = {options['per_device_train_batch_size']} "
+        "and raise trainer.gradient_accumulation_steps by as much"
+    )
+    if options.get("gradient_checkpointing") is not True:
+        advice += ", set trainer.gradient_checkpointing = true"
+    if options.get("use_vllm"):
+        share = options.get("vllm_gpu_memory_utilization", "0.3, the default")
+        advice += f", lower trainer.vllm_gpu_memory_utilization = {share}"
+    if oracle.tuning == "full":
+        advice += ", or tuning = 'lora'"
+    return advice
+
+
+def write_failure(folder: Path, error: PalmError) -> None:
+    """Leave ``error`` in a call's folder; of several processes the first that fails does."""
+    kind = "input" if isinstance(error, InputError) else "work"
+    handle, name = tempfile.mkstemp(prefix=".error-", dir=folder)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump({"kind": kind, "message": one_line(error)}, file)
+    with suppress(FileExistsError):
+        os.link(name, folder / ERROR)
+    Path(name).unlink()
+
+
+def read_failure(folder: Path) -> PalmError | None:
+    """What a call's processes left, or ``None``."""
+    try:
+        told = json.loads((folder / ERROR).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    message = str(told["message"])
+    return InputError(message) if told["kind"] == "input" else WorkError(message)

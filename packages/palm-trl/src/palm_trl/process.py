@@ -1,0 +1,145 @@
+"""What runs in a call's own process or processes: ``python -m palm_trl.process FOLDER``.
+
+It trains, then the first process measures. ``FOLDER`` holds ``call.json``; where it fails it
+leaves ``error.json`` and ends with 2 where the request was wrong, with 1 where the work failed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palm_core._factories import reason
+from palm_core.errors import InputError, PalmError, WorkError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from palm_trl.oracle import GrpoOracle
+
+#: What a call is asked, and what it measured, in its folder.
+CALL, MEASURED = "call.json", "measurement.json"
+#: Says that standard input is a pipe that closes when the process that asked is gone.
+LEASH = "PALM_TRL_LEASH"
+
+
+def perform(
+    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+) -> None:
+    """Train, and measure the policy, where that is not done yet.
+
+    Args:
+        oracle: says how.
+        weights: (d,).
+        folder: of the call.
+        start: see :func:`palm_trl.training.train`.
+
+    Raises:
+        InputError: see :func:`palm_trl.training.train` and :func:`palm_trl.measuring.measure`.
+        WorkError: likewise.
+    """
+    from palm_eval.language.memory import release
+    from palm_trl.measuring import measure
+    from palm_trl.saving import POLICY
+    from palm_trl.training import train
+
+    train(oracle, weights, folder, start=start)
+    _part()
+    release()
+    if int(os.environ.get("RANK", "0")) == 0 and not (folder / MEASURED).exists():
+        measure(oracle, folder / POLICY).save(folder / MEASURED)
+
+
+def main(folder: Path) -> int:
+    """Perform the call of ``folder``; returns the exit status."""
+    _leash()
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    for name in ("palm_trl", "palm_eval"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    from palm_trl.failures import write_failure
+
+    try:
+        _perform(folder)
+    except PalmError as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        write_failure(folder, error)
+        return 2 if isinstance(error, InputError) else 1
+    except Exception as error:  # noqa: BLE001  whatever it is, who asked must be told
+        traceback.print_exception(error)
+        write_failure(folder, WorkError(f"the call failed: {reason(error)}"))
+        return 1
+    return 0
+
+
+def _perform(folder: Path) -> None:
+    call: dict[str, Any] = json.loads((folder / CALL).read_text(encoding="utf-8"))
+    from palm_core.simplex import check_weights
+    from palm_trl.oracle import GrpoOracle
+
+    oracle = GrpoOracle(**call["options"])
+    _check_place(oracle)
+    start = None if call["start"] is None else Path(call["start"])
+    perform(oracle, check_weights(call["weights"])[0], folder, start=start)
+
+
+def _check_place(oracle: GrpoOracle) -> None:
+    """Refuse other processes than were asked for, and more of them than GPUs."""
+    running = int(os.environ.get("WORLD_SIZE", "1"))
+    if running != oracle.processes:
+        raise InputError(
+            f"processes = {oracle.processes}: launcher = {oracle.launcher!r} started {running}; "
+            "must be as many as launch starts, and on CPUs launcher must be 'torchrun'"
+        )
+    if oracle.processes == 1 and oracle.device != "cpu":
+        # TRL refuses a process that sees several. Before PyTorch looks for them.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",", 1)[0]
+    import torch
+
+    from palm_eval.language.causal import device_of
+
+    if device_of(oracle.device).type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        return
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if here > torch.cuda.device_count():
+        raise InputError(
+            f"processes = {oracle.processes}: {here} on this machine, which shows "
+            f"{torch.cuda.device_count()} GPUs; must be at most as many, or device = 'cpu'"
+        )
+
+
+def _part() -> None:
+    """Let the other processes go: the first measures by itself."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _leash() -> None:
+    """End when whoever asked is gone: no call goes on for nobody."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to tidy up, nothing to say
+    if LEASH in os.environ:
+        threading.Thread(target=_wait_for_end, daemon=True).start()
+
+
+def _wait_for_end() -> None:
+    # Not sys.stdin: its lock would be held when the interpreter ends.
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

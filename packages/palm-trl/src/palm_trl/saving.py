@@ -1,0 +1,95 @@
+"""The trained policy as a folder: weights, configuration, tokenizer; whole or absent."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palm_core.artifacts import writing
+
+if TYPE_CHECKING:
+    import torch
+
+    from palm_trl.oracle import GrpoOracle
+
+#: The policy, in a call's folder.
+POLICY = "policy"
+# What a trainer leaves beside a model: a pickle, and a model card of its own.
+_LITTER = ("training_args.bin", "README.md")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trainer, and what is saved as it was before: trainers change both for themselves.
+
+    Attributes:
+        trainer: TRL's.
+        tokenizer: the model's.
+        generation: the model's generation_config.
+        dtype: that the weights of a whole model are saved in.
+    """
+
+    trainer: Any
+    tokenizer: Any
+    generation: Any
+    dtype: torch.dtype
+
+
+def save_policy(ready: Prepared, oracle: GrpoOracle, folder: Path) -> None:
+    """Write ``folder``/policy; called by all processes, written by the first.
+
+    Args:
+        ready: whose trainer has trained.
+        oracle: names the model that an adapter is of.
+        folder: of the call.
+
+    Raises:
+        OSError: the disk is full, or gone.
+    """
+    trainer = ready.trainer
+    first = trainer.accelerator.is_main_process
+    with ExitStack() as stack:
+        # All processes name the same folder: weights may be spread over them.
+        place = Path(folder) / f".writing-{POLICY}"
+        if first:
+            place = stack.enter_context(writing(folder, POLICY))
+        trainer.accelerator.wait_for_everyone()
+        trainer.save_model(str(place))
+        trainer.accelerator.wait_for_everyone()
+        if not first:
+            return
+        for name in _LITTER:
+            (place / name).unlink(missing_ok=True)
+        if oracle.tuning == "lora":
+            _name_base(place / "adapter_config.json", oracle)
+        else:
+            _cast(place, ready.dtype)
+            ready.generation.save_pretrained(place)
+        ready.tokenizer.save_pretrained(place)
+
+
+def _name_base(file: Path, oracle: GrpoOracle) -> None:
+    """The base of an adapter is what the task calls it, wherever it was found."""
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    source = oracle.source
+    settings["base_model_name_or_path"] = oracle.model if source.revision is None else source.name
+    settings["revision"] = source.revision
+    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _cast(place: Path, dtype: torch.dtype) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for file in sorted(place.glob("*.safetensors")):
+        tensors = load_file(file)
+        if all(one.dtype == dtype or not one.is_floating_point() for one in tensors.values()):
+            continue
+        cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
+        save_file(cast, file, metadata={"format": "pt"})
+    file = place / "config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings["dtype"] = str(dtype).removeprefix("torch.")
+    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

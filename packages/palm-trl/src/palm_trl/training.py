@@ -1,0 +1,175 @@
+"""Training a policy for one weight vector, in this process (of several, each calls it).
+
+The trained policy maximises J_w(π) = Σ_i w_i E[r_i] − β KL(π ‖ π_ref) as far as the options
+of :mod:`palm_trl.options` let it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from transformers import GenerationConfig, PrinterCallback
+
+from palm_core.errors import InputError
+from palm_core.simplex import check_weights
+from palm_eval.language.causal import dtype_of, end_tokens, load_causal, load_tokenizer
+from palm_eval.language.prompt_files import Prompts
+from palm_eval.language.prompts import encode_prompts
+from palm_eval.language.texts import Responder
+from palm_trl.adapters import begin_from, lora_config
+from palm_trl.checkpoints import last_whole
+from palm_trl.config import CHECKPOINTS, trainer_config
+from palm_trl.curves import Curves, FiniteGradients
+from palm_trl.failures import failure
+from palm_trl.rewarding import ROW, reward_functions
+from palm_trl.saving import POLICY, Prepared, save_policy
+from palm_trl.trainers import Grpo, Rloo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from palm_trl.oracle import GrpoOracle
+
+_log = logging.getLogger("palm_trl")
+#: One JSON object for each logged step, in a call's folder.
+CURVES = "training.jsonl"
+
+
+def train(
+    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+) -> None:
+    """Train the policy for ``weights`` and leave it in ``folder``/policy.
+
+    Goes on from the last whole checkpoint, to the same result; does nothing where the policy
+    is there.
+
+    Args:
+        oracle: says how.
+        weights: (d,).
+        folder: of the call: ``policy``, ``training.jsonl``, and ``checkpoints`` meanwhile.
+        start: a folder with the adapter that training starts from; the reference stays the
+            model. ``None`` starts from the model.
+
+    Raises:
+        InputError: the model, the prompts, an adapter or an option is not what it must be.
+        WorkError: training failed; the line names the step, and what to change.
+    """
+    folder = Path(folder)
+    if (folder / POLICY).is_dir():
+        return
+    row = check_weights(weights, len(oracle.objectives))[0]
+    config = trainer_config(oracle, row, folder, start=start)
+    ready = prepared(oracle, config, folder, start=start)
+    trainer = ready.trainer
+    checkpoint = last_whole(folder / CHECKPOINTS, clean=trainer.accelerator.is_main_process)
+    if checkpoint is not None:
+        _log.info("going on from %s", checkpoint.name)
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        save_policy(ready, oracle, folder)
+    except Exception as error:
+        step = min(trainer.state.global_step + 1, config.max_steps)
+        raise failure(error, oracle, f"step {step}") from error
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def prepared(
+    oracle: GrpoOracle, config: Any, folder: Path, *, start: Path | None = None
+) -> Prepared:
+    """Load the model and make the trainer, which has not begun.
+
+    Raises:
+        InputError: see :func:`train`.
+        WorkError: not enough memory.
+    """
+    place, source = f"model = {oracle.model!r}", oracle.source
+    peft_config = lora_config(oracle) if oracle.tuning == "lora" else None
+    tokenizer = load_tokenizer(place, oracle.tokenizer_source)
+    model = load_causal(place, source, torch.device("cpu"), dtype_of(oracle.dtype))
+    dtype, generation = model.dtype, model.generation_config
+    if peft_config is None:
+        # Steps of 1e-6 are lost in the 8 bits of bfloat16, unless it is asked for by name.
+        model.requires_grad_(True)
+        if oracle.dtype == "auto":
+            model.float()
+    _generate_freely(model, tokenizer)
+    task = _task(oracle, tokenizer, model, config)
+    config.model_init_kwargs = None if source.revision is None else {"revision": source.revision}
+    padded = load_tokenizer(place, oracle.tokenizer_source)  # the trainer sets its padding
+    if padded.pad_token is None and padded.eos_token is None:
+        raise InputError(f"{place}: its tokenizer has neither a pad nor an end-of-text token")
+    trainer_of: Any = Grpo if oracle.algorithm == "grpo" else Rloo
+    try:
+        trainer = trainer_of(
+            model=model,
+            args=config,
+            reward_funcs=reward_functions(oracle.functions, task.prompts, Responder(tokenizer)),
+            train_dataset=task.rows,
+            processing_class=padded,
+            peft_config=peft_config,
+            callbacks=[Curves(folder / CURVES), FiniteGradients()],
+            tokens=task.tokens,
+            normalized=oracle.preset == "paper",
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise InputError(f"{place}: TRL refuses to train it: {_said(error)}") from error
+    except Exception as error:
+        raise failure(error, oracle, "before step 1") from error
+    trainer.remove_callback(PrinterCallback)
+    if start is not None:
+        begin_from(trainer.accelerator.unwrap_model(trainer.model), start)
+    return Prepared(trainer, tokenizer, generation, dtype)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Prompts as TRL reads them: ``rows`` of texts and numbers, and their tokens by text."""
+
+    prompts: Prompts
+    rows: Dataset
+    tokens: dict[str, tuple[int, ...]]
+
+
+def _task(oracle: GrpoOracle, tokenizer: Any, model: Any, config: Any) -> _Task:
+    prompts = oracle.training_prompts
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    room = None if context is None else context - oracle.new_tokens + 1
+    if room is not None and room < 2:
+        raise InputError(
+            f"new_tokens = {oracle.new_tokens}: the model has {context} positions, must be less"
+        )
+    encoded = encode_prompts(tokenizer, prompts.texts, oracle.put, room=room)
+    if encoded.dropped:
+        _log.warning("%d prompts have another length and are dropped", len(encoded.dropped))
+    batch = config.generation_batch_size // config.num_generations
+    if len(encoded.kept) < batch:
+        raise InputError(
+            f"prompts: {len(encoded.kept)} to train on, must be at least {batch}: so many make a "
+            f"batch of {config.generation_batch_size} completions with trainer.num_generations = "
+            f"{config.num_generations}; or lower trainer.gradient_accumulation_steps"
+        )
+    texts = [oracle.put.text(tokenizer, prompts.texts[number]) for number in encoded.kept]
+    rows = Dataset.from_dict({"prompt": texts, ROW: list(encoded.kept)})
+    return _Task(prompts, rows, dict(zip(texts, encoded.tokens, strict=True)))
+
+
+def _generate_freely(model: Any, tokenizer: Any) -> None:
+    """Responses come from the model's own distribution, not one that its makers advise."""
+    ends = sorted(end_tokens(tokenizer, [model]))
+    model.generation_config = GenerationConfig(
+        bos_token_id=model.generation_config.bos_token_id,
+        eos_token_id=ends or None,
+        pad_token_id=model.generation_config.pad_token_id,
+    )
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
