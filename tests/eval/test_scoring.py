@@ -165,7 +165,8 @@ class TestCache:
                     raise RuntimeError("out\nof memory")
                 return super().__call__(prompts, completions)
 
-        with pytest.raises(WorkError, match="reward 'r' failed: RuntimeError: out.nof memory"):
+        told = "reward 'r' failed at prompt 'r', completion 'bb': RuntimeError: out.nof memory"
+        with pytest.raises(WorkError, match=told):
             self.run(Fails("x"), tmp_path, batch_size=1)
         assert self.run(Counted("x"), tmp_path).scored == {"r": 1}
 

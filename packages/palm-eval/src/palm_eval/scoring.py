@@ -23,6 +23,7 @@ from palm_core.text import one_line
 from palm_eval._score_cache import ScoreCache
 from palm_eval.responses import check_columns, completions_of
 from palm_eval.rewards.base import check_scores
+from palm_eval.rewards.texts import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -180,16 +181,28 @@ class _Plan:
 
     def _call(self, rows: Sequence[_Row]) -> list[float]:
         self.calls += 1
-        prompts = [row.prompt for row in rows]
-        columns = {name: [row.columns[name] for row in rows] for name in self._columns}
         try:
-            values = self.function(prompts, [row.completion for row in rows], **columns)
+            values = self._values(rows)
         except PalmError:
             raise
         except Exception as error:
             text = one_line(f"{type(error).__name__}: {error}", 300)
-            raise WorkError(f"reward {self.name!r} failed: {text}") from error
-        return check_scores(values, prompts, self.name)
+            raise WorkError(f"reward {self.name!r} failed{self._at(rows)}: {text}") from error
+        return check_scores(values, [row.prompt for row in rows], self.name)
+
+    def _values(self, rows: Sequence[_Row]) -> object:
+        columns = {name: [row.columns[name] for row in rows] for name in self._columns}
+        prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
+        return self.function(prompts, completions, **columns)
+
+    def _at(self, rows: Sequence[_Row]) -> str:
+        """Which of ``rows`` fails by itself, in words; empty where none does."""
+        for row in rows:
+            try:
+                self._values([row])
+            except Exception:  # noqa: BLE001  whatever it is, it has been told
+                return f" at prompt {shown(row.prompt)}, completion {shown(row.completion)}"
+        return ""
 
     def _key(self, identity: str, row: _Row) -> bytes:
         read = {name: row.columns[name] for name in self._columns}

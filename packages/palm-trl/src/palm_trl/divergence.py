@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -79,17 +80,14 @@ def divergences(
     measured = in_batches(order, fitting, some)
     found = [Nats(0.0, 0.0)] * len(responses)
     for place, nats in zip(order, measured, strict=True):
-        if not all(map(_finite, nats)):
+        found[place] = nats
+    for place, nats in enumerate(found):
+        if not all(map(math.isfinite, nats)):
             raise WorkError(
                 f"the KL of response {place} is {nats.full:g}: must be finite; training may have "
                 "diverged, lower the learning rate or raise beta"
             )
-        found[place] = nats
     return found
-
-
-def _finite(value: float) -> bool:
-    return abs(value) < float("inf")
 
 
 def _logits(model: Any, given: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
@@ -127,7 +125,7 @@ def _nats(ours: Tensor, theirs: Tensor, response: Sequence[int], temperature: fl
         log_q = (theirs[part].double() / temperature).log_softmax(dim=-1)
         p = log_p.exp()
         # 0·log 0 = 0
-        steps = torch.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=-1)
+        steps = torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(dim=-1)
         full += float(steps.clamp(min=0.0).sum())
         drawn = tokens[part].unsqueeze(1)
         along += float((log_p.gather(1, drawn) - log_q.gather(1, drawn)).sum())
