@@ -1,1 +1,85 @@
-"""``palm export``: what was trained, ready to be served."""
+"""``palm export``: what was trained, ready to be served or published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from palm_core.cli import output
+
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+def export(
+    run: Annotated[Path, Parameter(name="RUN")],
+    /,
+    *,
+    to: Literal["vllm", "hf"],
+    out: Path | None = None,
+    json: Flag = False,
+) -> None:
+    """Copy a portfolio's models to where they can be served or published.
+
+    Every model is held against the hash that the run recorded: what is exported is what
+    was measured.
+
+    Example: palm export runs/first --to vllm --out served
+
+    Parameters
+    ----------
+    run
+        The folder of a run that palm build made, or its portfolio.json.
+    to
+        vllm: adapters or models, the command that serves them, and a routing table from
+        weights to model names. hf: a folder for each model, with a model card.
+    out
+        The folder to write, which may be an earlier export; by default export/vllm or
+        export/hf in the run's folder.
+    json
+        Print one JSON document instead.
+    """
+    from palm_trl.exporting.folders import write_export
+
+    with output.waiting("checking and copying", None):
+        made = write_export(run, to, out)
+    models = made.routing.models
+    if json:
+        output.print_json(
+            {
+                "export": str(made.folder),
+                "to": to,
+                "models": [
+                    {
+                        "name": model.name,
+                        "policy": model.policy,
+                        "path": str(made.folder / model.path),
+                        "share": model.share,
+                        "serves": model.serves,
+                        "port": model.port,
+                    }
+                    for model in models
+                ],
+                "missing": list(made.missing),
+            }
+        )
+        return
+    output.say(str(made.folder))
+    two = len(made.routing.objectives) == 2
+    rows = [
+        [
+            model.name,
+            output.percent(model.share, 1)
+            if model.serves is None
+            else f"{model.serves.least:.2f} ─ {model.serves.most:.2f}",
+        ]
+        for model in models
+    ]
+    first = made.routing.objectives[0]
+    what = f"serves weight on {first}" if two else "serves share of weights"
+    output.table(["model", what], rows)
+    for line in made.missing:
+        output.note(line)
+    if to == "vllm":
+        output.note(f"Serve it: bash {made.folder / 'serve.sh'}")

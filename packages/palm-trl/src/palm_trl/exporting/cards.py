@@ -1,0 +1,174 @@
+"""Model cards: what a policy is, how good it and its portfolio are, how it was trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from palm_core.cli.output import number
+from palm_core.provenance import versions
+from palm_eval.report.words import proof
+from palm_trl.exporting.gathering import oracle_options
+from palm_trl.exporting.model_files import ADAPTER
+from palm_trl.exporting.words import described, fenced, markdown_table, plain, serves_words
+
+if TYPE_CHECKING:
+    from palm_trl.exporting.gathering import Gathered, Model
+
+#: What a policy's info may say of measuring, and how a card says it.
+_MEASURED = {
+    "kl": "KL(π ‖ π_ref) of whole responses in nats, over the whole vocabulary at each step",
+    "kl_error": "standard error of that",
+    "kl_k1": "the same KL, estimated from the tokens drawn alone",
+    "tokens": "mean tokens of a response",
+    "cut_off": "share of responses cut off",
+    "regularizer": "the regulariser",
+}
+#: Of training; all else that it may say is told by its name.
+_TRAINED = {
+    "base": "trained from, as the task names it",
+    "start": "training started from the artifact",
+}
+
+
+def model_card(gathered: Gathered, model: Model) -> str:
+    """``README.md`` of a model folder, with the front matter that the hub reads."""
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(f"---\n{_front(gathered, model)}\n---\n\n{_body(gathered, model)}")
+    return str(card.content)
+
+
+def _front(gathered: Gathered, model: Model) -> str:
+    from huggingface_hub import ModelCardData
+
+    told: dict[str, Any] = {}
+    base = gathered.base
+    if base is not None and base.on_hub:
+        told["base_model"] = base.name
+    elif base is None and isinstance(source := model.policy.info.get("base"), str):
+        told["base_model"] = source
+    adapter = model.files.kind == ADAPTER
+    if adapter and "base_model" in told:
+        told["base_model_relation"] = "adapter"
+    data = ModelCardData(
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=_tags(model),
+        **told,
+    )
+    return str(data.to_yaml()).rstrip()
+
+
+def _tags(model: Model) -> list[str]:
+    said = model.policy.info
+    found = ["palm", "multi-objective", said.get("oracle"), said.get("algorithm")]
+    found += ["lora"] if model.files.kind == ADAPTER else []
+    return list(dict.fromkeys(tag for tag in found if isinstance(tag, str)))
+
+
+def _body(gathered: Gathered, model: Model) -> str:
+    portfolio = gathered.portfolio
+    index = gathered.models.index(model)
+    parts = [
+        f"# {model.name}",
+        f"One of the {len(gathered.models)} policies of a portfolio, in which every weighting of "
+        f"{', '.join(map(plain, portfolio.objectives))} has a policy that serves it (PALM, "
+        f"Pareto-Aligned Language Models). It serves: {serves_words(portfolio)[index]}.",
+        _base_words(gathered),
+        "## What it scores",
+        _scores(gathered, model),
+        _measured(model),
+        "## The portfolio",
+        described(portfolio),
+        *(f"**{plain(title)}.** {plain(text)}" for title, text in proof(portfolio, None)),
+        "## How it was made",
+        _training(gathered, model),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _base_words(gathered: Gathered) -> str:
+    base = gathered.base
+    if base is None:
+        return ""
+    if base.on_hub:
+        revision = f" at revision {fenced(base.revision)}" if base.revision else ""
+        return f"An adapter of {fenced(base.name)}{revision}."
+    return (
+        "An adapter of a model in a folder, which `adapter_config.json` names: before publishing, "
+        "put the model's name on the hub there, and as `base_model` above."
+    )
+
+
+def _scores(gathered: Gathered, model: Model) -> str:
+    policy, portfolio = model.policy, gathered.portfolio
+    errors = policy.reward_errors
+    rows = [
+        [
+            plain(name),
+            f"{policy.weights[i]:.4f}",
+            number(float(policy.rewards[i])),
+            "unknown" if errors is None else number(float(errors[i])),
+        ]
+        for i, name in enumerate(portfolio.objectives)
+    ]
+    headers = ["objective", "weight trained for", "reward", "standard error"]
+    return (
+        markdown_table(headers, rows)
+        + f"\n\nRegulariser f: {number(float(policy.regularizer))}, in units of reward. A policy "
+        "is worth w·r − f at weights w."
+    )
+
+
+def _measured(model: Model) -> str:
+    info = model.policy.info
+    rows = [
+        [words, _value(info[name])]
+        for name, words in _MEASURED.items()
+        if info.get(name) is not None
+    ]
+    return markdown_table(["measured", ""], rows) if rows else ""
+
+
+def _training(gathered: Gathered, model: Model) -> str:
+    import tomli_w
+
+    rows = [
+        [_TRAINED.get(name, plain(name)), _value(value)]
+        for name, value in model.policy.info.items()
+        if name not in _MEASURED and value is not None
+    ]
+    run = (gathered.portfolio.task or {}).get("run")
+    if isinstance(run, dict) and isinstance(run.get("seed"), int):
+        rows.append(["seed of the run", str(run["seed"])])
+    options = {"oracle": _without_none(oracle_options(gathered.portfolio))}
+    listed = ", ".join(f"{name} {found}" for name, found in sorted(gathered.versions.items()))
+    parts = [
+        markdown_table(["trained", ""], rows) if rows else "",
+        "What the task asked of its oracle; all else is the default of the versions below:",
+        _block(tomli_w.dumps(options).rstrip(), "toml"),
+        f"Answered with {plain(listed)}; exported with palm-core {versions()['palm-core']}.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value)
+    return plain(str(value))
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null."""
+    if isinstance(value, dict):
+        return {name: _without_none(one) for name, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_without_none(one) for one in value if one is not None]
+    return value
+
+
+def _block(text: str, language: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}{language}\n{text}\n{fence}"

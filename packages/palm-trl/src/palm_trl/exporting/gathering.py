@@ -1,0 +1,216 @@
+"""The models of a run's portfolio, found and checked: what is exported is what was measured."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from palm_core.artifacts import FOLDER, locate, verify
+from palm_core.errors import InputError
+from palm_core.files import is_folder
+from palm_core.ledger import Ledger
+from palm_core.portfolio import Portfolio
+from palm_core.text import one_line
+from palm_eval.language.sources import source_of
+from palm_trl.exporting.model_files import ADAPTER, ModelFiles, find_model, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from palm_core import Policy
+    from palm_core.artifacts import Artifact
+    from palm_core.ledger import Answer
+
+#: What the model that adapters are for is asked by.
+BASE = "base"
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A policy of the portfolio and the model that it is.
+
+    Args:
+        name: what it is asked by, and its folder: letters, digits, ".", "_" and "-".
+        policy: as it was measured.
+        artifact: as it was recorded.
+        files: the model.
+    """
+
+    name: str
+    policy: Policy
+    artifact: Artifact
+    files: ModelFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The model that adapters are for: a name on the hub, or a folder that is absolute.
+
+    Args:
+        name: as vLLM and transformers take it.
+        revision: of a name on the hub, or ``None``.
+        config: of a folder that is there; else empty.
+    """
+
+    name: str
+    revision: str | None
+    config: dict[str, Any]
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether it is no folder."""
+        return not Path(self.name).is_absolute()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """What there is to export.
+
+    Args:
+        run: the name of the run's folder.
+        portfolio: of the run.
+        models: one for each policy of the portfolio, in its order, all of one kind.
+        base: of adapters; ``None`` for whole models.
+        versions: package → version, of those who answered.
+    """
+
+    run: str
+    portfolio: Portfolio
+    models: tuple[Model, ...]
+    base: Base | None
+    versions: dict[str, str]
+
+
+def gather(run: Path) -> Gathered:
+    """Find the models of a portfolio.
+
+    Args:
+        run: the run's folder, or its ``portfolio.json``.
+
+    Raises:
+        InputError: no portfolio, or no ledger beside it; a policy without a model, or one
+            that is not as it was recorded.
+    """
+    portfolio = Portfolio.load(run)
+    folder = run if is_folder(run) else run.parent
+    _check_models(portfolio, run)
+    with Ledger.read(folder) as ledger:
+        answers = ledger.answers()
+        versions = {k: v for one in ledger.sessions() for k, v in one.versions.items()}
+    names = model_names([policy.id for policy in portfolio.policies])
+    models = tuple(
+        _model(folder / FOLDER, policy, name, answers)
+        for policy, name in zip(portfolio.policies, names, strict=True)
+    )
+    kinds = {model.files.kind for model in models}
+    if len(kinds) > 1:
+        raise InputError(f"{run}: some policies are adapters and some whole models, must be alike")
+    return Gathered(
+        run=folder.resolve().name,
+        portfolio=portfolio,
+        models=models,
+        base=_base(models, oracle_options(portfolio)) if kinds == {ADAPTER} else None,
+        versions=versions,
+    )
+
+
+def oracle_options(portfolio: Portfolio) -> dict[str, Any]:
+    """The table ``[oracle]`` of the task; without the defaults that the oracle fills in."""
+    found = (portfolio.task or {}).get("oracle")
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def model_names(ids: Sequence[str]) -> list[str]:
+    """Names for policies that no shell, URL or file system reads anything into.
+
+    Example:
+        >>> model_names(["grpo-w0.5-0.5", "a b", "a,b"])
+        ['grpo-w0.5-0.5', 'a-b', 'a-b-2']
+    """
+    taken, names = {BASE}, []
+    for policy in ids:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", policy).strip("._-")[:_LONGEST_NAME] or "policy"
+        name, number = plain, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _check_models(portfolio: Portfolio, run: Path) -> None:
+    bare = [policy for policy in portfolio.policies if policy.artifact is None]
+    if not bare:
+        return
+    asked = one_line(repr(oracle_options(portfolio).get("name")), 80)
+    raise InputError(
+        f"{one_line(run)}: policy {one_line(repr(bare[0].id), 80)} has no model to export "
+        f"(oracle: {asked}); must be a run of 'grpo', or of 'soup' with save_models = true"
+    )
+
+
+def _model(root: Path, policy: Policy, name: str, answers: Sequence[Answer]) -> Model:
+    what = f"policy {one_line(repr(policy.id), 80)}"
+    answer = next((one for one in answers if _is(one, policy)), None)
+    if answer is None:
+        raise InputError(
+            f"{what}: no answer in the run's ledger is this policy; the portfolio must be the "
+            "run's own (palm prune RUN makes it again)"
+        )
+    if answer.artifact is None:
+        raise InputError(
+            f"{what}: its model {one_line(repr(policy.artifact), 200)} lies outside the run, whose "
+            "ledger cannot tell whether it is the one that was measured"
+        )
+    wrong = verify(root, answer.artifact)
+    if wrong is not None:
+        raise InputError(f"{what}: is not what was measured: {wrong}")
+    place = locate(root, answer.artifact.path)
+    if not place.is_dir():
+        raise InputError(f"{what}: {one_line(place.name)} is a file, must be a folder with a model")
+    files = find_model(place, what)
+    return Model(name=name, policy=policy, artifact=answer.artifact, files=files)
+
+
+def _is(answer: Answer, policy: Policy) -> bool:
+    """Whether the portfolio's policy is what was answered, with the same numbers."""
+    found = answer.policy
+    return (
+        found.id == policy.id
+        and found.artifact == policy.artifact
+        and np.array_equal(found.weights, policy.weights)
+        and np.array_equal(found.rewards, policy.rewards)
+        and found.regularizer == policy.regularizer
+    )
+
+
+def _base(models: Sequence[Model], asked: Mapping[str, Any]) -> Base:
+    """The model that all the adapters are for; ``asked`` are the oracle's options."""
+    names = {}
+    for model in models:
+        what = f"policy {one_line(repr(model.policy.id), 80)}"
+        given = model.files.config.get("base_model_name_or_path")
+        if not isinstance(given, str) or not given or given.startswith("-"):
+            raise InputError(
+                f"{what}: base_model_name_or_path = {one_line(repr(given), 80)}: must be the "
+                "model that its adapter is for"
+            )
+        names[given] = model
+    if len(names) > 1:
+        raise InputError(f"adapters of several models: {one_line(', '.join(names))}; must be one")
+    ((given, model),) = names.items()
+    folder = Path(given)
+    if folder.is_dir() or folder.is_absolute():
+        config = folder / "config.json"
+        known = read_config(config, "the base model") if config.is_file() else {}
+        return Base(name=str(folder.absolute()), revision=None, config=known)
+    # peft keeps a revision only where it was told; the task says "name@revision"
+    told = source_of(model.policy.info.get("base") or asked.get("base") or given)
+    revision = told.revision if told.name == given else None
+    return Base(name=given, revision=model.files.config.get("revision") or revision, config={})
