@@ -62,7 +62,7 @@ def begin_from(model: Any, start: Path) -> None:
     try:
         weights = load_peft_weights(str(start), device="cpu")
         own = {n for n, one in model.named_parameters() if one.requires_grad}
-        found = set_peft_model_state_dict(model, weights)
+        found: Any = set_peft_model_state_dict(model, weights)
         missing = own & set(found.missing_keys)
         wrong = sorted([*missing, *found.unexpected_keys])
     except Exception as error:

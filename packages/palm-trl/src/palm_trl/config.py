@@ -127,12 +127,12 @@ def _save_steps(oracle: GrpoOracle) -> int:
 
     Between, what is left of one would be lost, and going on would differ from not stopping.
     """
-    accumulated = oracle.options["gradient_accumulation_steps"]
+    accumulated = int(oracle.options["gradient_accumulation_steps"])
     rounds = oracle.options.get("steps_per_generation")
     size = oracle.options.get("generation_batch_size")
     if size is not None:
-        rounds = size // (oracle.options["per_device_train_batch_size"] * oracle.processes)
-    used = (rounds or accumulated) * oracle.options.get("num_iterations", 1)
+        rounds = int(size) // (oracle.options["per_device_train_batch_size"] * oracle.processes)
+    used = int(rounds or accumulated) * int(oracle.options.get("num_iterations", 1))
     period = math.lcm(accumulated, max(1, used)) // accumulated
     return -(-oracle.checkpoint_every // period) * period
 
@@ -187,7 +187,7 @@ def _refused(error: Exception, oracle: GrpoOracle, chosen: Mapping[str, Any]) ->
     for names in (oracle.trainer, oracle.options, chosen):
         for name in sorted(names, key=len, reverse=True):
             if name in text:
-                value = one_line(repr(names[name] if name in names else None), 60)
+                value = one_line(repr(names.get(name)), 60)
                 return f"trainer.{name} = {value}: {one_line(text, 400)}"
     given = ", ".join(f"trainer.{name}" for name in oracle.trainer) or "trainer"
     return f"{one_line(given, 150)}: refused by TRL: {one_line(text, 400)}"

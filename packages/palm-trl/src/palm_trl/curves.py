@@ -42,11 +42,10 @@ class Curves(TrainerCallback):
             lines = [_line(logs) for logs in state.log_history if _of_step(logs)]
             self._path.write_text("".join(lines), encoding="utf-8")
 
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Add a line."""
         del args, control
+        logs: dict[str, Any] = given["logs"]
         if not state.is_world_process_zero or not _of_step(logs):
             return
         with self._path.open("a", encoding="utf-8") as file:

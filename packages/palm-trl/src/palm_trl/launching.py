@@ -24,6 +24,7 @@ from palm_core.text import one_line
 from palm_trl.config import IN_CALL
 from palm_trl.failures import ERROR, read_failure
 from palm_trl.process import CALL, LEASH, MEASURED, perform
+from palm_trl.saving import POLICY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from palm_trl.oracle import GrpoOracle
 
-POLICY = "policy"
 #: Lines of a process's output that the error tells, where it left no other.
 LINES = 12
 #: Seconds that a process has to end when it is asked to.
@@ -109,6 +109,8 @@ def _environment() -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONSAFEPATH": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
         IN_CALL: "1",
         LEASH: "1",
     }

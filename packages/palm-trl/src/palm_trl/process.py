@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ def perform(
 def main(folder: Path) -> int:
     """Perform the call of ``folder``; returns the exit status."""
     _leash()
+    warnings.simplefilter("ignore", FutureWarning)  # among transformers, peft and TRL
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     for name in ("palm_trl", "palm_eval"):
         logging.getLogger(name).setLevel(logging.INFO)

@@ -28,13 +28,13 @@ class Prepared:
     Attributes:
         trainer: TRL's.
         tokenizer: the model's.
-        generation: the model's generation_config.
+        settings: the model's config and generation_config.
         dtype: that the weights of a whole model are saved in.
     """
 
     trainer: Any
     tokenizer: Any
-    generation: Any
+    settings: tuple[Any, Any]
     dtype: torch.dtype
 
 
@@ -67,7 +67,8 @@ def save_policy(ready: Prepared, oracle: GrpoOracle, folder: Path) -> None:
             _name_base(place / "adapter_config.json", oracle)
         else:
             _cast(place, ready.dtype)
-            ready.generation.save_pretrained(place)
+            for one in ready.settings:
+                one.save_pretrained(place)
         ready.tokenizer.save_pretrained(place)
 
 
@@ -89,7 +90,3 @@ def _cast(place: Path, dtype: torch.dtype) -> None:
             continue
         cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
         save_file(cast, file, metadata={"format": "pt"})
-    file = place / "config.json"
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    settings["dtype"] = str(dtype).removeprefix("torch.")
-    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

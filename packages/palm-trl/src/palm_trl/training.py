@@ -6,6 +6,7 @@ of :mod:`palm_trl.options` let it.
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from transformers import GenerationConfig, PrinterCallback
 from palm_core.errors import InputError
 from palm_core.simplex import check_weights
 from palm_eval.language.causal import dtype_of, end_tokens, load_causal, load_tokenizer
-from palm_eval.language.prompt_files import Prompts
 from palm_eval.language.prompts import encode_prompts
 from palm_eval.language.texts import Responder
 from palm_trl.adapters import begin_from, lora_config
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from palm_eval.language.prompt_files import Prompts
     from palm_trl.oracle import GrpoOracle
 
 _log = logging.getLogger("palm_trl")
@@ -94,18 +95,21 @@ def prepared(
     peft_config = lora_config(oracle) if oracle.tuning == "lora" else None
     tokenizer = load_tokenizer(place, oracle.tokenizer_source)
     model = load_causal(place, source, torch.device("cpu"), dtype_of(oracle.dtype))
-    dtype, generation = model.dtype, model.generation_config
+    dtype, settings = model.dtype, (copy.deepcopy(model.config), model.generation_config)
     if peft_config is None:
         # Steps of 1e-6 are lost in the 8 bits of bfloat16, unless it is asked for by name.
         model.requires_grad_(True)
         if oracle.dtype == "auto":
             model.float()
-    _generate_freely(model, tokenizer)
+    ends = sorted(end_tokens(tokenizer, [model]))
+    if not ends:
+        raise InputError(f"{place}: neither it nor its tokenizer says which token ends a text")
+    _generate_freely(model, ends)
     task = _task(oracle, tokenizer, model, config)
     config.model_init_kwargs = None if source.revision is None else {"revision": source.revision}
     padded = load_tokenizer(place, oracle.tokenizer_source)  # the trainer sets its padding
-    if padded.pad_token is None and padded.eos_token is None:
-        raise InputError(f"{place}: its tokenizer has neither a pad nor an end-of-text token")
+    if padded.eos_token_id is None:
+        padded.eos_token_id = ends[0]
     trainer_of: Any = Grpo if oracle.algorithm == "grpo" else Rloo
     try:
         trainer = trainer_of(
@@ -126,7 +130,7 @@ def prepared(
     trainer.remove_callback(PrinterCallback)
     if start is not None:
         begin_from(trainer.accelerator.unwrap_model(trainer.model), start)
-    return Prepared(trainer, tokenizer, generation, dtype)
+    return Prepared(trainer, tokenizer, settings, dtype)
 
 
 @dataclass(frozen=True)
@@ -161,14 +165,10 @@ def _task(oracle: GrpoOracle, tokenizer: Any, model: Any, config: Any) -> _Task:
     return _Task(prompts, rows, dict(zip(texts, encoded.tokens, strict=True)))
 
 
-def _generate_freely(model: Any, tokenizer: Any) -> None:
+def _generate_freely(model: Any, ends: list[int]) -> None:
     """Responses come from the model's own distribution, not one that its makers advise."""
-    ends = sorted(end_tokens(tokenizer, [model]))
-    model.generation_config = GenerationConfig(
-        bos_token_id=model.generation_config.bos_token_id,
-        eos_token_id=ends or None,
-        pad_token_id=model.generation_config.pad_token_id,
-    )
+    settings = {"bos_token_id": model.generation_config.bos_token_id, "eos_token_id": ends}
+    model.generation_config = GenerationConfig.from_dict(settings)
 
 
 def _said(error: Exception) -> str:
