@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from palm_core.adaptive import AdaptiveGrid
+    from palm_core.asking import answers_at
     from palm_core.bounds import Guarantee, apply_theorem, lemma_33, lemma_a1, theorem_bounds
     from palm_core.build import build_portfolio
     from palm_core.certificate import Certificate, certify
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "adaptive": ("AdaptiveGrid",),
+    "asking": ("answers_at",),
     "bounds": (
         "Guarantee",
         "apply_theorem",
@@ -143,6 +145,7 @@ __all__ = [
     "Table",
     "TabularOracle",
     "WorkError",
+    "answers_at",
     "apply_theorem",
     "available_oracles",
     "best_policies",

@@ -7,26 +7,17 @@ oracle calls is arithmetic on those answers and can be done again at will
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.adaptive import AdaptiveGrid
-from palm_core.artifacts import FOLDER as ARTIFACTS
+from palm_core.asking import collecting
 from palm_core.assembling import assemble
-from palm_core.calls.executors import call_executor
-from palm_core.calls.protocol import Given, Work
-from palm_core.collecting import Collector, Progress, in_order
+from palm_core.collecting import Progress, in_order
 from palm_core.errors import InputError
-from palm_core.execution import Execution
 from palm_core.identity import with_fingerprint
-from palm_core.ledger import Ledger
-from palm_core.logs import logged
 from palm_core.oracle import Oracle, check_certifiable, check_oracle, claims
-from palm_core.provenance import ORACLE_PACKAGES, versions
 from palm_core.settings import Settings
-from palm_core.simplex import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from palm_core.execution import Execution
     from palm_core.portfolio import Portfolio
 
 #: More calls than this are refused: no oracle answers a million weights.
@@ -137,43 +129,29 @@ def build_portfolio(
     weights = None if settings.target_epsilon is not None else grid_of(settings, len(objectives))
     plain = with_fingerprint(_identity(oracle, settings) if task is None else task, oracle)
     folder = None if run_dir is None else Path(run_dir)
-    how = execution or Execution(executor="here")
-    opened = (
-        nullcontext()
-        if folder is None
-        else Ledger.begin(
-            folder,
-            plain,
-            objectives,
-            claimed,
-            extend=extend,
-            versions=versions(*ORACLE_PACKAGES),
-            execution=asdict(how),
-        )
-    )
-    with opened as ledger, logged(folder) as logs:
-        made = Given(oracle) if source is None or how.executor == "here" else source
-        work = Work(made, objectives, folder and folder.absolute() / ARTIFACTS)
-        caller = call_executor(work, how, executor, logs)
-        collector = Collector(
-            caller,
-            ledger=ledger,
-            retries=how.retries,
-            batch=_batch(oracle, how, alone=executor is not None),
-            progress=progress,
-        )
+    with collecting(
+        oracle,
+        objectives,
+        folder=folder,
+        task=plain,
+        extend=extend,
+        execution=execution,
+        executor=executor,
+        source=source,
+        progress=progress,
+    ) as (collector, ledger, end_workers):
         stopped = None
-        with closing(caller):
-            if weights is not None:
-                collector.collect(weights)
-            else:
-                grid = AdaptiveGrid(
-                    len(objectives),
-                    target_epsilon=settings.call_target,
-                    oracle_epsilon=claimed.epsilon,
-                    oracle_delta=claimed.delta,
-                )
-                stopped = collector.collect_adaptively(grid, most=settings.max_calls)
+        if weights is not None:
+            collector.collect(weights)
+        else:
+            grid = AdaptiveGrid(
+                len(objectives),
+                target_epsilon=settings.call_target,
+                oracle_epsilon=claimed.epsilon,
+                oracle_delta=claimed.delta,
+            )
+            stopped = collector.collect_adaptively(grid, most=settings.max_calls)
+        end_workers()
         portfolio = assemble(
             in_order(collector.answers, collector.rounds),
             objectives,
@@ -187,18 +165,6 @@ def build_portfolio(
             portfolio.save(ledger.file.with_name("portfolio.json"))
             ledger.finish()
     return portfolio
-
-
-def _batch(oracle: Oracle, execution: Execution, *, alone: bool) -> int | None:
-    """Weights per call: as set, as the oracle likes, or one; here all at once."""
-    if alone:
-        return 1
-    if execution.batch is not None:
-        return execution.batch
-    liked = getattr(oracle, "batch", None)
-    if liked is not None:
-        return check_count(liked, name="oracle.batch", least=1)
-    return None if execution.executor == "here" else 1
 
 
 def grid_of(settings: Settings, n_objectives: int) -> NDArray[np.float64]:

@@ -55,6 +55,8 @@ class Task:
         seed: the run's seed.
         execution: how calls are made; no part of what makes two tasks the same.
         folder: what relative modules and paths in the task are relative to.
+        study: how it is compared with what the literature reports, for ``palm reproduce``,
+            which checks it; no part of what makes two tasks the same.
     """
 
     oracle: str
@@ -63,6 +65,7 @@ class Task:
     seed: int = 0
     execution: Execution = field(default_factory=Execution)
     folder: Path = Path()
+    study: Mapping[str, Any] = field(default_factory=dict)
 
     def resolved(self) -> dict[str, Any]:
         """What is asked, as plain values: stored with the run, and what its hash is of."""
@@ -154,7 +157,7 @@ def parse_task(content: Mapping[str, Any], *, folder: Path | None = None) -> Tas
             raise InputError(f"[{name}] = {given!r}: must be a table")
         tables[name] = {}
         for key, value in given.items():
-            if reader is None:  # the oracle's own options
+            if reader is None:  # others check those
                 tables[name][key] = value
                 continue
             _known(given, reader, f"[{name}] ", "key")
@@ -173,6 +176,7 @@ def parse_task(content: Mapping[str, Any], *, folder: Path | None = None) -> Tas
         seed=run.pop("seed", 0),
         execution=_execution(run),
         folder=folder or Path(),
+        study=tables["study"],
     )
 
 
@@ -261,6 +265,7 @@ def _count(least: int) -> Callable[[Any, str], int]:
 
 _TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
     "oracle": None,
+    "study": None,
     "grid": {
         "mu": _number(MU_HINT, above=0.0, most=1.0),
         "alpha": _number(ALPHA_HINT, above=0.0, most=1.0),
