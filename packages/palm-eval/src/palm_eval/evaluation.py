@@ -127,9 +127,7 @@ def evaluate_run(
     check_oracle_of(run, oracle)
     chosen = run.prune(run.settings)
     known = distinct([answer.policy for answer in run.answers])
-    # Where weights mean normalised rewards, a baseline's weights do too.
-    meant = chosen.normalization
-    asked, missing = ask_baselines(run, oracle, known, size=len(chosen), meant=meant, seed=seed)
+    asked, missing = ask_baselines(run, oracle, known, size=len(chosen), seed=seed)
     pool = Pool.of(
         [*known, *(policy for found in asked.values() for policy in found.policies)],
         run.objectives,

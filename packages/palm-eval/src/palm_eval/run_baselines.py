@@ -1,4 +1,8 @@
-"""The policies of a run's baselines: known to the run, or asked of its oracle."""
+"""The policies of a run's baselines: known to the run, or asked of its oracle.
+
+The oracle is asked at a baseline's weights as it was at the grid's: where rewards are
+normalised afterwards, neither knew how.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from palm_core import InputError, Normalization
+from palm_core import InputError
 from palm_core.identity import changed_fields, fixed_part
 from palm_core.oracle import check_oracle
 from palm_eval.baselines import nearest_known, policies_at, random_weights, uniform_weights
@@ -60,7 +64,6 @@ def ask_baselines(
     known: Sequence[Policy],
     *,
     size: int,
-    meant: Normalization,
     seed: int,
 ) -> tuple[dict[str, RunBaseline], dict[str, str]]:
     """Policies at uniform weights, at three times random ones, and at a grid's worth.
@@ -71,7 +74,6 @@ def ask_baselines(
         known: the run's policies, each once.
         size: how many weights "uniform" and "random 0" to "random 2" have; "uniform_palm"
             has as many as the run asked.
-        meant: the space that weights speak of; the oracle is asked in its own.
         seed: of the weights.
 
     Returns:
@@ -89,7 +91,7 @@ def ask_baselines(
     if len(run.answers) >= 2:
         wanted["uniform_palm"] = uniform_weights(len(run.answers), d, seed=seed)
     found, unknown = ask_all(
-        wanted, oracle=oracle, known=known, objectives=run.objectives, meant=meant
+        wanted, oracle=oracle, known=known, objectives=run.objectives
     )
     missing = {
         "random" if name.startswith("random ") else name: f"{left} of its {len(wanted[name])} "
@@ -105,7 +107,6 @@ def ask_all(
     oracle: Oracle | None,
     known: Sequence[Policy],
     objectives: tuple[str, ...],
-    meant: Normalization,
 ) -> tuple[dict[_Key, RunBaseline], dict[_Key, int]]:
     """Policies for several sets of weights; what one has asked, the next one knows.
 
@@ -114,7 +115,6 @@ def ask_all(
         oracle: asked where no policy is known; ``None`` leaves such a set out.
         known: policies that need not be asked for, each once.
         objectives: d names.
-        meant: the space that weights speak of; the oracle is asked in its own.
 
     Returns:
         The answers by key, and, for the sets left out, how many weights have no policy.
@@ -127,12 +127,11 @@ def ask_all(
     missing: dict[_Key, int] = {}
     everyone = list(known)
     for key, rows in wanted.items():
-        asked = meant.raw_weights(rows)
-        left = int(np.count_nonzero(~nearest_known(everyone, asked).exact))
+        left = int(np.count_nonzero(~nearest_known(everyone, rows).exact))
         if left and oracle is None:
             missing[key] = left
             continue
-        answered = policies_at(oracle or _Nobody(objectives), asked, known=everyone)
+        answered = policies_at(oracle or _Nobody(objectives), rows, known=everyone)
         everyone = distinct([*everyone, *answered.policies])
         found[key] = RunBaseline(
             policies=answered.policies,

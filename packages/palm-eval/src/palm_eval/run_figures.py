@@ -80,7 +80,7 @@ def run_figures(
     portfolio = run.prune(run.settings)
     found = evaluate(run.answers, run.objectives, run.settings)
     asked, missing = ask_baselines(
-        run, oracle, found.policies, size=len(portfolio), meant=found.normalization, seed=seed
+        run, oracle, found.policies, size=len(portfolio), seed=seed
     )
     notes = [f"{baseline_label(name)}: not drawn, {why}" for name, why in missing.items()]
     groups = {"portfolio": portfolio.policy_set}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palm_core import Normalization, PolicySet, sample_weights, size_gap_curve
+from palm_core import PolicySet, sample_weights, size_gap_curve
 from palm_core.settings import check_choice
 from palm_core.simplex import check_count
 from palm_eval.baselines import (
@@ -99,15 +99,12 @@ def compare_runs(
     wanted_sizes = default_sizes(runs) if sizes is None else check_sizes(sizes, runs)
     own = policies_of(runs)
     known = distinct(policy for policies in own.values() for policy in policies)
-    # Where weights mean normalised rewards, a baseline's weights do too.
-    meant = Normalization.fit(PolicySet.from_policies(known, objectives), method, over="the runs")
     calls = sorted({len(run.answers) for run in runs.values()})
     asked, unknown = ask_all(
         baseline_weights(wanted_sizes, calls, len(objectives), seed),
         oracle=oracle,
         known=known,
         objectives=objectives,
-        meant=meant,
     )
     everyone = [*known, *(policy for found in asked.values() for policy in found.policies)]
     work = _Comparing(
