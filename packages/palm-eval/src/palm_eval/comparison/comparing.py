@@ -69,6 +69,8 @@ def compare_runs(
     seed: int = 0,
     least: bool = True,
     name: str = "",
+    also: Sequence[Policy] = (),
+    mus: Sequence[float] = (),
 ) -> Comparison:
     """Compare runs with their baselines: the numbers of Tables 1, 3, 4 and 5/6.
 
@@ -84,6 +86,8 @@ def compare_runs(
         seed: of V and of the baselines.
         least: also look for the least gap of each size, which takes longest.
         name: of the task.
+        also: further candidates that everything is measured against, as those found at V.
+        mus: further μ' to prune with.
 
     Raises:
         InputError: no run, runs of several oracles, a size or count out of range, an
@@ -106,11 +110,12 @@ def compare_runs(
         known=known,
         objectives=objectives,
     )
-    everyone = [*known, *(policy for found in asked.values() for policy in found.policies)]
+    everyone = [*known, *(policy for found in asked.values() for policy in found.policies), *also]
     work = _Comparing(
         Pool.of(everyone, objectives, normalize or method),
         sample_weights(samples, len(objectives), seed=seed),
         gaps,
+        sorted({*SWEEP_MUS, *mus}),
     )
     sweeps = tuple(work.sweep(key, run, own[key], wanted_sizes) for key, run in runs.items())
     methods: dict[str, dict[int, Measured]] = {"palm": {}, "uniform": {}, "random": {}, "least": {}}
@@ -155,8 +160,8 @@ def compare_runs(
 class _Comparing:
     """How portfolios are measured: against the pool, and at the weights V."""
 
-    def __init__(self, pool: Pool, weights: Array, gaps: str) -> None:
-        self.pool, self.weights = pool, weights
+    def __init__(self, pool: Pool, weights: Array, gaps: str, mus: Sequence[float]) -> None:
+        self.pool, self.weights, self.mus = pool, weights, mus
         self.score = exact_score if gaps == "exact" else sampled_score(weights)
 
     def measure(self, policies: Iterable[Policy]) -> Measured:
@@ -186,7 +191,7 @@ class _Comparing:
     def sweep(self, name: str, run: Run, policies: Sequence[Policy], sizes: Sequence[int]) -> Sweep:
         """Prune a run for every μ', and between them for the sizes that they jump over."""
         weights = np.array([answer.weights for answer in run.answers])
-        rows = {row.mu: row for row in self.prunings(policies, weights, SWEEP_MUS)}
+        rows = {row.mu: row for row in self.prunings(policies, weights, self.mus)}
         for size in sizes:
             while (mu := _between(sorted(rows.values(), key=lambda row: row.mu), size)) is not None:
                 (rows[mu],) = self.prunings(policies, weights, [mu])

@@ -1,0 +1,189 @@
+"""What the paper says of its experiments (section 4), held against any numbers of that shape.
+
+The same statements are held against what is found and against what the paper itself prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from palm_eval.comparison import Comparison
+    from palm_eval.reproduction.published import Pair, Published
+
+#: "fewer than seven policies … less than 1.5 % suboptimality"
+MOST_POLICIES, LEAST_GAP = 7, 0.015
+# What is printed alike is alike: four digits, as in the paper.
+_DIGITS = 4
+_RIVALS = {"uniform": "Uniform", "random": "Random"}
+_GAPS = ("ε", "δ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What claims are about.
+
+    Args:
+        quality: size → "palm", "uniform", "random" → (ε, δ).
+        perplexity: size → the same → perplexity of the usage.
+        budgets: oracle calls → "palm", "uniform_palm" → (ε, δ).
+    """
+
+    quality: Mapping[int, Mapping[str, Pair]]
+    perplexity: Mapping[int, Mapping[str, float]]
+    budgets: Mapping[int, Mapping[str, Pair]]
+
+    @classmethod
+    def of(cls, found: Comparison) -> Numbers:
+        """Those of a comparison."""
+        methods = {name: found.methods[name] for name in ("palm", *_RIVALS)}
+        by_size = {
+            size: {name: rows[size] for name, rows in methods.items() if size in rows}
+            for size in found.sizes
+        }
+        return cls(
+            quality={
+                size: {name: one.quality for name, one in rows.items()}
+                for size, rows in by_size.items()
+            },
+            perplexity={
+                size: {name: one.perplexity for name, one in rows.items()}
+                for size, rows in by_size.items()
+            },
+            budgets={
+                one.oracle_calls: {"palm": one.palm.quality, "uniform_palm": one.uniform_palm.quality}
+                for one in found.budgets
+                if one.uniform_palm is not None
+            },
+        )
+
+    @classmethod
+    def printed(cls, told: Published) -> Numbers:
+        """Those of the paper."""
+        return cls(quality=told.quality, perplexity=told.perplexity, budgets=told.budgets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One comparison of two numbers that a claim implies."""
+
+    what: str
+    holds: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A claim and what it comes to.
+
+    Args:
+        key: of the claim, see :data:`CLAIMS`.
+        checks: all that it implies here; none where there is nothing to check it on.
+    """
+
+    key: str
+    checks: tuple[Check, ...]
+
+    @property
+    def claim(self) -> str:
+        """In words."""
+        return CLAIMS[self.key]
+
+    @property
+    def held(self) -> int:
+        """How many checks hold."""
+        return sum(one.holds for one in self.checks)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether all do; ``None`` where there are none."""
+        return self.held == len(self.checks) if self.checks else None
+
+    @property
+    def exceptions(self) -> tuple[str, ...]:
+        """What does not hold."""
+        return tuple(one.what for one in self.checks if not one.holds)
+
+
+CLAIMS = {
+    "uniform": "PALM is ahead of Uniform at equal size",
+    "random": "PALM is ahead of Random at equal size",
+    "monotone": "PALM's gaps do not grow with the portfolio",
+    "usage": "PALM uses its policies more evenly than Uniform and Random (perplexity)",
+    "budget": "PALM is ahead of Uniform-PALM at equal oracle calls",
+    "few": f"At most {MOST_POLICIES} policies are less than {LEAST_GAP:.1%} suboptimal",
+}
+
+
+def verdicts(numbers: Numbers) -> dict[str, Verdict]:
+    """Every claim, held against ``numbers``.
+
+    "Ahead" is a smaller or, to four digits, equal gap; ε and δ are checked apart.
+    """
+    found = {
+        "uniform": _ahead(numbers, "uniform"),
+        "random": _ahead(numbers, "random"),
+        "monotone": _monotone(numbers),
+        "usage": _usage(numbers),
+        "budget": _budget(numbers),
+        "few": _few(numbers),
+    }
+    return {key: Verdict(key=key, checks=tuple(checks)) for key, checks in found.items()}
+
+
+def _ahead(numbers: Numbers, rival: str) -> Iterator[Check]:
+    for size, rows in numbers.quality.items():
+        if "palm" in rows and rival in rows:
+            yield from _pairs(f"size {size}", rows["palm"], rows[rival], _RIVALS[rival])
+
+
+def _budget(numbers: Numbers) -> Iterator[Check]:
+    for calls, rows in numbers.budgets.items():
+        yield from _pairs(f"{calls} calls", rows["palm"], rows["uniform_palm"], "Uniform-PALM")
+
+
+def _pairs(where: str, palm: Pair, other: Pair, rival: str) -> Iterator[Check]:
+    for name, own, its in zip(_GAPS, palm, other, strict=True):
+        yield Check(
+            what=f"{where}: {name} {own:.4f}, {rival} {its:.4f}", holds=_at_most(own, its)
+        )
+
+
+def _monotone(numbers: Numbers) -> Iterator[Check]:
+    rows = [(size, rows["palm"]) for size, rows in sorted(numbers.quality.items()) if "palm" in rows]
+    for (size, before), (larger, after) in pairwise(rows):
+        for name, was, now in zip(_GAPS, before, after, strict=True):
+            yield Check(
+                what=f"size {size} to {larger}: {name} {was:.4f} to {now:.4f}",
+                holds=_at_most(now, was),
+            )
+
+
+def _usage(numbers: Numbers) -> Iterator[Check]:
+    for size, rows in numbers.perplexity.items():
+        if "palm" not in rows or size < 2:
+            continue
+        for rival, title in _RIVALS.items():
+            if rival in rows:
+                yield Check(
+                    what=f"size {size}: {rows['palm']:.4f}, {title} {rows[rival]:.4f}",
+                    holds=_at_most(rows[rival], rows["palm"]),
+                )
+
+
+def _few(numbers: Numbers) -> Iterable[Check]:
+    small = [
+        (rows["palm"][0], size)
+        for size, rows in numbers.quality.items()
+        if size <= MOST_POLICIES and "palm" in rows
+    ]
+    if small:
+        epsilon, size = min(small)
+        yield Check(what=f"ε {epsilon:.4f} with {size} policies", holds=epsilon < LEAST_GAP)
+
+
+def _at_most(one: float, other: float) -> bool:
+    return round(one, _DIGITS) <= round(other, _DIGITS)
