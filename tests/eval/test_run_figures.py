@@ -354,7 +354,7 @@ def test_a_run_without_rewards_per_prompt_says_so(tmp_path: Path) -> None:
 
 
 def test_too_many_weights_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palm_eval.run_figures._MOST_CELLS", 4)
+    monkeypatch.setattr("palm_eval.drawn_figures._MOST_CELLS", 4)
     monkeypatch.setattr("palm_eval.figures.weight_grids.MOST_POINTS", 4)
     drawn, notes = run_figures(run, most=1, resamples=100)
     assert list(drawn) == ["usage", "front", "curve", "weights"]

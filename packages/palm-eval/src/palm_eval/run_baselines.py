@@ -90,9 +90,7 @@ def ask_baselines(
         wanted[f"random {number}"] = rows
     if len(run.answers) >= 2:
         wanted["uniform_palm"] = uniform_weights(len(run.answers), d, seed=seed)
-    found, unknown = ask_all(
-        wanted, oracle=oracle, known=known, objectives=run.objectives
-    )
+    found, unknown = ask_all(wanted, oracle=oracle, known=known, objectives=run.objectives)
     missing = {
         "random" if name.startswith("random ") else name: f"{left} of its {len(wanted[name])} "
         "weights have no policy in the run; --task asks its oracle"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from palm_core import InputError
 from palm_core.assembling import evaluate
 from palm_core.simplex import check_count, check_number
 from palm_eval import figures
-from palm_eval.baselines import random_weights, uniform_weights
+from palm_eval.drawn_figures import drawn_cells, drawn_grids, drawn_usage
 from palm_eval.figures import Drawn
 from palm_eval.figures.cells import DELTA, EPSILON
 from palm_eval.run_baselines import ask_baselines, baseline_label, check_oracle_of
@@ -28,11 +26,6 @@ if TYPE_CHECKING:
     from palm_eval.figures import PolicyStyle
 
     Array = NDArray[np.float64]
-
-# More weights than this make cells that nobody can tell apart.
-_MOST_CELLS = 1000
-# Points of the multiplicative grid that can still be told apart.
-_MOST_POINTS = 3000
 
 
 def run_figures(
@@ -79,9 +72,7 @@ def run_figures(
     check_oracle_of(run, oracle)
     portfolio = run.prune(run.settings)
     found = evaluate(run.answers, run.objectives, run.settings)
-    asked, missing = ask_baselines(
-        run, oracle, found.policies, size=len(portfolio), seed=seed
-    )
+    asked, missing = ask_baselines(run, oracle, found.policies, size=len(portfolio), seed=seed)
     notes = [f"{baseline_label(name)}: not drawn, {why}" for name, why in missing.items()]
     groups = {"portfolio": portfolio.policy_set}
     for name in ("uniform", "random 0"):
@@ -89,7 +80,7 @@ def run_figures(
             groups[baseline_label(name)] = policies_of(asked[name], found)
     styles = figures.policy_styles(*groups.values())
     drawn = {
-        "usage": _usage(groups, styles),
+        "usage": drawn_usage(groups, styles),
         "front": _front(portfolio.policy_set, found, styles),
     }
     drawn["curve"], told = draw_curve(
@@ -103,33 +94,19 @@ def run_figures(
         return drawn, notes
     kept = {policy.id: _weights_of(run, policy.id) for policy in portfolio.policies}
     drawn["weights"] = _weights(run, found.weights, kept, styles)
-    for name, one in (
-        ("cells", _cells(run, found.weights, cells, seed)),
-        ("grids", _grids(run)),
-    ):
+    mu, alpha = run.settings.mu, run.settings.alpha
+    cells_drawn = drawn_cells(
+        "asked by this run", found.weights, run.objectives, reach=cells, seed=seed
+    )
+    pairs = [("cells", cells_drawn)]
+    if mu is not None and alpha is not None:  # an adaptive run has no grid
+        pairs.append(("grids", drawn_grids(mu, alpha, run.objectives)))
+    for name, one in pairs:
         if isinstance(one, Drawn):
             drawn[name] = one
-        elif one:
+        else:
             notes.append(f"{name}: not drawn, {one}")
     return drawn, notes
-
-
-def _usage(groups: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyle]) -> Drawn:
-    d = groups["portfolio"].n_objectives
-    others = " and ".join(list(groups)[1:])
-    beside = f" Beside it the policies of as many {others}." if others else ""
-    how = {
-        2: "The bar runs over all weights; in each part one policy is the best",
-        3: "Each point of the triangle is a weighting, each corner one objective alone; in each "
-        "area one policy is the best",
-    }.get(d, "The bar holds all weights; each part is the share at which one policy is the best")
-    unless = " (estimated from 100 000 weights)" if d > 3 else ""
-    return Drawn(
-        figure=figures.usage_figure(groups, styles=styles),
-        title="Who serves whom",
-        caption=f"{how} of the portfolio{unless}.{beside}",
-        description=figures.usage_description(groups, styles),
-    )
 
 
 def _front(portfolio: PolicySet, found: Evaluated, styles: Mapping[str, PolicyStyle]) -> Drawn:
@@ -167,57 +144,6 @@ def _weights(
             weights, kept, objectives=run.objectives, styles=styles
         ),
     )
-
-
-def _cells(run: Run, weights: Array, reach: tuple[float, float], seed: int) -> Drawn | str:
-    n, d = weights.shape
-    if n > _MOST_CELLS:
-        return f"{n} weights are too many to tell apart, at most {_MOST_CELLS}"
-    sets = {"asked by this run": weights}
-    if n >= d:  # the least that is uniform on a segment are its ends
-        sets["uniform"] = uniform_weights(n, d, seed=seed)
-    sets["random"] = random_weights(n, d, runs=1, seed=seed)[0]
-    epsilon, delta = reach
-    return Drawn(
-        figure=figures.cells_figure(sets, epsilon=epsilon, delta=delta, objectives=run.objectives),
-        title="What the weights cover",
-        caption=(
-            "Around each weight lies what it covers: all weights v that differ from it by at "
-            f"most {epsilon:.4g}·v + {delta:.4g} in each objective, for which its policy is "
-            "nearly the best too. Hatched: covered by none."
-        ),
-        description=figures.cells_description(sets, epsilon=epsilon, delta=delta),
-    )
-
-
-def _grids(run: Run) -> Drawn | str:
-    mu, alpha = run.settings.mu, run.settings.alpha
-    if mu is None or alpha is None:
-        return ""  # an adaptive run has no grid
-    d = len(run.objectives)
-    smallest = next(
-        (one for one in (1e-3, 1e-2) if one < alpha and _size(d, mu, one) <= _MOST_POINTS),
-        alpha,
-    )
-    try:
-        return Drawn(
-            figure=figures.grids_figure(mu, alpha, objectives=run.objectives, smallest=smallest),
-            title="The grid of this run, and what it combines",
-            caption=(
-                "Weights with entries of a fixed ratio crowd towards the boundary without end; "
-                "evenly spaced ones are coarse where it matters; the run's grid is of a fixed "
-                "ratio down to α of the largest weight, and stops there."
-            ),
-            description=figures.grids_description(mu, alpha, d, smallest=smallest),
-        )
-    except InputError:
-        return "its grids have too many weights to tell apart"
-
-
-def _size(d: int, mu: float, smallest: float) -> int:
-    """Weights of the multiplicative grid down to ``smallest``."""
-    steps = math.floor(math.log(1 / smallest) / math.log1p(mu))
-    return int((steps + 1) ** d - steps**d)
 
 
 def _weights_of(run: Run, policy: str) -> Array:

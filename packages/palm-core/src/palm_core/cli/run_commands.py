@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,7 @@ from cyclopts import Parameter
 
 from palm_core.cli import output, showing
 from palm_core.cli.plugin_commands import has_command
-from palm_core.cli.watching import Watch, calls, stopped_by_sigterm
+from palm_core.cli.watching import Watch, going_on
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
@@ -152,27 +151,21 @@ def build(
     execution = replace(task.execution, **{k: v for k, v in given.items() if v is not None})
     source = TaskOracle(task, out.absolute() / FOLDER)
     oracle = source()
+    options = {"target": target, "max-calls": max_calls, **given}
+    again = ["palm", "build", str(task_file), "--out", str(out)]
+    again += [f"--{name}={value}" for name, value in options.items() if value is not None]
     watch = Watch(f"{task_file.stem}: oracle calls")
-    try:
-        with stopped_by_sigterm(), watch:
-            portfolio = build_portfolio(
-                oracle,
-                **asdict(task.settings),
-                run_dir=out,
-                extend=extend,
-                execution=execution,
-                task=task.resolved(),
-                source=source,
-                progress=watch,
-            )
-    except KeyboardInterrupt:
-        options = {"target": target, "max-calls": max_calls, **given}
-        again = ["palm", "build", str(task_file), "--out", str(out)]
-        again += [f"--{name}={value}" for name, value in options.items() if value is not None]
-        again += ["--extend"] * extend
-        kept = calls(0 if watch.last is None else watch.last.done)
-        output.note(f"Stopped; {kept} finished and kept. To go on: {shlex.join(again)}")
-        raise
+    with going_on(watch, again + ["--extend"] * extend):
+        portfolio = build_portfolio(
+            oracle,
+            **asdict(task.settings),
+            run_dir=out,
+            extend=extend,
+            execution=execution,
+            task=task.resolved(),
+            source=source,
+            progress=watch,
+        )
     if json:
         output.print_json(showing.document(portfolio))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from rich.progress import Progress as Bar
 from palm_core.cli import output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from palm_core.collecting import Progress
 
@@ -88,6 +89,23 @@ class Watch:
             calls=f"{now.done}" if now.total is None else f"{now.done}/{now.total}",
             more=" · ".join(parts),
         )
+
+
+@contextmanager
+def going_on(watch: Watch, again: Sequence[str]) -> Iterator[None]:
+    """Show how far a run is; where a person stops it, say what is kept and how to go on.
+
+    Args:
+        watch: what shows it.
+        again: the command that goes on with the run.
+    """
+    try:
+        with stopped_by_sigterm(), watch:
+            yield
+    except KeyboardInterrupt:
+        kept = calls(0 if watch.last is None else watch.last.done)
+        output.note(f"Stopped; {kept} finished and kept. To go on: {shlex.join(again)}")
+        raise
 
 
 def calls(count: int) -> str:

@@ -55,7 +55,10 @@ class Numbers:
                 for size, rows in by_size.items()
             },
             budgets={
-                one.oracle_calls: {"palm": one.palm.quality, "uniform_palm": one.uniform_palm.quality}
+                one.oracle_calls: {
+                    "palm": one.palm.quality,
+                    "uniform_palm": one.uniform_palm.quality,
+                }
                 for one in found.budgets
                 if one.uniform_palm is not None
             },
@@ -147,13 +150,13 @@ def _budget(numbers: Numbers) -> Iterator[Check]:
 
 def _pairs(where: str, palm: Pair, other: Pair, rival: str) -> Iterator[Check]:
     for name, own, its in zip(_GAPS, palm, other, strict=True):
-        yield Check(
-            what=f"{where}: {name} {own:.4f}, {rival} {its:.4f}", holds=_at_most(own, its)
-        )
+        yield Check(what=f"{where}: {name} {own:.4f}, {rival} {its:.4f}", holds=_at_most(own, its))
 
 
 def _monotone(numbers: Numbers) -> Iterator[Check]:
-    rows = [(size, rows["palm"]) for size, rows in sorted(numbers.quality.items()) if "palm" in rows]
+    rows = [
+        (size, rows["palm"]) for size, rows in sorted(numbers.quality.items()) if "palm" in rows
+    ]
     for (size, before), (larger, after) in pairwise(rows):
         for name, was, now in zip(_GAPS, before, after, strict=True):
             yield Check(

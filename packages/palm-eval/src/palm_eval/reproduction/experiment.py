@@ -106,7 +106,7 @@ def experiment(
         )
     policies = distinct([answer.policy for answer in answers])
     at_v = [known[_key(row)] for row in wanted.get("V", []) if _key(row) in known]
-    common = {
+    common: dict[str, Any] = {
         "oracle": _Known(objectives, known),
         "sizes": study.sizes or None,
         "seed": study.seed,

@@ -198,8 +198,6 @@ def claim_rates(found: Sequence[Drawn], gaps: str) -> dict[str, tuple[Rate, Rate
         if told:
             rates[key] = (
                 Rate(held=sum(bool(one.holds) for one in told), of=len(told)),
-                Rate(
-                    held=sum(one.held for one in told), of=sum(len(one.checks) for one in told)
-                ),
+                Rate(held=sum(one.held for one in told), of=sum(len(one.checks) for one in told)),
             )
     return rates

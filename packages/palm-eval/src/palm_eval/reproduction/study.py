@@ -133,9 +133,7 @@ def study_of(task: Task, name: str) -> Study:
     return Study(
         title=title,
         grids=tuple(_grid(pair, number) for number, pair in enumerate(_list(grids, "grids"))),
-        sizes=tuple(
-            sorted({check_count(size, name="[study] sizes", least=1) for size in sizes})
-        ),
+        sizes=tuple(sorted({check_count(size, name="[study] sizes", least=1) for size in sizes})),
         mus=tuple(
             check_number(mu, name="[study] mus", least=0.0, most=1.0)
             for mu in _list(given.get("mus", []), "mus")
