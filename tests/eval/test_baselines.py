@@ -98,6 +98,8 @@ def test_random_is_three_runs_of_dirichlet():
     assert len(runs) == RANDOM_RUNS == 3
     assert [run.shape for run in runs] == [(4, 3)] * 3
     assert not np.isclose(runs[0], runs[1]).any()
+    drawn = sample_weights(50, 3, seed=1)  # V of the same seed: or Random would be best there
+    assert not any(np.isclose(drawn, row).all(axis=1).any() for rows in runs for row in rows)
     more = random_weights(4, 3, runs=5, seed=1)
     assert all((a == b).all() for a, b in zip(runs, more, strict=False))
     # Uniform on the simplex: E w_1 = ⅓, P(w_1 > ½) = ¼.

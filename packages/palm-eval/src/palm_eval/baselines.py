@@ -173,9 +173,9 @@ def random_weights(
     """
     runs = check_count(runs, name="runs", least=1)
     seed = check_count(seed, name="seed", least=0)
-    return [
-        dirichlet(n, n_objectives, seed=np.random.default_rng([seed, run])) for run in range(runs)
-    ]
+    # [seed, 0] would be the stream of `seed` itself, which V is drawn from
+    streams = [np.random.default_rng([seed, run]) for run in range(1, runs + 1)]
+    return [dirichlet(n, n_objectives, seed=stream) for stream in streams]
 
 
 def nearest_known(known: Sequence[Policy], weights: ArrayLike) -> Nearest:

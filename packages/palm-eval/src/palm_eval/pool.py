@@ -66,3 +66,17 @@ def distinct(policies: Iterable[Policy]) -> list[Policy]:
     for policy in policies:
         same_or_new(policy, found)
     return list(found.values())
+
+
+def each_weight(policies: Iterable[Policy]) -> list[Policy]:
+    """Each policy once for each weight vector that it answered.
+
+    Raises:
+        OracleAnswerError: the same id with other rewards.
+    """
+    found: dict[str, Policy] = {}
+    once: dict[tuple[str, bytes], Policy] = {}
+    for policy in policies:
+        same_or_new(policy, found)
+        once.setdefault((policy.id, policy.weights.tobytes()), policy)
+    return list(once.values())

@@ -15,7 +15,7 @@ from palm_core import InputError
 from palm_core.identity import changed_fields, fixed_part
 from palm_core.oracle import check_oracle
 from palm_eval.baselines import nearest_known, policies_at, random_weights, uniform_weights
-from palm_eval.pool import distinct
+from palm_eval.pool import each_weight
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -130,7 +130,7 @@ def ask_all(
             missing[key] = left
             continue
         answered = policies_at(oracle or _Nobody(objectives), rows, known=everyone)
-        everyone = distinct([*everyone, *answered.policies])
+        everyone = each_weight([*everyone, *answered.policies])
         found[key] = RunBaseline(
             policies=answered.policies,
             weights=rows,

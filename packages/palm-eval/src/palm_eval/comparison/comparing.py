@@ -30,7 +30,7 @@ from palm_eval.comparison.comparable import (
     policies_of,
 )
 from palm_eval.comparison.results import Budget, Comparison, Measured, Sweep, Swept
-from palm_eval.pool import Pool, distinct
+from palm_eval.pool import Pool, distinct, each_weight
 from palm_eval.run_baselines import ask_all, check_oracle_of
 from palm_eval.usage import perplexity, usage_at
 
@@ -86,7 +86,8 @@ def compare_runs(
         seed: of V and of the baselines.
         least: also look for the least gap of each size, which takes longest.
         name: of the task.
-        also: further candidates that everything is measured against, as those found at V.
+        also: further policies: known to baselines that ask for their weights, and
+            candidates that everything is measured against, as those found at V.
         mus: further μ' to prune with.
 
     Raises:
@@ -102,12 +103,13 @@ def compare_runs(
         check_oracle_of(run, oracle)
     wanted_sizes = default_sizes(runs) if sizes is None else check_sizes(sizes, runs)
     own = policies_of(runs)
+    answered = [*(policy for policies in own.values() for policy in policies), *also]
     known = distinct(policy for policies in own.values() for policy in policies)
     calls = sorted({len(run.answers) for run in runs.values()})
     asked, unknown = ask_all(
         baseline_weights(wanted_sizes, calls, len(objectives), seed),
         oracle=oracle,
-        known=known,
+        known=each_weight(answered),
         objectives=objectives,
     )
     everyone = [*known, *(policy for found in asked.values() for policy in found.policies), *also]

@@ -16,7 +16,7 @@ from palm_eval.pool import Pool, distinct
 from palm_eval.run_intervals import gap_intervals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -105,13 +105,11 @@ def experiment(
             task=dict(task or {}),
         )
     policies = distinct([answer.policy for answer in answers])
-    at_v = [known[_key(row)] for row in wanted.get("V", []) if _key(row) in known]
     common: dict[str, Any] = {
-        "oracle": _Known(objectives, known),
         "sizes": study.sizes or None,
         "seed": study.seed,
         "name": study.title,
-        "also": [answer.policy for answer in at_v],
+        "also": [answer.policy for answer in answers],
         "mus": study.mus,
     }
     exact = compare_runs(runs, gaps="exact", samples=USAGE, least=least, **common)
@@ -154,26 +152,6 @@ def _intervals(
         seed=seed,
     )
     return ({}, why) if measured is None else (dict(zip(keys, measured, strict=True)), "")
-
-
-class _Known:
-    """An oracle whose answers are there already."""
-
-    def __init__(self, objectives: tuple[str, ...], known: Mapping[_Key, Answer]) -> None:
-        self.objectives, self._known = objectives, known
-
-    def solve(self, weights: Array) -> Iterator[Policy]:
-        """Yield what is known, in order.
-
-        Raises:
-            InputError: a weight vector that has no answer.
-        """
-        for row in weights:
-            answer = self._known.get(_key(row))
-            if answer is None:
-                shown = ", ".join(f"{value:.6g}" for value in row)
-                raise InputError(f"({shown}): the oracle failed there, a baseline needs it")
-            yield answer.policy
 
 
 def _key(weights: Array) -> _Key:
