@@ -25,7 +25,7 @@ from palm_eval.reproduction.study import Study, distinct_weights, study_of
 
 NAMES = ("helpful", "safe")
 STUDY = Study(
-    title="a task", grids=((0.5, 0.2), (0.5, 0.05)), sizes=(2, 3), weights=30, mus=(0.07,), seed=3
+    title="a task", grids=((0.5, 0.2), (0.5, 0.05)), sizes=(2, 3), weights=30, mus=(0.075,), seed=3
 )
 
 
@@ -195,6 +195,8 @@ class TestClaims:
 
 class TestExperiments:
     def test_sampled_gaps_are_never_more(self, found):
+        assert (found.sampled.gaps, found.sampled.samples) == ("sampled", 30)
+        assert (found.exact.gaps, found.exact.samples) == ("exact", 1000)
         for row, other in zip(found.sampled.sweeps, found.exact.sweeps, strict=True):
             for one, exact in zip(row.rows, other.rows, strict=False):
                 if one.portfolio.policies == exact.portfolio.policies:
@@ -217,7 +219,7 @@ class TestExperiments:
 
     def test_further_mus_are_pruned_with(self, found):
         for sweep in found.exact.sweeps:
-            assert 0.07 in {row.mu for row in sweep.rows}
+            assert 0.075 in {row.mu for row in sweep.rows}
 
     def test_what_failed_is_counted(self, oracle):
         wanted = STUDY.everything(2)
