@@ -102,7 +102,16 @@ class RandomModels:
 
 
 def make_run(
-    run: Path, base: Path, *, kind="adapter", change=None, info=None, below="", prefix="", link=None
+    run: Path,
+    base: Path,
+    *,
+    kind="adapter",
+    change=None,
+    info=None,
+    below="",
+    prefix="",
+    link=None,
+    options=None,
 ) -> Path:
     """A run of RandomModels with a portfolio of a few of its policies."""
     told = {**INFO, **({"base": "org/made-up"} if kind == "full" else {}), **(info or {})}
@@ -116,5 +125,6 @@ def make_run(
         prefix=prefix,
         link=link,
     )
-    build_portfolio(oracle, mu=1.0, alpha=0.3, prune_mu=0.02, run_dir=run, task=TASK)
+    task = {**TASK, "oracle": options or TASK["oracle"]}
+    build_portfolio(oracle, mu=1.0, alpha=0.3, prune_mu=0.02, run_dir=run, task=task)
     return run

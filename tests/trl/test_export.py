@@ -305,6 +305,39 @@ class TestForTheHub:
 
 
 class TestWhatIsSaid:
+    def test_what_the_run_does_not_know_is_not_made_up(self, base, tmp_path, capsys):
+        run = make_run(tmp_path / "run", base, options={"name": "somebody:else"})
+        assert ask(capsys, run, "--to", "vllm")[0] == 0
+        ((_, _, *said),) = started(run / "export" / "vllm", tmp_path)
+        assert "--override-generation-config" not in said
+        readme = (run / "export" / "vllm" / "README.md").read_text()
+        assert "does not say at which temperature" in readme
+        assert "How prompts were put to the models is not known" in readme
+
+    def test_what_policies_say_of_themselves_comes_first(self, base, tmp_path, capsys):
+        run = make_run(
+            tmp_path / "run",
+            base,
+            options={"name": "somebody:else", "temperature": 0.3},
+            info={"temperature": 1.5, "trainer": {"loss_type": "dr_grpo", "optim": None}},
+        )
+        assert ask(capsys, run, "--to", "vllm")[0] == ask(capsys, run, "--to", "hf")[0] == 0
+        ((_, _, *said),) = started(run / "export" / "vllm", tmp_path)
+        told = said[said.index("--override-generation-config") + 1]
+        assert json.loads(told) == {"temperature": 1.5}
+        name = Portfolio.load(run).policies[0].id
+        card = (run / "export" / "hf" / name / "README.md").read_text()
+        assert '[trainer]\nloss_type = "dr_grpo"' in card
+
+    def test_the_defaults_of_grpo_are_known(self, base, tmp_path, capsys):
+        run = make_run(tmp_path / "run", base, options={"name": "grpo", "preset": "paper"})
+        assert ask(capsys, run, "--to", "vllm")[0] == 0
+        ((_, _, *said),) = started(run / "export" / "vllm", tmp_path)
+        assert json.loads(said[said.index("--override-generation-config") + 1]) == {
+            "temperature": 1.0
+        }
+        assert '"max_tokens": 256' in (run / "export" / "vllm" / "README.md").read_text()
+
     def test_the_document(self, made, tmp_path, capsys):
         code, out, said = ask(capsys, made, "--to", "vllm", "--out", tmp_path / "x", "--json")
         told = json.loads(out)
@@ -408,7 +441,7 @@ class TestWhatThereIsNoModelOf:
 
     def test_responses_alone(self, base, tmp_path, capsys):
         run = make_run(tmp_path / "run", base, kind="none")
-        assert "holds no model, must hold one" in refused(capsys, run, "--to", "hf")
+        assert "its artifact has no model" in refused(capsys, run, "--to", "hf")
 
     @pytest.mark.parametrize(
         ("change", "said"),

@@ -79,12 +79,13 @@ def find_model(folder: Path, what: str) -> ModelFiles:
             safetensors; a file of it lies elsewhere.
     """
     places = [folder] if _kind(folder) else sorted(p for p in folder.iterdir() if _kind(p))
-    if len(places) != 1:
-        found = "no model" if not places else f"{len(places)} models"
+    if not places:
         raise InputError(
-            f"{what}: holds {found}, must hold one: an {_CONFIG[ADAPTER]} or a {_CONFIG[FULL]} "
-            "with safetensors"
+            f"{what}: its artifact has no model, neither an {_CONFIG[ADAPTER]} nor a "
+            f"{_CONFIG[FULL]}; 'soup' keeps models with save_models = true, 'mod' has none"
         )
+    if len(places) > 1:
+        raise InputError(f"{what}: its artifact has {len(places)} models, must have one")
     (place,) = places
     kind = str(_kind(place))
     config = read_config(place / _CONFIG[kind], what)

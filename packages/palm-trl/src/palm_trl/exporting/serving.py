@@ -154,10 +154,8 @@ def serve_readme(gathered: Gathered, asking: Asking) -> str:
             if one_server
             else "Each model has a server of its own, on ports that follow one another. "
         )
-        + "`PORT=…` moves them, further arguments go to `vllm serve`. Sampling defaults are those "
-        "the models were measured with"
-        + (", " if asking.temperature is None else f" (temperature {asking.temperature:g}), ")
-        + "not those of the model's `generation_config.json`."
+        + "`PORT=…` moves them, further arguments go to `vllm serve`. "
+        + _sampled(asking)
         + _put(asking),
         "## Ask",
         "`route.py` needs nothing but Python; `routing.json` has its rule, for other languages.",
@@ -165,6 +163,18 @@ def serve_readme(gathered: Gathered, asking: Asking) -> str:
         "```python\n" + _openai(gathered, asking) + "\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sampled(asking: Asking) -> str:
+    if asking.temperature is None:
+        return (
+            "The run does not say at which temperature its models were measured; where a request "
+            "does not either, it is 1."
+        )
+    return (
+        "Where a request says nothing else, responses are drawn as they were measured, at "
+        f"temperature {asking.temperature:g}, whatever `generation_config.json` says."
+    )
 
 
 def _put(asking: Asking) -> str:
