@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Why a call failed, in its folder.
 ERROR = "error.json"
+# What drawing a token says of logits that are NaN.
+_NOT_NUMBERS = ("probability tensor contains",)
 _DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter", "Disk quota exceeded")
 
 
@@ -36,6 +38,11 @@ def failure(error: Exception, oracle: GrpoOracle, where: str) -> PalmError:
     text = one_line(str(error).split("\n", 1)[0], 160)
     if out_of_memory(error):
         return WorkError(f"{where}: out of memory; {smaller(oracle)}: {text}")
+    if any(said in str(error) for said in _NOT_NUMBERS):
+        return WorkError(
+            f"{where}: the weights are not finite any more; lower trainer.learning_rate = "
+            f"{oracle.options['learning_rate']:g}: {text}"
+        )
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or any(said in str(error) for said in _DISK):
         return WorkError(
