@@ -304,8 +304,6 @@ def test_progress_comes_to_its_end(tmp_path):
         lambda completions: [float(len(one)) for one in completions],
         lambda prompts, **given: [float(len(one)) for one in given["completions"]],
         lambda **given: [float(len(one)) for one in given["completions"]],
-        lambda asked, said: [float(len(one)) for one in said],
-        lambda asked, said, **_: [float(len(one)) for one in said],
         lambda asked, said, /, **_: [float(len(one)) for one in said],
         lambda completions, prompts: [float(len(one)) for one in completions],
     ],

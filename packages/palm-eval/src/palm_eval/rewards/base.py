@@ -123,10 +123,9 @@ def called(
     except (TypeError, ValueError):
         parameters = []  # compiled callables may have no signature
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    names = {p.name for p in named}
-    needed = {p.name for p in named if p.default is p.empty}
-    if "completions" in names or (anything and needed <= {*given, *columns}):
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    by_place = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
+    if not by_place and ("completions" in names or (anything and names <= {*given, *columns})):
         told = {name: value for name, value in given.items() if anything or name in names}
         return function(**told, **columns)
     return function(prompts, completions, **columns)
