@@ -60,7 +60,8 @@ def test_adapters_of_a_soup(sources, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     assert palm(["build", str(sources / "task.toml"), "--out", str(run), "--executor", "here"]) == 0
     for to in ("vllm", "hf"):
-        assert palm(["export", str(run), "--to", to]) == 0
+        task = ["--task", str(sources / "task.toml")]
+        assert palm(["export", str(run), "--to", to, *task]) == 0
     script = (run / "export" / "vllm" / "serve.sh").read_text()
     # two adapters of rank 4 are one of rank 8
     assert "--max-lora-rank 8" in script

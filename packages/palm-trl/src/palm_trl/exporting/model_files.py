@@ -126,6 +126,15 @@ def unserved(model: ModelFiles) -> str | None:
     return None
 
 
+def name_base(folder: Path, base: str) -> None:
+    """Make the adapter in ``folder`` say that it is for ``base``."""
+    file = folder / _CONFIG[ADAPTER]
+    config = read_config(file, folder.name)
+    if config.get("base_model_name_or_path") != base:
+        config["base_model_name_or_path"] = base
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def _kind(folder: Path) -> str | None:
     if folder.is_symlink() or not folder.is_dir():
         return None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palm_core.errors import InputError
 from palm_core.text import one_line
-from palm_trl.exporting.gathering import BASE
+from palm_trl.exporting.gathering import BASE, oracle_options
 from palm_trl.exporting.model_files import RANKS, unserved
 from palm_trl.exporting.words import described, fenced, model_table
 
@@ -107,10 +108,9 @@ def _of_adapters(gathered: Gathered, asking: Asking) -> list[str]:
     listed = [
         f"{model.name}={path}" for model, path in zip(models, served_paths(gathered), strict=True)
     ]
-    own = models[0].files.tokenizer
     return [
         *([f"--revision {shlex.quote(base.revision)}"] if base.revision else []),
-        *([f"--tokenizer {shlex.quote(served_paths(gathered)[0])}"] if own else []),
+        *([f"--tokenizer {served_paths(gathered)[0]}"] if _other_tokenizer(gathered) else []),
         f"--served-model-name {BASE}",
         "--enable-lora",
         f"--max-loras {len(models)}",
@@ -119,6 +119,21 @@ def _of_adapters(gathered: Gathered, asking: Asking) -> list[str]:
         *_common(asking, asking.dtype or _dtype(base.config)),
         f'--port "${{PORT:-{PORT}}}"',
     ]
+
+
+def _other_tokenizer(gathered: Gathered) -> bool:
+    """Whether the base's own tokenizer, which vLLM takes, is not the one that was used."""
+    assert gathered.base is not None
+    own = [file for file in gathered.models[0].files.tokenizer if file.name == "tokenizer.json"]
+    if not own:
+        return False
+    if oracle_options(gathered.portfolio).get("tokenizer") is not None:
+        return True
+    folder = Path(gathered.base.name)
+    if not folder.is_dir():
+        return False
+    bases = folder / own[0].name
+    return not bases.is_file() or bases.read_bytes() != own[0].read_bytes()
 
 
 def _common(asking: Asking, dtype: str | None) -> list[str]:
