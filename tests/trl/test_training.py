@@ -79,7 +79,7 @@ def test_a_policy_that_is_there_is_left_alone(make_oracle, tmp_path):
 
 
 def test_the_same_call_gives_the_same_policy_and_another_weight_another(make_oracle, tmp_path):
-    options = {"steps": 2, "trainer": AT_ONCE}
+    options = {"steps": 1, "trainer": AT_ONCE}
     for name, weights in {"a": (0.3, 0.7), "b": (0.3, 0.7), "c": (0.7, 0.3)}.items():
         trained(make_oracle(**options), tmp_path / name, weights)
     found = {name: weights_of(tmp_path / name / "policy") for name in "abc"}

@@ -31,6 +31,11 @@ def lengthy(prompts, completions, *, completion_ids, **_):
     return [len(ids) / 16 for ids in completion_ids]
 
 
+def ranked(prompts, completions, *, completion_ids, trainer_state=None):
+    """The number of the process that asks."""
+    return [float(os.environ["RANK"])] * len(completions)
+
+
 def deadly(prompts, completions, *, completion_ids, trainer_state=None):
     """As lengthy, but kills its process at step 3, once: as a machine short of memory does."""
     died = Path(os.environ["PALM_TEST_DEADLY"])

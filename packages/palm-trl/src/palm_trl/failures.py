@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from palm_core._factories import reason
 from palm_core.errors import InputError, PalmError, WorkError
 from palm_core.text import one_line
-from palm_eval.language.memory import out_of_memory
 
 if TYPE_CHECKING:
     from palm_trl.oracle import GrpoOracle
@@ -35,6 +34,8 @@ def failure(error: Exception, oracle: GrpoOracle, where: str) -> PalmError:
     """
     if isinstance(error, PalmError):
         return error
+    from palm_eval.language.memory import out_of_memory  # imports PyTorch
+
     text = one_line(str(error).split("\n", 1)[0], 160)
     if out_of_memory(error):
         return WorkError(f"{where}: out of memory; {smaller(oracle)}: {text}")
