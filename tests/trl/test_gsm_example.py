@@ -93,7 +93,7 @@ def test_rewards_pull_apart_and_cannot_be_had_by_rambling(example):
     row = {
         "prompt": "Ann has 3 pens, finds 4 and loses 2. How many now?",
         "ground_truth": "5",
-        "solution": "3 + 4 = 7. 7 - 2 = 5. So Ann has 5 pens.",
+        "solution": "3 + 4 = 7. 7 - 2 = 5. So Ann has 5 now.",
     }
     said = [example.make_model.answer(row, style) for style in range(4)]
     assert said[0] == " #### 5"
@@ -113,7 +113,7 @@ def test_rewards_pull_apart_and_cannot_be_had_by_rambling(example):
     bad = [
         row["solution"] * 3,  # no end
         " 3 + 4 = 7. #### 5 and so on",
-        " 3 + 5 = 8. 8 - 2 = 6. So Ann has 6 pens. #### 6",
+        " 3 + 5 = 8. 8 - 2 = 6. So Ann has 6 now. #### 6",
         "",
     ]
     assert example.rewards.helpfulness(prompts=[""] * 4, completions=bad, **columns) == [0] * 4
