@@ -298,6 +298,7 @@ class TestForTheHub:
                 OBJECTIVES, policy.weights, policy.rewards, strict=True
             ):
                 assert f"| {name} | {weight:.4f} | {reward:.4g} | 0.01 |" in said
+            assert "every weighting of brevity and helpfulness" in said
             assert "It serves: brevity from" in said
             assert "| 1.25 |" in said  # its KL
             assert "at most" in said
@@ -309,7 +310,7 @@ class TestForTheHub:
         one, other, *_ = (published / policy.id / "README.md" for policy in portfolio.policies)
         assert one.read_text() != other.read_text()
 
-    def test_a_base_on_the_hub_is_named(self, base, tmp_path, capsys):
+    def test_a_base_on_the_hub_is_named(self, base, tmp_path, capsys, monkeypatch):
         run = make_run(
             tmp_path / "run",
             base,
@@ -325,6 +326,17 @@ class TestForTheHub:
         assert ask(capsys, run, "--to", "vllm")[0] == 0
         ((_, model, *said),) = started(run / "export" / "vllm", tmp_path)
         assert (model, said[:2]) == ("org/made-up", ["--revision", "v2"])
+        assert "--dtype" not in said
+        # once it was fetched, its precision is known
+        fetched = tmp_path / "hub" / "models--org--made-up"
+        for folder in ("refs", "snapshots/123"):
+            (fetched / folder).mkdir(parents=True)
+        (fetched / "refs" / "v2").write_text("123")
+        (fetched / "snapshots" / "123" / "config.json").write_text('{"dtype": "float32"}')
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        assert ask(capsys, run, "--to", "vllm")[0] == 0
+        ((_, _, *said),) = started(run / "export" / "vllm", tmp_path)
+        assert said[said.index("--dtype") + 1] == "float32"
 
 
 class TestWhatIsSaid:

@@ -21,6 +21,7 @@ _MEASURED = {
     "kl_k1": "the same KL, estimated from the tokens drawn alone",
     "tokens": "mean tokens of a response",
     "cut_off": "share of responses cut off",
+    "accuracy": "share of responses that are correct",
     "regularizer": "the regulariser",
 }
 #: Of training; all else that it may say is told by its name.
@@ -71,9 +72,9 @@ def _body(gathered: Gathered, model: Model) -> str:
     index = gathered.models.index(model)
     parts = [
         f"# {model.name}",
-        f"One of the {len(gathered.models)} policies of a portfolio, in which every weighting of "
-        f"{', '.join(map(plain, portfolio.objectives))} has a policy that serves it (PALM, "
-        f"Pareto-Aligned Language Models). It serves: {serves_words(portfolio)[index]}.",
+        f"One of the {len(gathered.models)} policies of a portfolio that serves every weighting of "
+        f"{plain(', '.join(portfolio.objectives[:-1]))} and {plain(portfolio.objectives[-1])} "
+        f"(PALM, Portfolio of Aligned LLMs). It serves: {serves_words(portfolio)[index]}.",
         _base_words(gathered),
         "## What it scores",
         _scores(gathered, model),

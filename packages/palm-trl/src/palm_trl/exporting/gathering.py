@@ -55,7 +55,7 @@ class Base:
     Args:
         name: as vLLM and transformers take it.
         revision: of a name on the hub, or ``None``.
-        config: of a folder that is there; else empty.
+        config: as far as it is on this machine; else empty.
     """
 
     name: str
@@ -220,11 +220,23 @@ def base_of(given: str, revision: str | None, task_dir: Path | None) -> Base:
             known = read_config(config, "the base model") if config.is_file() else {}
             return Base(name=str(folder.resolve()), revision=None, config=known)
     if _HUB.fullmatch(given):
-        return Base(name=given, revision=revision, config={})
+        return Base(name=given, revision=revision, config=_cached_config(given, revision))
     raise InputError(
         f"base model {one_line(repr(given), 200)}: is no folder here; must be beside the task "
         "(--task TASK), or given (--base MODEL)"
     )
+
+
+def _cached_config(name: str, revision: str | None) -> dict[str, Any]:
+    """The configuration of a model on the hub, if it was ever fetched; nothing is fetched."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
+        return {}
+    return read_config(Path(found), "the base model") if isinstance(found, str) else {}
 
 
 def _moved(base: str) -> Base:
