@@ -16,6 +16,7 @@ from palm_core.oracle import Claims
 from palm_core.runs import Run
 from palm_core.settings import Settings
 from palm_core.tabular import load
+from palm_eval import run_certificate
 from palm_eval.intervals import bootstrap
 from palm_eval.prompt_scores import PromptScores
 from palm_eval.run_certificate import certificate_of
@@ -199,6 +200,21 @@ def test_without_rewards_per_prompt_there_is_the_certificate_alone() -> None:
     assert found.epsilon_upper is found.delta_upper is None
     assert found.no_limits == "policy 'p0': has no prompt_rewards, cannot resample"
     assert found.document()["no_limits"] == found.no_limits
+
+
+def test_what_would_take_too_long_is_resampled_less_or_not_at_all(monkeypatch) -> None:
+    run = tabular(2)
+    names = [run.answers[0].policy.id]
+    ticks = iter(np.arange(100) * 0.2)  # a certificate takes 0.2 s: 400 of them 80 s
+    monkeypatch.setattr(run_certificate.time, "perf_counter", lambda: next(ticks))
+    found, _ = certificate_of(run, names)
+    assert found is not None
+    assert found.resamples == 100
+    ticks = iter(np.arange(100) * 0.7)
+    found, _ = certificate_of(run, names)
+    assert found is not None
+    assert found.no_limits == "it takes 0.7 s to compute, 100 times that is too long"
+    assert found.delta_upper is None
 
 
 def test_an_epsilon_that_other_prompts_would_not_certify_has_no_limit() -> None:

@@ -9,6 +9,7 @@ upper end of a bootstrap interval is a limit for the certificate that exact mean
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
 
 #: Of the limits, one-sided.
 LEVEL = 0.95
-#: Resamples for two objectives, for more, and for more than so many policies: a certificate
-#: takes about 5 ms, 10 ms and 50 ms.
-RESAMPLES, RESAMPLES_BEYOND_TWO, RESAMPLES_OF_MANY, MANY = 400, 200, 100, 150
+#: Resamples for two objectives and for more; with more than so many policies the least: a
+#: certificate takes about 5 ms, 10 ms and 50 ms.
+RESAMPLES, RESAMPLES_BEYOND_TWO, MANY = 400, 200, 150
+#: The fewest that a quantile of 5 % can be told from.
+LEAST = 100
+#: Seconds that resampling may take; else there are fewer resamples, or no limits.
+PATIENCE = 60.0
 # In place of an ε that is none; any that is one is at most 1.
 _NONE = 2.0
 
@@ -98,7 +103,7 @@ def certificate_of(
         InputError: an id that is no policy of the run, or too few resamples.
     """
     if resamples is not None:
-        check_count(resamples, name="resamples", least=100)
+        check_count(resamples, name="resamples", least=LEAST)
     why = _uncertified(run)
     if why:
         return None, why
@@ -113,8 +118,14 @@ def certificate_of(
         scores = PromptScores.from_policies(known.policies, run.objectives)
     except InputError as error:
         return RunCertificate(found=found, no_limits=str(error)), ""
-    if found.method != "corners":
-        told = "it rests on too many corner weights to be computed hundreds of times"
+    began = time.perf_counter()
+    _certified(run, known, chosen, known.candidates)  # the first one may have compiled kernels
+    seconds = time.perf_counter() - began
+    count = _count(known) if resamples is None else resamples
+    if resamples is None and seconds * count > PATIENCE:
+        count = LEAST
+    if resamples is None and seconds * count > PATIENCE:
+        told = f"it takes {seconds:.2g} s to compute, {count} times that is too long"
         return RunCertificate(found=found, no_limits=told), ""
 
     without: list[bool] = []
@@ -128,7 +139,7 @@ def certificate_of(
         scores,
         pair,
         level=2 * LEVEL - 1,
-        n_resamples=_count(known) if resamples is None else resamples,
+        n_resamples=count,
         seed=seed,
         least=0.0,
     )
@@ -182,5 +193,5 @@ def _uncertified(run: Run) -> str:
 
 def _count(known: Evaluated) -> int:
     if len(known.policies) > MANY:
-        return RESAMPLES_OF_MANY
+        return LEAST
     return RESAMPLES if len(known.weights[0]) == 2 else RESAMPLES_BEYOND_TWO
