@@ -100,6 +100,8 @@ OURS = {
     "ignore_data_skip": "PALM, which goes on from checkpoints",
     "load_best_model_at_end": "PALM, which keeps the last",
     "push_to_hub": "palm export, which writes what can be uploaded",
+    "save_total_limit": "PALM, which goes on from checkpoints",
+    "logging_nan_inf_filter": "PALM, which stops there",
     "disable_tqdm": "PALM",
     "do_train": "PALM",
     "do_eval": "PALM, which measures by itself",
