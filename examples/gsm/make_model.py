@@ -41,7 +41,7 @@ def question(rng: random.Random) -> dict[str, str]:
         "prompt": f"{name} has {first} {thing}, finds {second} and {asked}. How many now?",
         "ground_truth": str(end),
         "solution": f"{first} + {second} = {both}. {both} {sign} {third} = {end}. "
-        f"So {name} has {end} {thing}.",
+        f"So {name} has {end} now.",
     }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import tiny_models
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palm_core import Policy, build_portfolio
 from palm_core.artifacts import writing
@@ -59,7 +61,7 @@ class RandomModels:
         self.base, self.folder, self.kind = base, folder, kind
         self.change, self.info, self.below = change, info, below
         self.prefix, self.link = prefix, link
-        self.tokenizer = tiny_models.make_tokenizer()
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
 
     def solve(self, weights):
         for row in weights:
@@ -80,29 +82,50 @@ class RandomModels:
 
     def save(self, folder, seed):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_pretrained(self.base)
         self.tokenizer.save_pretrained(folder)
         place = folder / self.below if self.below else folder
         if self.kind == "full":
+            model = random_model(self.base)
             torch.nn.init.normal_(model.lm_head.weight)
             model.save_pretrained(place)
             return
-        wanted = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
-        adapted = get_peft_model(model, wanted)
-        for parameter, values in adapted.named_parameters():
-            if "lora_B" in parameter:
-                torch.nn.init.normal_(values)
-        adapted.save_pretrained(place)
-        config = place / "adapter_config.json"
-        config.write_text(json.dumps({**json.loads(config.read_text()), **self.change}, indent=2))
-        (place / "README.md").unlink(missing_ok=True)
+        adapter = blank_adapter(self.base)
+        place.mkdir(exist_ok=True)
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        (place / "adapter_config.json").write_text(json.dumps({**config, **self.change}))
+        weights = load_file(adapter / "adapter_model.safetensors")
+        drawn = {name: torch.randn_like(tensor) for name, tensor in weights.items()}
+        save_file(drawn, place / "adapter_model.safetensors", metadata={"format": "pt"})
         if self.link:
             (folder / "tokenizer_config.json").unlink()
             (folder / "tokenizer_config.json").symlink_to(self.link)
 
 
+@cache
+def random_model(base: Path):
+    return AutoModelForCausalLM.from_pretrained(base)
+
+
+@cache
+def blank_adapter(base: Path) -> Path:
+    """An adapter as peft saves it, beside the base."""
+    folder = base.with_name("adapter")
+    wanted = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), wanted).save_pretrained(folder)
+    return folder
+
+
 def make_run(
-    run: Path, base: Path, *, kind="adapter", change=None, info=None, below="", prefix="", link=None
+    run: Path,
+    base: Path,
+    *,
+    kind="adapter",
+    change=None,
+    info=None,
+    below="",
+    prefix="",
+    link=None,
+    options=None,
 ) -> Path:
     """A run of RandomModels with a portfolio of a few of its policies."""
     told = {**INFO, **({"base": "org/made-up"} if kind == "full" else {}), **(info or {})}
@@ -116,5 +139,6 @@ def make_run(
         prefix=prefix,
         link=link,
     )
-    build_portfolio(oracle, mu=1.0, alpha=0.3, prune_mu=0.02, run_dir=run, task=TASK)
+    task = {**TASK, "oracle": options or TASK["oracle"]}
+    build_portfolio(oracle, mu=1.0, alpha=0.3, prune_mu=0.02, run_dir=run, task=task)
     return run

@@ -100,7 +100,9 @@ def test_a_batch_is_each_response_alone_by_plain_logits(kind):
         assert nats.k1 == pytest.approx(float(along), rel=1e-3, abs=1e-3)
 
 
-@pytest.mark.parametrize(("name", "value"), [("_LOGITS", 320), ("_LOGITS", 320 * 10), ("_PART", 1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("_LOGITS", 320), ("_LOGITS", 320 * 10), ("_PART_ON_CPU", 1)]
+)
 def test_however_little_is_held_at_once(monkeypatch, name, value):
     ours, theirs = (tiny_models.new_model("llama", 320, seed=seed).eval() for seed in (1, 2))
     settings = {"temperature": 1.0, "rows": 64}

@@ -23,9 +23,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palm_core import Portfolio
 from palm_core.cli.app import run as palm
+from palm_trl.exporting.folders import write_export
 
 # peft asks transformers for what it deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
+
+
+TABULAR = '[oracle]\nname = "tabular"\nobjectives = ["a", "b"]\n'
+GRID = "[grid]\nmu = 1.0\nalpha = 0.3\n"
+
+
+def build(task: Path, run: Path) -> None:
+    assert palm(["build", str(task), "--out", str(run), "--executor", "here"]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +147,7 @@ class TestForVllm:
         assert said[0] == str(base.resolve())
         assert said[-2:] == ["--max-model-len", "64"]
         options = dict(pairwise(said))
-        assert options["--tokenizer"] == f"adapters/{names[0]}"
+        assert "--tokenizer" not in said  # the base's own is the same
         assert options["--max-loras"] == str(len(names))
         assert options["--max-lora-rank"] == "8"
         assert options["--port"] == "9000"
@@ -150,6 +159,20 @@ class TestForVllm:
         assert said[first : first + len(names)] == [f"{name}=adapters/{name}" for name in names]
         ((_, other, *_),) = started(served, tmp_path, BASE="there's another")
         assert other == "there's another"
+
+    def test_the_tokenizer_that_was_used(self, base, tmp_path, capsys):
+        """The base has none, or another one; or the task says that it was not the base's."""
+        bare = Path(shutil.copytree(base, tmp_path / "bare"))
+        (bare / "tokenizer.json").unlink()
+        changed = Path(shutil.copytree(base, tmp_path / "changed"))
+        (changed / "tokenizer.json").write_text("{}")
+        run = make_run(tmp_path / "run", base, options={"name": "grpo", "tokenizer": "another"})
+        one = make_run(tmp_path / "one", base)
+        first = f"adapters/{Portfolio.load(run).policies[0].id}"
+        for given in ([run], [one, "--base", bare], [one, "--base", changed]):
+            assert ask(capsys, *given, "--to", "vllm", "--out", tmp_path / "out")[0] == 0
+            ((_, _, *said),) = started(tmp_path / "out", tmp_path)
+            assert said[said.index("--tokenizer") + 1] == first
 
     def test_whole_models_have_a_server_each(self, whole, tmp_path, capsys):
         code, out, _ = ask(capsys, whole, "--to", "vllm", "--out", tmp_path / "out", "--json")
@@ -275,6 +298,7 @@ class TestForTheHub:
                 OBJECTIVES, policy.weights, policy.rewards, strict=True
             ):
                 assert f"| {name} | {weight:.4f} | {reward:.4g} | 0.01 |" in said
+            assert "every weighting of brevity and helpfulness" in said
             assert "It serves: brevity from" in said
             assert "| 1.25 |" in said  # its KL
             assert "at most" in said
@@ -286,7 +310,7 @@ class TestForTheHub:
         one, other, *_ = (published / policy.id / "README.md" for policy in portfolio.policies)
         assert one.read_text() != other.read_text()
 
-    def test_a_base_on_the_hub_is_named(self, base, tmp_path, capsys):
+    def test_a_base_on_the_hub_is_named(self, base, tmp_path, capsys, monkeypatch):
         run = make_run(
             tmp_path / "run",
             base,
@@ -302,9 +326,53 @@ class TestForTheHub:
         assert ask(capsys, run, "--to", "vllm")[0] == 0
         ((_, model, *said),) = started(run / "export" / "vllm", tmp_path)
         assert (model, said[:2]) == ("org/made-up", ["--revision", "v2"])
+        assert "--dtype" not in said
+        # once it was fetched, its precision is known
+        fetched = tmp_path / "hub" / "models--org--made-up"
+        for folder in ("refs", "snapshots/123"):
+            (fetched / folder).mkdir(parents=True)
+        (fetched / "refs" / "v2").write_text("123")
+        (fetched / "snapshots" / "123" / "config.json").write_text('{"dtype": "float32"}')
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        assert ask(capsys, run, "--to", "vllm")[0] == 0
+        ((_, _, *said),) = started(run / "export" / "vllm", tmp_path)
+        assert said[said.index("--dtype") + 1] == "float32"
 
 
 class TestWhatIsSaid:
+    def test_what_the_run_does_not_know_is_not_made_up(self, base, tmp_path, capsys):
+        run = make_run(tmp_path / "run", base, options={"name": "somebody:else"})
+        assert ask(capsys, run, "--to", "vllm")[0] == 0
+        ((_, _, *said),) = started(run / "export" / "vllm", tmp_path)
+        assert "--override-generation-config" not in said
+        readme = (run / "export" / "vllm" / "README.md").read_text()
+        assert "does not say at which temperature" in readme
+        assert "How prompts were put to the models is not known" in readme
+
+    def test_what_policies_say_of_themselves_comes_first(self, base, tmp_path, capsys):
+        run = make_run(
+            tmp_path / "run",
+            base,
+            options={"name": "somebody:else", "temperature": 0.3},
+            info={"temperature": 1.5, "trainer": {"loss_type": "dr_grpo", "optim": None}},
+        )
+        assert ask(capsys, run, "--to", "vllm")[0] == ask(capsys, run, "--to", "hf")[0] == 0
+        ((_, _, *said),) = started(run / "export" / "vllm", tmp_path)
+        told = said[said.index("--override-generation-config") + 1]
+        assert json.loads(told) == {"temperature": 1.5}
+        name = Portfolio.load(run).policies[0].id
+        card = (run / "export" / "hf" / name / "README.md").read_text()
+        assert '[trainer]\nloss_type = "dr_grpo"' in card
+
+    def test_the_defaults_of_grpo_are_known(self, base, tmp_path, capsys):
+        run = make_run(tmp_path / "run", base, options={"name": "grpo", "preset": "paper"})
+        assert ask(capsys, run, "--to", "vllm")[0] == 0
+        ((_, _, *said),) = started(run / "export" / "vllm", tmp_path)
+        assert json.loads(said[said.index("--override-generation-config") + 1]) == {
+            "temperature": 1.0
+        }
+        assert '"max_tokens": 256' in (run / "export" / "vllm" / "README.md").read_text()
+
     def test_the_document(self, made, tmp_path, capsys):
         code, out, said = ask(capsys, made, "--to", "vllm", "--out", tmp_path / "x", "--json")
         told = json.loads(out)
@@ -329,6 +397,57 @@ class TestWhatIsSaid:
         assert "/no/such folder/here is not on this machine" in said
         ((_, model, *_),) = started(run / "export" / "vllm", tmp_path)
         assert model == "/no/such folder/here"
+
+
+class TestWhereTheBaseIs:
+    """Adapters of a model in a folder beside the task, which a run does not know the place of."""
+
+    @pytest.fixture
+    def relative(self, base, tmp_path):
+        (tmp_path / "tasks" / "made").mkdir(parents=True)
+        shutil.copytree(base, tmp_path / "tasks" / "made" / "deep" / "model")
+        return make_run(
+            tmp_path / "run", base, change={"base_model_name_or_path": "made/deep/model"}
+        )
+
+    def test_not_found(self, relative, capsys):
+        line = refused(capsys, relative, "--to", "vllm")
+        assert "base model 'made/deep/model': is no folder here" in line
+        assert "--task TASK" in line
+
+    def test_beside_the_task(self, relative, tmp_path):
+        out = tmp_path / "out"
+        write_export(relative, "hf", out, task_dir=tmp_path / "tasks")
+        place = tmp_path / "tasks" / "made" / "deep" / "model"
+        for policy in Portfolio.load(relative).policies:
+            config = json.loads((out / policy.id / "adapter_config.json").read_text())
+            assert config["base_model_name_or_path"] == str(place.resolve())
+            assert config["r"] == 4
+            # which finds the base by that
+            AutoModelForCausalLM.from_pretrained(out / policy.id)
+
+    def test_given(self, relative, base, tmp_path, capsys):
+        for to in ("vllm", "hf"):
+            assert ask(capsys, relative, "--to", to, "--base", base)[0] == 0
+        ((_, model, *_),) = started(relative / "export" / "vllm", tmp_path)
+        assert model == str(base.resolve())
+        code, _, said = ask(capsys, relative, "--to", "vllm", "--base", "org/name@v3")
+        assert (code, "org/name is taken" in said) == (0, False)
+        ((_, model, *said),) = started(relative / "export" / "vllm", tmp_path)
+        assert (model, said[:2]) == ("org/name", ["--revision", "v3"])
+
+    def test_whole_models_have_none(self, whole, base, capsys):
+        line = refused(capsys, whole, "--to", "vllm", "--base", base)
+        assert "the models are whole" in line
+
+    def test_the_task_must_be_the_runs(self, tmp_path, capsys):
+        for name, beta in (("task", 0.1), ("other", 0.2)):
+            (tmp_path / f"{name}.toml").write_text(f"{TABULAR}beta = {beta}\n{GRID}")
+        build(tmp_path / "task.toml", tmp_path / "run")
+        line = refused(capsys, tmp_path / "run", "--to", "hf", "--task", tmp_path / "other.toml")
+        assert "is not the task of" in line
+        line = refused(capsys, tmp_path / "run", "--to", "hf", "--task", tmp_path / "task.toml")
+        assert "has no model to export" in line
 
 
 class TestNothingIsOverwritten:
@@ -398,17 +517,14 @@ class TestWhatIsExportedWasMeasured:
 
 class TestWhatThereIsNoModelOf:
     def test_a_table(self, tmp_path, capsys):
-        (tmp_path / "task.toml").write_text(
-            '[oracle]\nname = "tabular"\nobjectives = ["a", "b"]\n[grid]\nmu = 1.0\nalpha = 0.3\n'
-        )
-        arguments = [str(tmp_path / "task.toml"), "--out", str(tmp_path / "run")]
-        assert palm(["build", *arguments, "--executor", "here"]) == 0
+        (tmp_path / "task.toml").write_text(TABULAR + GRID)
+        build(tmp_path / "task.toml", tmp_path / "run")
         line = refused(capsys, tmp_path / "run", "--to", "vllm")
         assert "has no model to export (oracle: 'tabular'); must be a run of 'grpo'" in line
 
     def test_responses_alone(self, base, tmp_path, capsys):
         run = make_run(tmp_path / "run", base, kind="none")
-        assert "holds no model, must hold one" in refused(capsys, run, "--to", "hf")
+        assert "its artifact has no model" in refused(capsys, run, "--to", "hf")
 
     @pytest.mark.parametrize(
         ("change", "said"),

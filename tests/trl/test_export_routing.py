@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,14 @@ def test_the_document_and_its_schema():
         "serves": {"objective": "brevity", "least": pytest.approx(1 / 2.2), "most": 1.0},
     }
     assert set(routing_schema()["$defs"]) >= {"RoutingDocument", "ModelRecord"}
+
+
+def test_the_guide_shows_such_a_document():
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "serving.md"
+    (shown,) = re.findall(r"^```json\n(.*?)^```", guide.read_text(), re.MULTILINE | re.DOTALL)
+    document = msgspec.json.decode(shown, type=RoutingDocument)
+    (model,) = document.models
+    assert model.values == pytest.approx([r - model.regularizer for r in model.rewards], abs=1e-4)
 
 
 class TestNames:

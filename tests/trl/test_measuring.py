@@ -16,8 +16,6 @@ from palm_core.errors import InputError, WorkError
 from palm_trl import generating
 from palm_trl.measuring import Measurement, measure
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
-
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):

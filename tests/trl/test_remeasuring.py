@@ -11,8 +11,6 @@ from palm_core.errors import InputError
 from palm_trl import remeasuring
 from palm_trl.measuring import measure
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
-
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import tiny_models
@@ -27,6 +29,21 @@ def short(prompts, completions, **_):
 def lengthy(prompts, completions, *, completion_ids, **_):
     """The more tokens the better."""
     return [len(ids) / 16 for ids in completion_ids]
+
+
+def ranked(prompts, completions, *, completion_ids, trainer_state=None):
+    """The number of the process that asks."""
+    return [float(os.environ["RANK"])] * len(completions)
+
+
+def deadly(prompts, completions, *, completion_ids, trainer_state=None):
+    """As lengthy, but kills its process at step 3, once: as a machine short of memory does."""
+    died = Path(os.environ["PALM_TEST_DEADLY"])
+    if trainer_state is not None and trainer_state.global_step == 2 and not died.exists():
+        died.touch()
+        print("about to die", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return lengthy(prompts, completions, completion_ids=completion_ids)
 
 
 REWARDS = {"short": "tiny_tasks:short", "long": "tiny_tasks:lengthy"}

@@ -22,7 +22,7 @@ from palm_eval.run_intervals import RESAMPLES, plain_intervals, portfolio_interv
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from palm_core import Oracle
+    from palm_core import Oracle, Portfolio
     from palm_core.runs import Run
     from palm_eval.intervals import Interval
     from palm_eval.metric_plugins import Metric
@@ -98,6 +98,7 @@ def evaluate_run(
     run: Run,
     *,
     oracle: Oracle | None = None,
+    chosen: Portfolio | None = None,
     normalize: str | None = None,
     samples: int = SAMPLES,
     resamples: int = RESAMPLES,
@@ -110,6 +111,8 @@ def evaluate_run(
         run: see :class:`palm_core.runs.Run`; its portfolio is chosen as it was built.
         oracle: asked for the baselines at weights that the run has no policy for. ``None``
             leaves those baselines out, and says so.
+        chosen: the portfolio, of policies of the run; by default the run's own. Where the
+            answers of ``run`` were measured again it is the one that was chosen before.
         normalize: "minmax" over all candidates, or "none"; by default as the run.
         samples: |V|, the weights of the sampled gaps and of the usage.
         resamples: of the bootstrap over prompts.
@@ -125,7 +128,7 @@ def evaluate_run(
     check_count(resamples, name="resamples", least=100)
     check_count(seed, name="seed", least=0)
     check_oracle_of(run, oracle)
-    chosen = run.prune(run.settings)
+    chosen = run.prune(run.settings) if chosen is None else chosen
     known = distinct([answer.policy for answer in run.answers])
     asked, missing = ask_baselines(run, oracle, known, size=len(chosen), seed=seed)
     pool = Pool.of(

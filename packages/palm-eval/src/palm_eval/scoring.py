@@ -22,7 +22,7 @@ from palm_core.simplex import check_count
 from palm_core.text import one_line
 from palm_eval._score_cache import ScoreCache
 from palm_eval.responses import check_columns, completions_of
-from palm_eval.rewards.base import check_scores
+from palm_eval.rewards.base import called, check_scores
 from palm_eval.rewards.texts import shown
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class _Plan:
     def _values(self, rows: Sequence[_Row]) -> object:
         columns = {name: [row.columns[name] for row in rows] for name in self._columns}
         prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
-        return self.function(prompts, completions, **columns)
+        return called(self.function, prompts, completions, columns)
 
     def _at(self, rows: Sequence[_Row]) -> str:
         """Which of ``rows`` fails by itself, in words; empty where none does."""

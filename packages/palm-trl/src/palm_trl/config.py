@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import typing
 from contextlib import contextmanager
 from dataclasses import fields
@@ -82,6 +83,7 @@ def check_config(oracle: GrpoOracle) -> None:
     options["per_device_train_batch_size"] *= oracle.processes
     options |= _ours(oracle, even, oracle.task_dir, None)
     options |= {"bf16": False, "use_cpu": True}
+    options.setdefault("gradient_checkpointing", False)
     with _untouched_state():
         _made(oracle, options)
 
@@ -183,12 +185,14 @@ def _check_types(config: type, chosen: Mapping[str, Any]) -> None:
 
 def _refused(error: Exception, oracle: GrpoOracle, chosen: Mapping[str, Any]) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    # Names that the task gave come first, long ones before those that they contain.
+    # What the task gave is to blame first: by the place where it is named, else by its value.
     for names in (oracle.trainer, oracle.options, chosen):
-        for name in sorted(names, key=len, reverse=True):
-            if name in text:
-                value = one_line(repr(names.get(name)), 60)
-                return f"trainer.{name} = {value}: {one_line(text, 400)}"
+        places = {name: re.search(rf"\b{name}\b", text) for name in names}
+        named = {found.start(): name for name, found in places.items() if found}
+        valued = [name for name, value in names.items() if text.startswith(f"{value} ")]
+        name = named[min(named)] if named else next(iter(valued), None)
+        if name is not None:
+            return f"trainer.{name} = {one_line(repr(names[name]), 60)}: {one_line(text, 400)}"
     given = ", ".join(f"trainer.{name}" for name in oracle.trainer) or "trainer"
     return f"{one_line(given, 150)}: refused by TRL: {one_line(text, 400)}"
 

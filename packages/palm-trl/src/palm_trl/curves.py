@@ -81,6 +81,19 @@ class FiniteGradients(TrainerCallback):
             raise not_finite("gradient", state.global_step + 1, args)
 
 
+class NoLastCheckpoint(TrainerCallback):
+    """Leaves out the checkpoint after the last step: the policy is written then.
+
+    The trainer would go on from it by one step more.
+    """
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take back what the trainer asks for at its end."""
+        del args
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
+
 def _of_step(logs: Mapping[str, Any]) -> bool:
     return "loss" in logs  # the summary at the end has none
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from palm_trl.measured_models import Policy
 
-# Logits of a batch, and the part of them that is worked on in float64.
-_LOGITS, _PART = 2**27, 2**22
+# Logits of a batch, and the part of them that is worked on in float64: on a CPU what its
+# caches hold, nearly three times as fast.
+_LOGITS, _PART, _PART_ON_CPU = 2**27, 2**24, 2**18
 
 
 class Nats(NamedTuple):
@@ -116,7 +117,7 @@ def _logits(model: Any, given: Sequence[tuple[Sequence[int], Sequence[int]]]) ->
 
 
 def _nats(ours: Tensor, theirs: Tensor, response: Sequence[int], temperature: float) -> Nats:
-    size = max(1, _PART // ours.shape[1])
+    size = max(1, (_PART_ON_CPU if ours.device.type == "cpu" else _PART) // ours.shape[1])
     tokens = torch.tensor(response, device=ours.device)
     full = along = 0.0
     for start in range(0, len(response), size):

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from palm_core._factories import reason
 from palm_core.errors import InputError, PalmError, WorkError
 from palm_core.text import one_line
-from palm_eval.language.memory import out_of_memory
 
 if TYPE_CHECKING:
     from palm_trl.oracle import GrpoOracle
 
 #: Why a call failed, in its folder.
 ERROR = "error.json"
+# What drawing a token says of logits that are NaN.
+_NOT_NUMBERS = ("probability tensor contains",)
 _DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter", "Disk quota exceeded")
 
 
@@ -33,9 +34,16 @@ def failure(error: Exception, oracle: GrpoOracle, where: str) -> PalmError:
     """
     if isinstance(error, PalmError):
         return error
+    from palm_eval.language.memory import out_of_memory  # imports PyTorch
+
     text = one_line(str(error).split("\n", 1)[0], 160)
     if out_of_memory(error):
         return WorkError(f"{where}: out of memory; {smaller(oracle)}: {text}")
+    if any(said in str(error) for said in _NOT_NUMBERS):
+        return WorkError(
+            f"{where}: the weights are not finite any more; lower trainer.learning_rate = "
+            f"{oracle.options['learning_rate']:g}: {text}"
+        )
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or any(said in str(error) for said in _DISK):
         return WorkError(

@@ -40,6 +40,8 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "loss_type": "dr_grpo",
         # without it the gradient of k3 is that of the KL the other way round
         "use_bias_correction_kl": True,
+        # or policy and reference would differ before the first step
+        "disable_dropout": True,
         "num_generations": 8,
         "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 4,
@@ -49,6 +51,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
     ("objective", "rloo"): {
         # KL is part of the reward, at sequence level: the gradient is that of J_w itself
         "normalize_advantages": False,
+        "disable_dropout": True,
         "num_generations": 8,
         "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 4,
@@ -93,6 +96,13 @@ OURS = {
     "output_dir": "the run's folder",
     "resume_from_checkpoint": "the run's folder",
     "remove_unused_columns": "PALM, whose rewards see all columns",
+    "save_only_model": "PALM, which goes on from checkpoints",
+    "ignore_data_skip": "PALM, which goes on from checkpoints",
+    "load_best_model_at_end": "PALM, which keeps the last",
+    "push_to_hub": "palm export, which writes what can be uploaded",
+    "save_total_limit": "PALM, which goes on from checkpoints",
+    "logging_nan_inf_filter": "PALM, which stops there",
+    "disable_tqdm": "PALM",
     "do_train": "PALM",
     "do_eval": "PALM, which measures by itself",
     "eval_strategy": "PALM, which measures by itself",

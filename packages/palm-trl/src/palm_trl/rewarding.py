@@ -80,11 +80,34 @@ class _Rewarding:
         if self._taken is not None:
             columns = {name: columns[name] for name in columns if name in self._taken}
         texts = [self._responder.text(ids) for ids in completion_ids]
-        scores = self._function(prompts, texts, **columns)
+        scores = called(self._function, prompts, texts, columns)
         return check_scores(scores, prompts, self._objective)
 
     def _line(self, done: int, told: str) -> str:
         return f"rewards.{self._objective}, step {done + 1}: {told}"
+
+
+def called(
+    function: RewardFunction,
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    columns: Mapping[str, Any],
+) -> Sequence[float]:
+    """What ``function`` returns, called as TRL does: by keyword, where it names them so.
+
+    TRL's own examples take ``(completions, **kwargs)``.
+    """
+    given = {"prompts": prompts, "completions": completions}
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        parameters = ()
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return function(**given, **columns)
+    if "completions" in names:
+        return function(**{name: given[name] for name in given if name in names}, **columns)
+    return function(prompts, completions, **columns)
 
 
 def _named(objective: str, rewarding: _Rewarding) -> Callable[..., list[float]]:

@@ -25,7 +25,7 @@ from palm_eval.language.texts import Responder
 from palm_trl.adapters import begin_from, lora_config
 from palm_trl.checkpoints import last_whole
 from palm_trl.config import CHECKPOINTS, trainer_config
-from palm_trl.curves import Curves, FiniteGradients
+from palm_trl.curves import Curves, FiniteGradients, NoLastCheckpoint
 from palm_trl.failures import failure
 from palm_trl.rewarding import ROW, reward_functions
 from palm_trl.saving import POLICY, Prepared, save_policy
@@ -119,7 +119,7 @@ def prepared(
             train_dataset=task.rows,
             processing_class=padded,
             peft_config=peft_config,
-            callbacks=[Curves(folder / CURVES), FiniteGradients()],
+            callbacks=[Curves(folder / CURVES), FiniteGradients(), NoLastCheckpoint()],
             tokens=task.tokens,
             normalized=oracle.preset == "paper",
         )

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_eval.commands.common import Flag, oracle_of
+from palm_core.text import at_most
+from palm_eval.commands.common import BASELINES, Flag, oracle_of
 
 Names = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 
 if TYPE_CHECKING:
+    from palm_core.oracle import Oracle
+    from palm_core.runs import Run
     from palm_eval.evaluation import Evaluation
     from palm_eval.intervals import Interval
+    from palm_eval.run_certificate import RunCertificate
     from palm_eval.run_diversity import RunDiversity
+    from palm_eval.run_measuring import Remeasurer
 
 
 def evaluate(
@@ -23,6 +28,7 @@ def evaluate(
     /,
     *,
     task: Path | None = None,
+    prompts: int | None = None,
     normalize: Literal["minmax", "none"] | None = None,
     samples: int = 1000,
     seed: int = 0,
@@ -40,6 +46,9 @@ def evaluate(
     task
         The task file of the run: its oracle is asked for the baselines, at weights that
         the run has no policy for. Without it those baselines are left out.
+    prompts
+        Let that oracle measure every policy again, on so many prompts of its evaluation,
+        without training. What was measured is kept in the run's folder.
     normalize
         minmax over all policies, as in the paper, or none; by default as the run.
     samples
@@ -52,34 +61,81 @@ def evaluate(
     json
         Print one JSON document instead.
     """
+    from palm_core.errors import InputError
     from palm_core.runs import Run
     from palm_eval.evaluation import evaluate_run
     from palm_eval.metric_plugins import load_metric
+    from palm_eval.run_certificate import certificate_of
     from palm_eval.run_diversity import portfolio_diversity
 
     metrics = {name: load_metric(name) for name in metric}
     made = Run.open(run)
-    oracle = None
+    if prompts is not None and task is None:
+        raise InputError(f"--prompts {prompts}: needs --task, whose oracle measures")
+    oracle, chosen, again = None, None, None
     if task is not None:
         oracle = oracle_of(made, run, task)
+    if prompts is not None and oracle is not None:
+        chosen = made.prune(made.settings)
+        made, oracle, again = _measured(made, oracle, run, prompts)
     with output.waiting("measuring", None):
         found = evaluate_run(
-            made, oracle=oracle, normalize=normalize, samples=samples, seed=seed, metrics=metrics
+            made,
+            oracle=oracle,
+            chosen=chosen,
+            normalize=normalize,
+            samples=samples,
+            seed=seed,
+            metrics=metrics,
         )
+        certificate, uncertified = certificate_of(made, found.portfolio, seed=seed)
         policies = {answer.policy.id: answer.policy for answer in reversed(made.answers)}
-        chosen = [policies[name] for name in found.portfolio]
-        diversity, no_diversity = portfolio_diversity(run, chosen, seed=seed)
+        named = [policies[name] for name in found.portfolio]
+        diversity, no_diversity = portfolio_diversity(run, named, seed=seed)
     if json:
-        plain = None if diversity is None else diversity.document()
-        more = {"diversity": plain, "no_diversity": no_diversity or None}
+        more = {
+            "certificate": None if certificate is None else certificate.document(),
+            "no_certificate": uncertified or None,
+            "diversity": None if diversity is None else diversity.document(),
+            "no_diversity": no_diversity or None,
+        }
+        if again is not None:
+            more["measured"] = again.document()
         output.print_json(found.document() | more)
         return
+    if again is not None:
+        output.say(again.sentence)
     _show(found)
+    output.say()
+    if certificate is None:
+        output.say(f"Nothing is certified against policies that were not found: {uncertified}.")
+    else:
+        _show_certificate(certificate)
     output.say()
     if diversity is None:
         output.say(f"No diversity of answers: {no_diversity}")
     else:
         _show_diversity(diversity)
+
+
+def _measured(
+    made: Run, oracle: Oracle, folder: Path, prompts: int
+) -> tuple[Run, Oracle, Remeasurer]:
+    from palm_core.artifacts import FOLDER as ARTIFACTS
+    from palm_eval.run_measuring import MeasuredOracle, Remeasurer, measured_run
+
+    asked = made.task.get("oracle", {})
+    again = Remeasurer(
+        oracle,
+        folder,
+        made.objectives,
+        name=str(asked.get("name", type(oracle).__name__)),
+        fingerprint=asked.get("fingerprint"),
+        prompts=prompts,
+        told=output.note,
+    )
+    baselines = folder.absolute() / BASELINES / ARTIFACTS
+    return measured_run(made, folder, again), MeasuredOracle(oracle, baselines, again), again
 
 
 def _show(found: Evaluation) -> None:
@@ -127,6 +183,26 @@ def _show_intervals(found: Evaluation, own: dict[str, Interval]) -> None:
         for label, of in named.items()
     ]
     output.table(["", *(title for title, _ in columns.values())], rows)
+
+
+def _show_certificate(one: RunCertificate) -> None:
+    from palm_eval.run_certificate import LEVEL
+
+    found = one.found
+    output.say("Against every policy there is, at every weight:")
+    output.say(f"  {found}")
+    if one.no_limits:
+        output.say(f"  without limits for the error of measuring: {one.no_limits}")
+        return
+    share = (
+        "no ε is certain"
+        if one.epsilon_upper is None
+        else f"ε at most {at_most(100 * one.epsilon_upper)} %"
+    )
+    output.say(
+        f"  with the error of measuring on {one.prompts} prompts: {share}, δ at most "
+        f"{at_most(one.delta_upper or 0.0)} ({LEVEL:.0%} confidence, {one.resamples} resamples)"
+    )
 
 
 def _show_diversity(found: RunDiversity) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 from abc import ABC, abstractmethod
@@ -98,6 +99,36 @@ class Reward(ABC):
 
     def __repr__(self) -> str:
         return f"<reward {self.__name__!r}>"
+
+
+def called(
+    function: RewardFunction,
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    columns: Mapping[str, Any],
+) -> Sequence[float]:
+    """What ``function`` returns, called as TRL does: by keyword, where it names them so.
+
+    TRL's own examples take ``(completions, **kwargs)``.
+
+    Example:
+        >>> called(lambda completions, **_: [len(c) for c in completions], ["?"], ["abc"], {})
+        [3]
+        >>> called(lambda asked, said: [len(c) for c in said], ["?"], ["abc"], {})
+        [3]
+    """
+    given: dict[str, Any] = {"prompts": prompts, "completions": completions}
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []  # compiled callables may have no signature
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    by_place = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
+    if not by_place and ("completions" in names or (anything and names <= {*given, *columns})):
+        told = {name: value for name, value in given.items() if anything or name in names}
+        return function(**told, **columns)
+    return function(prompts, completions, **columns)
 
 
 def check_lengths(prompts: Sequence[Any], completions: Sequence[Any]) -> None:

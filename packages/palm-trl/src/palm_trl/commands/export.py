@@ -18,6 +18,8 @@ def export(
     *,
     to: Literal["vllm", "hf"],
     out: Path | None = None,
+    task: Path | None = None,
+    base: str | None = None,
     json: Flag = False,
 ) -> None:
     """Copy a portfolio's models to where they can be served or published.
@@ -37,13 +39,26 @@ def export(
     out
         The folder to write, which may be an earlier export; by default export/vllm or
         export/hf in the run's folder.
+    task
+        The task file of the run: adapters of a model in a folder beside it need it, and then
+        that model, too, is held against what the run recorded.
+    base
+        The model that adapters are for, where it is elsewhere now: a folder, or a name on
+        the hub, "name@revision". Nothing checks that it is the same.
     json
         Print one JSON document instead.
     """
+    from palm_core.files import is_folder
+    from palm_core.runs import Run
+    from palm_eval.commands.common import oracle_of
     from palm_trl.exporting.folders import write_export
 
     with output.waiting("checking and copying", None):
-        made = write_export(run, to, out)
+        if task is not None:
+            home = run if is_folder(run) else run.parent
+            oracle_of(Run.open(home), home, task)
+        place = None if task is None else task.parent
+        made = write_export(run, to, out, task_dir=place, base=base)
     models = made.routing.models
     if json:
         output.print_json(

@@ -1,4 +1,4 @@
-"""How the models of a run were asked when they were measured, as far as its task tells."""
+"""How the models of a run were asked when they were measured, as far as they and the task tell."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from palm_trl.options import PRESET_OPTIONS
 
 if TYPE_CHECKING:
     from palm_core.portfolio import Portfolio
+
+_READ = ("format", "system", "temperature", "new_tokens", "dtype")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +53,27 @@ class Asking:
 
 
 def asking_of(portfolio: Portfolio) -> Asking:
-    """Read the task; the defaults of our own oracle are filled in, others' are not known."""
-    options = oracle_options(portfolio)
-    if options.get("name") == "grpo":
+    """Read what policies say of themselves, else what the task says.
+
+    Where the oracle is our own, its defaults are known too.
+    """
+    options, info = oracle_options(portfolio), portfolio.policies[0].info
+    if options.get("name") == info.get("oracle") == "grpo":
         from palm_trl.oracle import GrpoOracle
 
         preset = PRESET_OPTIONS.get(str(options.get("preset", "objective")), {})
-        ours = {one.name: one.default for one in fields(GrpoOracle)}
-        options = {**ours, **preset, **options}
-    form, system = options.get("format"), options.get("system")
-    temperature, most = options.get("temperature"), options.get("new_tokens")
-    dtype = options.get("dtype")
+        options = {**{one.name: one.default for one in fields(GrpoOracle)}, **preset, **options}
+    told = {name: info.get(name, options.get(name)) for name in _READ}
+    form, temperature = told["format"], told["temperature"]
     return Asking(
         form=FORMATS.get(form, form) if isinstance(form, str) else None,
-        system=system if isinstance(system, str) else None,
-        temperature=float(temperature) if isinstance(temperature, (int, float)) else None,
-        new_tokens=most if isinstance(most, int) else None,
-        dtype=dtype if isinstance(dtype, str) and dtype != "auto" else None,
+        system=_if(told["system"], str),
+        temperature=None if _if(temperature, (int, float)) is None else float(temperature),
+        new_tokens=_if(told["new_tokens"], int),
+        dtype=None if told["dtype"] == "auto" else _if(told["dtype"], str),
     )
+
+
+def _if(value: Any, kind: Any) -> Any:
+    """``value`` if it is of its kind; a stranger's file may hold anything."""
+    return value if isinstance(value, kind) and not isinstance(value, bool) else None

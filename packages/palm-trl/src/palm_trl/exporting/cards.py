@@ -21,6 +21,7 @@ _MEASURED = {
     "kl_k1": "the same KL, estimated from the tokens drawn alone",
     "tokens": "mean tokens of a response",
     "cut_off": "share of responses cut off",
+    "accuracy": "share of responses that are correct",
     "regularizer": "the regulariser",
 }
 #: Of training; all else that it may say is told by its name.
@@ -71,9 +72,9 @@ def _body(gathered: Gathered, model: Model) -> str:
     index = gathered.models.index(model)
     parts = [
         f"# {model.name}",
-        f"One of the {len(gathered.models)} policies of a portfolio, in which every weighting of "
-        f"{', '.join(map(plain, portfolio.objectives))} has a policy that serves it (PALM, "
-        f"Pareto-Aligned Language Models). It serves: {serves_words(portfolio)[index]}.",
+        f"One of the {len(gathered.models)} policies of a portfolio that serves every weighting of "
+        f"{plain(', '.join(portfolio.objectives[:-1]))} and {plain(portfolio.objectives[-1])} "
+        f"(PALM, Portfolio of Aligned LLMs). It serves: {serves_words(portfolio)[index]}.",
         _base_words(gathered),
         "## What it scores",
         _scores(gathered, model),
@@ -131,22 +132,21 @@ def _measured(model: Model) -> str:
 
 
 def _training(gathered: Gathered, model: Model) -> str:
-    import tomli_w
-
     rows = [
         [_TRAINED.get(name, plain(name)), _value(value)]
         for name, value in model.policy.info.items()
-        if name not in _MEASURED and value is not None
+        if name not in _MEASURED and value is not None and not isinstance(value, dict)
     ]
     run = (gathered.portfolio.task or {}).get("run")
     if isinstance(run, dict) and isinstance(run.get("seed"), int):
         rows.append(["seed of the run", str(run["seed"])])
-    options = {"oracle": _without_none(oracle_options(gathered.portfolio))}
+    tables = {name: value for name, value in model.policy.info.items() if isinstance(value, dict)}
     listed = ", ".join(f"{name} {found}" for name, found in sorted(gathered.versions.items()))
     parts = [
         markdown_table(["trained", ""], rows) if rows else "",
         "What the task asked of its oracle; all else is the default of the versions below:",
-        _block(tomli_w.dumps(options).rstrip(), "toml"),
+        _block(_toml({"oracle": oracle_options(gathered.portfolio)})),
+        *(["With all options as they were used:", _block(_toml(tables))] if tables else []),
         f"Answered with {plain(listed)}; exported with palm-core {versions()['palm-core']}.",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -158,6 +158,12 @@ def _value(value: Any) -> str:
     return plain(str(value))
 
 
+def _toml(tables: dict[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(tables)).rstrip()
+
+
 def _without_none(value: Any) -> Any:
     """TOML has no null."""
     if isinstance(value, dict):
@@ -167,8 +173,9 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def _block(text: str, language: str) -> str:
+def _block(text: str) -> str:
+    """A fenced block, whatever fences are in it."""
     fence = "```"
     while fence in text:
         fence += "`"
-    return f"{fence}{language}\n{text}\n{fence}"
+    return f"{fence}toml\n{text}\n{fence}"

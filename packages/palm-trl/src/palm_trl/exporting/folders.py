@@ -18,6 +18,7 @@ from palm_core.text import one_line
 from palm_trl.exporting.asking import asking_of
 from palm_trl.exporting.cards import model_card
 from palm_trl.exporting.gathering import gather
+from palm_trl.exporting.model_files import name_base
 from palm_trl.exporting.routing import RoutingDocument, routing_of
 from palm_trl.exporting.serving import (
     check_served,
@@ -54,7 +55,14 @@ class Exported:
     missing: tuple[str, ...] = ()
 
 
-def write_export(run: str | Path, to: str, out: str | Path | None = None) -> Exported:
+def write_export(
+    run: str | Path,
+    to: str,
+    out: str | Path | None = None,
+    *,
+    task_dir: str | Path | None = None,
+    base: str | None = None,
+) -> Exported:
     """Copy the models of a portfolio to where they can be served or published.
 
     Args:
@@ -62,6 +70,8 @@ def write_export(run: str | Path, to: str, out: str | Path | None = None) -> Exp
         to: "vllm" or "hf".
         out: a folder that is not there, is empty, or is an earlier export, which is replaced;
             by default ``export/vllm`` or ``export/hf`` in the run's folder.
+        task_dir: the folder of the run's task, where the base of adapters may lie.
+        base: the model that adapters are for, where it is elsewhere now.
 
     Raises:
         InputError: there is nothing to export, or not what was measured; ``out`` is
@@ -74,7 +84,7 @@ def write_export(run: str | Path, to: str, out: str | Path | None = None) -> Exp
     home = run if is_folder(run) else run.parent
     folder = (home / BELOW_RUN / to if out is None else Path(out)).resolve()
     _check_free(folder)
-    gathered = gather(run)
+    gathered = gather(run, None if task_dir is None else Path(task_dir), base)
     if to == "vllm":
         check_served(gathered)
         routing = routing_of(gathered, served_paths(gathered), served_ports(gathered))
@@ -87,6 +97,8 @@ def write_export(run: str | Path, to: str, out: str | Path | None = None) -> Exp
                 if to == "hf":
                     card = model_card(gathered, model)
                     (place / record.path / "README.md").write_text(card, encoding="utf-8")
+                    if gathered.base is not None:
+                        name_base(place / record.path, gathered.base.name)
             if to == "vllm":
                 asking = asking_of(gathered.portfolio)
                 script = place / "serve.sh"
@@ -100,7 +112,11 @@ def write_export(run: str | Path, to: str, out: str | Path | None = None) -> Exp
     except OSError as error:
         reason = one_line(error.strerror or error)
         raise WorkError(f"{one_line(folder)}: cannot be written: {reason}") from error
-    return Exported(folder=folder, routing=routing, missing=tuple(_missing(gathered)))
+    return Exported(
+        folder=folder,
+        routing=routing,
+        missing=tuple(_missing(gathered, sure=bool(task_dir or base))),
+    )
 
 
 def _check_free(folder: Path) -> None:
@@ -153,8 +169,10 @@ def _entry(model: Model) -> dict[str, str]:
     }
 
 
-def _missing(gathered: Gathered) -> list[str]:
+def _missing(gathered: Gathered, *, sure: bool) -> list[str]:
     base = gathered.base
-    if base is None or base.on_hub or Path(base.name).is_dir():
+    if base is None or Path(base.name).is_dir() or (base.on_hub and sure):
         return []
+    if base.on_hub:
+        return [f"the base model {one_line(base.name)} is taken for a name on the hub"]
     return [f"the base model {one_line(base.name)} is not on this machine"]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 #: What the model that adapters are for is asked by.
 BASE = "base"
 _LONGEST_NAME = 80
+_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Base:
     Args:
         name: as vLLM and transformers take it.
         revision: of a name on the hub, or ``None``.
-        config: of a folder that is there; else empty.
+        config: as far as it is on this machine; else empty.
     """
 
     name: str
@@ -86,15 +87,18 @@ class Gathered:
     versions: dict[str, str]
 
 
-def gather(run: Path) -> Gathered:
+def gather(run: Path, task_dir: Path | None = None, base: str | None = None) -> Gathered:
     """Find the models of a portfolio.
 
     Args:
         run: the run's folder, or its ``portfolio.json``.
+        task_dir: the folder of its task, in which the base of adapters is looked for first.
+        base: where that is now, if it is elsewhere: a folder, a name on the hub, or
+            "name@revision".
 
     Raises:
         InputError: no portfolio, or no ledger beside it; a policy without a model, or one
-            that is not as it was recorded.
+            that is not as it was recorded; adapters of a model that is not found.
     """
     portfolio = Portfolio.load(run)
     folder = run if is_folder(run) else run.parent
@@ -110,11 +114,18 @@ def gather(run: Path) -> Gathered:
     kinds = {model.files.kind for model in models}
     if len(kinds) > 1:
         raise InputError(f"{run}: some policies are adapters and some whole models, must be alike")
+    adapters = kinds == {ADAPTER}
+    if base is not None and not adapters:
+        raise InputError(f"base = {one_line(repr(base), 200)}: the models are whole, and need none")
+    found = None
+    if adapters:
+        given, revision = _named_base(models, oracle_options(portfolio))
+        found = base_of(given, revision, task_dir) if base is None else _moved(base)
     return Gathered(
         run=folder.resolve().name,
         portfolio=portfolio,
         models=models,
-        base=_base(models, oracle_options(portfolio)) if kinds == {ADAPTER} else None,
+        base=found,
         versions=versions,
     )
 
@@ -190,27 +201,75 @@ def _is(answer: Answer, policy: Policy) -> bool:
     )
 
 
-def _base(models: Sequence[Model], asked: Mapping[str, Any]) -> Base:
-    """The model that all the adapters are for; ``asked`` are the oracle's options."""
+def base_of(given: str, revision: str | None, task_dir: Path | None) -> Base:
+    """The model that adapters are for, found.
+
+    A run does not know where its task lay, and a model may be a folder beside that.
+
+    Args:
+        given: its name or folder, as the adapters have it.
+        revision: of a name.
+        task_dir: where a folder is looked for before the current one.
+
+    Raises:
+        InputError: there is no such folder, and it cannot be a name on the hub.
+    """
+    for folder in (*([] if task_dir is None else [task_dir / given]), Path(given)):
+        if folder.is_dir() or folder.is_absolute():
+            config = folder / "config.json"
+            known = read_config(config, "the base model") if config.is_file() else {}
+            return Base(name=str(folder.resolve()), revision=None, config=known)
+    if _HUB.fullmatch(given):
+        return Base(name=given, revision=revision, config=_cached_config(given, revision))
+    raise InputError(
+        f"base model {one_line(repr(given), 200)}: is no folder here; must be beside the task "
+        "(--task TASK), or given (--base MODEL)"
+    )
+
+
+def _cached_config(name: str, revision: str | None) -> dict[str, Any]:
+    """The configuration of a model on the hub, if it was ever fetched; nothing is fetched."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
+        return {}
+    return read_config(Path(found), "the base model") if isinstance(found, str) else {}
+
+
+def _moved(base: str) -> Base:
+    source = source_of(base)
+    if source.name.startswith("-"):
+        raise InputError(f"base = {one_line(repr(base), 80)}: must be a folder or a name")
+    return base_of(source.name, source.revision, None)
+
+
+def _named_base(models: Sequence[Model], asked: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The model, and its revision, that all the adapters are for, as they name it.
+
+    Args:
+        models: adapters.
+        asked: the oracle's options.
+
+    Raises:
+        InputError: no adapter says, or they say different things.
+    """
     names = {}
     for model in models:
-        what = f"policy {one_line(repr(model.policy.id), 80)}"
         given = model.files.config.get("base_model_name_or_path")
         if not isinstance(given, str) or not given or given.startswith("-"):
             raise InputError(
-                f"{what}: base_model_name_or_path = {one_line(repr(given), 80)}: must be the "
-                "model that its adapter is for"
+                f"policy {one_line(repr(model.policy.id), 80)}: base_model_name_or_path = "
+                f"{one_line(repr(given), 80)}: must be the model that its adapter is for"
             )
         names[given] = model
     if len(names) > 1:
         raise InputError(f"adapters of several models: {one_line(', '.join(names))}; must be one")
     ((given, model),) = names.items()
-    folder = Path(given)
-    if folder.is_dir() or folder.is_absolute():
-        config = folder / "config.json"
-        known = read_config(config, "the base model") if config.is_file() else {}
-        return Base(name=str(folder.absolute()), revision=None, config=known)
-    # peft keeps a revision only where it was told; the task says "name@revision"
-    told = source_of(model.policy.info.get("base") or asked.get("base") or given)
-    revision = told.revision if told.name == given else None
-    return Base(name=given, revision=model.files.config.get("revision") or revision, config={})
+    revision = model.files.config.get("revision")
+    if revision is None:  # peft has one only where it was told; the task says "name@revision"
+        told = source_of(model.policy.info.get("base") or asked.get("base") or given)
+        revision = told.revision if told.name == given else None
+    return given, revision if isinstance(revision, str) else None

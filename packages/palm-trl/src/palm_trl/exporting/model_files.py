@@ -79,12 +79,13 @@ def find_model(folder: Path, what: str) -> ModelFiles:
             safetensors; a file of it lies elsewhere.
     """
     places = [folder] if _kind(folder) else sorted(p for p in folder.iterdir() if _kind(p))
-    if len(places) != 1:
-        found = "no model" if not places else f"{len(places)} models"
+    if not places:
         raise InputError(
-            f"{what}: holds {found}, must hold one: an {_CONFIG[ADAPTER]} or a {_CONFIG[FULL]} "
-            "with safetensors"
+            f"{what}: its artifact has no model, neither an {_CONFIG[ADAPTER]} nor a "
+            f"{_CONFIG[FULL]}; 'soup' keeps models with save_models = true, 'mod' has none"
         )
+    if len(places) > 1:
+        raise InputError(f"{what}: its artifact has {len(places)} models, must have one")
     (place,) = places
     kind = str(_kind(place))
     config = read_config(place / _CONFIG[kind], what)
@@ -123,6 +124,15 @@ def unserved(model: ModelFiles) -> str | None:
     if model.rank > RANKS[-1]:
         return f"rank {model.rank}, vLLM serves at most {RANKS[-1]}"
     return None
+
+
+def name_base(folder: Path, base: str) -> None:
+    """Make the adapter in ``folder`` say that it is for ``base``."""
+    file = folder / _CONFIG[ADAPTER]
+    config = read_config(file, folder.name)
+    if config.get("base_model_name_or_path") != base:
+        config["base_model_name_or_path"] = base
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _kind(folder: Path) -> str | None:

@@ -61,7 +61,7 @@ def entry_for(
 
 
 def _checked(weights: Mapping[str, float] | Sequence[float], objectives: list[str]) -> list[float]:
-    """One weight for each objective, adding to 1 to the last bit."""
+    """One weight for each objective; a sum of nearly 1 needs no more, its best is the same."""
     if isinstance(weights, Mapping):
         for name in weights:
             if name not in objectives:
@@ -75,7 +75,7 @@ def _checked(weights: Mapping[str, float] | Sequence[float], objectives: list[st
     total = sum(asked)
     if abs(total - 1.0) > SUM_TOLERANCE:
         raise ValueError(f"weights: {asked} add to {total:g}, must add to 1")
-    return [weight / total for weight in asked]
+    return asked
 
 
 def _read(text: str) -> dict[str, float]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palm_core.errors import InputError
 from palm_core.text import one_line
-from palm_trl.exporting.gathering import BASE
+from palm_trl.exporting.gathering import BASE, oracle_options
 from palm_trl.exporting.model_files import RANKS, unserved
 from palm_trl.exporting.words import described, fenced, model_table
 
@@ -107,10 +108,9 @@ def _of_adapters(gathered: Gathered, asking: Asking) -> list[str]:
     listed = [
         f"{model.name}={path}" for model, path in zip(models, served_paths(gathered), strict=True)
     ]
-    own = models[0].files.tokenizer
     return [
         *([f"--revision {shlex.quote(base.revision)}"] if base.revision else []),
-        *([f"--tokenizer {shlex.quote(served_paths(gathered)[0])}"] if own else []),
+        *([f"--tokenizer {served_paths(gathered)[0]}"] if _other_tokenizer(gathered) else []),
         f"--served-model-name {BASE}",
         "--enable-lora",
         f"--max-loras {len(models)}",
@@ -119,6 +119,21 @@ def _of_adapters(gathered: Gathered, asking: Asking) -> list[str]:
         *_common(asking, asking.dtype or _dtype(base.config)),
         f'--port "${{PORT:-{PORT}}}"',
     ]
+
+
+def _other_tokenizer(gathered: Gathered) -> bool:
+    """Whether the base's own tokenizer, which vLLM takes, is not the one that was used."""
+    assert gathered.base is not None
+    own = [file for file in gathered.models[0].files.tokenizer if file.name == "tokenizer.json"]
+    if not own:
+        return False
+    if oracle_options(gathered.portfolio).get("tokenizer") is not None:
+        return True
+    folder = Path(gathered.base.name)
+    if not folder.is_dir():
+        return False
+    bases = folder / own[0].name
+    return not bases.is_file() or bases.read_bytes() != own[0].read_bytes()
 
 
 def _common(asking: Asking, dtype: str | None) -> list[str]:
@@ -154,10 +169,8 @@ def serve_readme(gathered: Gathered, asking: Asking) -> str:
             if one_server
             else "Each model has a server of its own, on ports that follow one another. "
         )
-        + "`PORT=…` moves them, further arguments go to `vllm serve`. Sampling defaults are those "
-        "the models were measured with"
-        + (", " if asking.temperature is None else f" (temperature {asking.temperature:g}), ")
-        + "not those of the model's `generation_config.json`."
+        + "`PORT=…` moves them, further arguments go to `vllm serve`. "
+        + _sampled(asking)
         + _put(asking),
         "## Ask",
         "`route.py` needs nothing but Python; `routing.json` has its rule, for other languages.",
@@ -165,6 +178,18 @@ def serve_readme(gathered: Gathered, asking: Asking) -> str:
         "```python\n" + _openai(gathered, asking) + "\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sampled(asking: Asking) -> str:
+    if asking.temperature is None:
+        return (
+            "The run does not say at which temperature its models were measured; where a request "
+            "does not either, it is 1."
+        )
+    return (
+        "Where a request says nothing else, responses are drawn as they were measured, at "
+        f"temperature {asking.temperature:g}, whatever `generation_config.json` says."
+    )
 
 
 def _put(asking: Asking) -> str:

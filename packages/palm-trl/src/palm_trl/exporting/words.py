@@ -51,8 +51,9 @@ def serves_words(portfolio: Portfolio) -> list[str]:
             found.append(f"{interval.objective} from {interval.least:.3f} to {interval.most:.3f}")
         elif share > 0:
             found.append(f"{percent(share, 1)} of all weights")
-        else:
-            found.append("no range of weights")
+        else:  # shares of four and more objectives are from samples
+            sampled = len(portfolio.objectives) > 3
+            found.append("hardly any weights" if sampled else "no range of weights")
     return found
 
 

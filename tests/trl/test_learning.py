@@ -1,0 +1,47 @@
+"""Real GRPO, seen in what the policies say: each weight gets what it asks for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny_tasks
+
+from palm_trl.launching import run_call
+from palm_trl.measuring import Measurement, measure
+
+
+def test_one_vertex_shortens_answers_and_the_other_lengthens_them(speaking_model, tmp_path):
+    oracle = tiny_tasks.make_oracle(
+        speaking_model,
+        tiny_tasks.save_prompts(tmp_path / "prompts.jsonl", 24),
+        format="USER: {prompt} ASSISTANT: ",
+        steps=10,
+        new_tokens=24,
+        beta=0.01,
+        trainer={
+            "learning_rate": 3e-3,
+            "num_generations": 8,
+            "per_device_train_batch_size": 16,
+            "lr_scheduler_type": "constant",
+            "warmup_steps": 0,
+        },
+    )
+    base = measure(oracle, None)
+    found = {}
+    for name, weights in {"short": (1.0, 0.0), "long": (0.0, 1.0)}.items():
+        run_call(oracle, np.array(weights), tmp_path / name)
+        found[name] = Measurement.load(tmp_path / name / "measurement.json")
+
+    tokens = {name: one.tokens.mean() for name, one in found.items()}
+    assert tokens["short"] < 0.6 * base.tokens.mean()
+    assert tokens["long"] > 1.4 * base.tokens.mean()
+    for index, name in enumerate(("short", "long")):
+        gain = found[name].rewards[..., index].mean() - base.rewards[..., index].mean()
+        assert gain > 0.05
+        assert found[name].kl.mean() > 0.05
+
+
+@pytest.fixture(scope="module")
+def speaking_model(tmp_path_factory):
+    """A model whose answers end."""
+    return tiny_tasks.save_model(tmp_path_factory.mktemp("speaking") / "model", steps=60)
