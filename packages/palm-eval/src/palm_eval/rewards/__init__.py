@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from palm_eval.rewards.loading import available_rewards, load_reward
     from palm_eval.rewards.patterns import regex
     from palm_eval.rewards.presets import PRESETS
+    from palm_eval.rewards.verifiable import rlvr
 
 _MODULE = {
     "PRESETS": "presets",
@@ -32,6 +33,7 @@ _MODULE = {
     "load_reward": "loading",
     "math": "correctness",
     "regex": "patterns",
+    "rlvr": "verifiable",
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "load_reward",
     "math",
     "regex",
+    "rlvr",
 ]
 
 
