@@ -37,6 +37,13 @@ class Oracle(Protocol):
     * ``regularizer_bound``: f_max, at least max_π f(π) over the policies that
       are optimal at some weight.
     * ``fingerprint``: a string that changes when its answers would.
+
+    and these methods:
+
+    * ``estimate(calls)``: what so many calls (``None``: not known) take, as words by what
+      it is of ("downloads", "memory", "computing"); ``palm plan`` shows it.
+    * ``remeasure(policy, *, artifact, prompts)``: the policy measured again, on so many
+      prompts; ``palm evaluate --prompts`` asks for it.
     """
 
     objectives: tuple[str, ...]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from palm_core.oracle import check_certifiable, check_oracle, claims
+from palm_core.text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from palm_core.bounds import Guarantee
     from palm_core.oracle import Claims, Oracle
     from palm_core.task import Task
@@ -27,6 +30,7 @@ class Plan:
             the oracle is asked adaptively.
         coefficients: without them, δ = c_R·R_max + c_f·f_max + c: (c_R, c_f, c)
             of the theorem's pair, and ``guarantee`` has ε only.
+        estimate: what the calls take, in words by what it is of, where the oracle tells.
     """
 
     task: Task
@@ -35,6 +39,7 @@ class Plan:
     claims: Claims
     guarantee: Guarantee | None
     coefficients: tuple[float, float, float] | None
+    estimate: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The guarantee in words, with what it assumes."""
@@ -88,6 +93,7 @@ class Plan:
             "oracle": self.task.oracle,
             "objectives": list(self.objectives),
             "oracle_calls": self.calls,
+            "estimate": dict(self.estimate),
             "theorem": theorem,
             "task": self.task.resolved(),
         }
@@ -111,6 +117,7 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
             claims=claimed,
             guarantee=None,
             coefficients=None,
+            estimate=_estimate(oracle, settings.max_calls),
         )
 
     def bounds(reward: float, regularizer: float) -> Guarantee:
@@ -134,11 +141,20 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
         guarantee = bounds(0.0, 0.0)
         rest = guarantee.delta  # δ is affine in the two bounds
         coefficients = (bounds(1.0, 0.0).delta - rest, bounds(0.0, 1.0).delta - rest, rest)
+    calls = grid_size(len(objectives), mu, alpha)
     return Plan(
         task=task,
         objectives=objectives,
-        calls=grid_size(len(objectives), mu, alpha),
+        calls=calls,
         claims=claimed,
         guarantee=guarantee,
         coefficients=coefficients,
+        estimate=_estimate(oracle, calls),
     )
+
+
+def _estimate(oracle: Oracle, calls: int | None) -> dict[str, str]:
+    """What the oracle says of itself; nothing where it says nothing."""
+    asked = getattr(oracle, "estimate", None)
+    told = asked(calls) if callable(asked) else {}
+    return {one_line(name, 40): one_line(text, 400) for name, text in dict(told).items()}

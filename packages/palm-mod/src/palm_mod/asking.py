@@ -215,6 +215,12 @@ class LanguageOracle(ABC):
         """Without loaded models: a worker loads its own."""
         return {**self.__dict__, "_loaded": None}
 
+    def estimate(self, calls: int | None) -> dict[str, str]:
+        """What so many calls take, in words by what it is of; ``None``: not known."""
+        from palm_mod.estimating import estimated
+
+        return estimated(self, calls)
+
     @abstractmethod
     def load(self) -> Loaded:
         """Load what is asked, once."""

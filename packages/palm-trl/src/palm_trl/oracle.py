@@ -295,6 +295,12 @@ class GrpoOracle:
         for row in weights:
             yield answer(self, row)
 
+    def estimate(self, calls: int | None) -> dict[str, str]:
+        """What so many calls take, in words by what it is of; ``None``: not known."""
+        from palm_trl.estimating import estimated
+
+        return estimated(self, calls)
+
     def remeasure(
         self, policy: Policy, *, artifact: Path, prompts: int, samples: int | None = None
     ) -> Policy:

@@ -91,6 +91,7 @@ def plan(task_file: Annotated[Path, Parameter(name="TASK")], /, *, json: Flag = 
         ]
     share = "what the calls leave" if asked.prune_mu is None else f"{asked.prune_mu:.4g}"
     rows.append(["pruning", f"μ' = {share}, α' = {asked.prune_alpha:.4g}, {asked.method}"])
+    rows += [[name, text] for name, text in made.estimate.items()]
     output.table(["", ""], rows, left=2)
     output.say()
     for line in made.lines():

@@ -26,10 +26,12 @@ class Reward(ABC):
         __name__: unique to the options, as TRL needs for its metrics.
         columns: the data set's columns that it reads; others change nothing.
         requires: those of ``columns`` that must be there.
+        models: names of the language models that it asks.
     """
 
     columns: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
     __name__: str
 

@@ -160,6 +160,7 @@ class _Classifier(Reward):
     ) -> None:
         super().__init__("classifier", settings, {"model": None}, name)
         self._settings, self._device, self._batch_size = settings, device, batch_size
+        self.models = (settings["model"],)
         self._lock = threading.Lock()
         self._model: Model | None = None
 
