@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -35,11 +36,13 @@ alpha = 0.05
 
 
 @pytest.fixture
-def task(tmp_path):
+def task(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "priced.py").write_text(ORACLE, encoding="utf-8")
     path = tmp_path / "task.toml"
     path.write_text(TASK, encoding="utf-8")
-    return path
+    yield path
+    sys.modules.pop("priced", None)
 
 
 def planned(task, text):
