@@ -19,14 +19,14 @@ from palm_trl import launching
 from palm_trl.failures import read_failure, write_failure
 from palm_trl.launching import command, run_call
 
-FOLDER = Path("/work/call")
+FOLDER = Path("some") / "call"
 
 
 def line(make_oracle, launcher, processes=1, launch=()):
     oracle = make_oracle(launcher=launcher, processes=processes, launch=list(launch))
     found = command(oracle, FOLDER)
     assert found[0] == sys.executable
-    assert found[-3:] == ["-m", "palm_trl.process", "/work/call"]
+    assert found[-3:] == ["-m", "palm_trl.process", str(FOLDER)]
     return found[1:-3]
 
 

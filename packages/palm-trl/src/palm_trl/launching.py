@@ -21,9 +21,9 @@ from palm_core.errors import WorkError
 from palm_core.files import write_atomically
 from palm_core.simplex import check_weights
 from palm_core.text import one_line
+from palm_trl.calling import CALL, LEASH, MEASURED, perform
 from palm_trl.config import IN_CALL
 from palm_trl.failures import ERROR, read_failure
-from palm_trl.process import CALL, LEASH, MEASURED, perform
 from palm_trl.saving import POLICY
 
 if TYPE_CHECKING:
