@@ -74,6 +74,17 @@ def test_a_policy_and_its_curves_are_left_and_nothing_else(kind, tiny_model, mak
     assert not kept & {"training_args.bin", "README.md", "optimizer.pt"}
 
 
+def test_dropout_is_no_part_of_the_policy(make_oracle, tmp_path):
+    """GPT-2 and others have it: responses would be drawn from another policy than is measured."""
+    model = tiny_tasks.save_model(tmp_path / "gpt2", "gpt2")
+    file = tmp_path / "gpt2" / "config.json"
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.5)
+    file.write_text(json.dumps(json.loads(file.read_text()) | dropout))
+    for kind in ("grpo", "rloo"):
+        oracle = make_oracle(model=model, algorithm=kind, tuning="full", steps=1)
+        assert trained(oracle, tmp_path / kind)[0]["kl"] == 0.0
+
+
 def test_a_policy_that_is_there_is_left_alone(make_oracle, tmp_path):
     (tmp_path / "policy").mkdir()
     train(make_oracle(model="/nowhere"), EVEN, tmp_path)
@@ -93,7 +104,7 @@ def test_the_same_call_gives_the_same_policy_and_another_weight_another(make_ora
 
 
 def _one_step(oracle, folder, weights):
-    """The trainer after one step, its rewards (n, d) as functions gave them, its advantages."""
+    """Of one step the rewards (n, d) as functions gave them, the advantages, what is logged."""
     config = trainer_config(oracle, np.array(weights), folder)
     trainer = prepared(oracle, config, folder).trainer
     given = {name: [] for name in oracle.objectives}
@@ -108,7 +119,7 @@ def _one_step(oracle, folder, weights):
         trainer.reward_funcs[index] = spy
     trainer.train()
     rewards = np.column_stack([given[name] for name in oracle.objectives])
-    return rewards, np.array(trainer._logs["advantages"])
+    return rewards, np.array(trainer._logs["advantages"]), trainer.state.log_history[0]
 
 
 def _centred(values, group=4):
@@ -118,7 +129,7 @@ def _centred(values, group=4):
 
 @pytest.mark.parametrize("weights", [(0.25, 0.75), (1.0, 0.0)])
 def test_advantages_are_weighted_sums_that_nothing_scales(weights, make_oracle, tmp_path):
-    rewards, advantages = _one_step(make_oracle(steps=1), tmp_path, weights)
+    rewards, advantages, _ = _one_step(make_oracle(steps=1), tmp_path, weights)
 
     expected = _centred(rewards @ np.array(weights)).ravel()
     assert np.abs(expected).max() > 1e-3
@@ -145,7 +156,7 @@ def test_a_reward_of_weight_0_is_seen_and_changes_nothing(make_oracle, tmp_path)
 
 def test_the_paper_scales_min_max_normalized_rewards_by_their_groups(make_oracle, tmp_path):
     oracle = make_oracle(preset="paper", steps=1, new_tokens=8)
-    rewards, advantages = _one_step(oracle, tmp_path, (0.25, 0.75))
+    rewards, advantages, logged = _one_step(oracle, tmp_path, (0.25, 0.75))
 
     span = np.ptp(rewards, axis=0)
     scaled = (rewards - rewards.min(axis=0)) / np.where(span > 0, span, 1)
@@ -154,6 +165,8 @@ def test_the_paper_scales_min_max_normalized_rewards_by_their_groups(make_oracle
     expected = (_centred(total) / (spread + 1e-4)).ravel()
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(advantages, expected, atol=1e-4)
+    assert logged["rewards/short/mean"] == pytest.approx(scaled[:, 0].mean(), abs=1e-6)
+    assert logged["rewards/short/before"] == pytest.approx(rewards[:, 0].mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize("form", ["helpful-assistants", "chat"])
