@@ -112,9 +112,12 @@ def perform(job: Job) -> Found:
     from palm_trl.training import train
 
     oracle = oracle_of(job.made, job.seed, job.options)
-    begin = time.perf_counter()
-    train(oracle, np.array([1 - job.weight, job.weight]), job.folder, start=job.start)
-    seconds = time.perf_counter() - begin
+    taken = job.folder / "seconds"
+    if not taken.exists():
+        begin = time.perf_counter()
+        train(oracle, np.array([1 - job.weight, job.weight]), job.folder, start=job.start)
+        taken.write_text(str(time.perf_counter() - begin), encoding="ascii")
+    seconds = float(taken.read_text(encoding="ascii"))
     found = measure(oracle, job.folder / "policy", seed=0)
     f = float(found.prompt_regularizer(oracle.beta).mean())
     return Found(found.mean_rewards, f, seconds)
@@ -323,7 +326,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--made", type=Path, help="a folder with the model, made before")
+    parser.add_argument("--root", type=Path, help="where policies are kept, and found again")
     given = parser.parse_args()
     parts = given.parts or ["overhead", "settings", "warm"]
     if unknown := set(parts) - {"overhead", "settings", "warm"}:
@@ -334,9 +337,11 @@ def main() -> None:
     sys.path.insert(0, str(EXAMPLES))
     from gsm.make_model import make
 
-    root = Path(tempfile.mkdtemp(prefix="palm-grpo-benchmark-"))
+    root = given.root or Path(tempfile.mkdtemp(prefix="palm-grpo-benchmark-"))
     try:
-        made = make(root / "made") if given.made is None else given.made.resolve()
+        made = root.resolve() / "made"
+        if not made.exists():
+            make(made)
         context = multiprocessing.get_context("spawn")
         with context.Pool(given.jobs, initializer=quiet) as pool:
             bench = Bench(given, made, root, pool)
@@ -345,7 +350,8 @@ def main() -> None:
                 getattr(bench, part)()
                 print(f"  ({part}: {time.perf_counter() - begin:.0f} s)", flush=True)
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        if given.root is None:
+            shutil.rmtree(root, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ WORTH = (0.5, 0.3, 0.2)
 _END = re.compile(r"#### \d+\s*$")
 
 
-def helpfulness(prompts, completions, *, solution, **columns):
+def helpfulness(prompts, completions, solution):
     """r(x, y) in [0, 1]: the worth of the solution's sentences in y, if y ends in "#### n".
 
     Without the condition a model is rewarded for rambling on until it is cut off.
@@ -22,5 +22,5 @@ def helpfulness(prompts, completions, *, solution, **columns):
         )
         if _END.search(said)
         else 0.0
-        for said, true in zip(completions, solution, strict=True)
+        for _, said, true in zip(prompts, completions, solution, strict=True)
     ]

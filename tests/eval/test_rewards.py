@@ -503,3 +503,11 @@ def test_rewards_load_without_torch_or_sympy():
         "assert not {'torch', 'transformers', 'sympy', 'math_verify'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_rewards_say_what_tells_whether_an_answer_is_right() -> None:
+    for judge in (load_reward("gsm"), load_reward("math")):
+        assert judge.correctness is judge
+    gated = load_reward("brevity", correct="math")
+    assert gated.correctness.__name__ == "math"
+    assert load_reward("length").correctness is None

@@ -289,9 +289,9 @@ def test_answers_to_several_weights_keep_theirs(models) -> None:
     from palm_core.oracle import Claims
     from palm_core.settings import Settings
 
-    corners, best = np.eye(2), policy()
+    corners = np.eye(2)
     run = Run(
-        answers=tuple(Answer(row, best, 1.0) for row in corners),
+        answers=tuple(Answer(row, policy(weights=row), 1.0) for row in corners),
         objectives=("a", "b"),
         settings=Settings(mu=0.5, alpha=0.5),
         claims=Claims(),
@@ -301,6 +301,7 @@ def test_answers_to_several_weights_keep_theirs(models) -> None:
     found = measured_run(run, models.parent, again)
     assert again.count == 1
     assert [answer.weights.tolist() for answer in found.answers] == corners.tolist()
+    assert [answer.policy.weights.tolist() for answer in found.answers] == corners.tolist()
     assert all(answer.policy.rewards.tolist() == [1.5, 1.25] for answer in found.answers)
     oracle = MeasuredOracle(Simple(), models, again)
     assert [one.rewards.tolist() for one in oracle.solve(corners)] == [[2.0, 1.0], [1.0, 2.0]]

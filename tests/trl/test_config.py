@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core.errors import InputError
-from palm_trl.config import _save_steps, check_config, seed_of, trainer_config
-from palm_trl.options import ALGORITHMS
+from palm_trl.config import _ours, _save_steps, check_config, seed_of, trainer_config
+from palm_trl.options import ALGORITHMS, OURS
 
 WEIGHTS = np.array([0.25, 0.75])
 
@@ -44,6 +44,10 @@ def test_what_palm_sets_and_what_the_task_says_reach_trl(algorithm, make_oracle,
     assert not config.bf16
     assert not config.gradient_checkpointing
     assert config.device.type == "cpu"
+
+
+def test_what_palm_sets_cannot_be_asked_for_in_vain(make_oracle, tmp_path):
+    assert {*_ours(make_oracle(), WEIGHTS, tmp_path, None), "use_cpu"} <= OURS.keys()
 
 
 def test_fewer_steps_from_a_start(make_oracle, tmp_path):

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palm_core import Portfolio
 from palm_core.cli.app import run as palm
+from palm_core.envelope import serving_intervals
 from palm_trl.exporting.folders import write_export
 
 # peft asks transformers for what it deprecates
@@ -286,7 +287,8 @@ class TestForTheHub:
 
     def test_the_card(self, made, published):
         portfolio = Portfolio.load(made)
-        for policy in portfolio.policies:
+        intervals = serving_intervals(portfolio.policy_set)
+        for policy, (least, most) in zip(portfolio.policies, intervals, strict=True):
             card = ModelCard.load(published / policy.id / "README.md")
             assert card.data.library_name == "peft"
             assert card.data.pipeline_tag == "text-generation"
@@ -299,7 +301,7 @@ class TestForTheHub:
             ):
                 assert f"| {name} | {weight:.4f} | {reward:.4g} | 0.01 |" in said
             assert "every weighting of brevity and helpfulness" in said
-            assert "It serves: brevity from" in said
+            assert f"It serves: brevity from {least:.3f} to {most:.3f}." in said
             assert "| 1.25 |" in said  # its KL
             assert "at most" in said
             assert "**Against every policy that was found.**" in said

@@ -98,8 +98,8 @@ def test_rewards_pull_apart_and_cannot_be_had_by_rambling(example):
     said = [example.make_model.answer(row, style) for style in range(4)]
     assert said[0] == " #### 5"
     assert said[2] == " 3 + 4 = 7. 7 - 2 = 5. #### 5"
-    columns = {name: [row[name]] * 4 for name in ("solution", "ground_truth")}
-    helpful = example.rewards.helpfulness(prompts=[""] * 4, completions=said, **columns)
+    solution, truth = [row["solution"]] * 4, [row["ground_truth"]] * 4
+    helpful = example.rewards.helpfulness([row["prompt"]] * 4, said, solution)
     assert helpful == [0, 0.5, 0.8, 1.0]
     words = example.make_model.tokenizer()
     ids = [words(f"{text}</s>")["input_ids"] for text in said]
@@ -107,7 +107,9 @@ def test_rewards_pull_apart_and_cannot_be_had_by_rambling(example):
     from palm_eval.rewards import load_reward
 
     options = {name: value for name, value in brevity.items() if name != "name"}
-    brief = load_reward("brevity", **options)([""] * 4, said, completion_ids=ids, **columns)
+    brief = load_reward("brevity", **options)(
+        [""] * 4, said, completion_ids=ids, ground_truth=truth
+    )
     assert brief == [1 - len(one) / 24 for one in ids]
     assert [len(one) for one in ids] == [3, 9, 15, 21]
     bad = [
@@ -116,7 +118,7 @@ def test_rewards_pull_apart_and_cannot_be_had_by_rambling(example):
         " 3 + 5 = 8. 8 - 2 = 6. So Ann has 6 now. #### 6",
         "",
     ]
-    assert example.rewards.helpfulness(prompts=[""] * 4, completions=bad, **columns) == [0] * 4
+    assert example.rewards.helpfulness([row["prompt"]] * 4, bad, solution) == [0] * 4
     given = {"prompts": [row["prompt"]] * 8, "completions": [*said, *bad]}
     rules = {"solution": [row["solution"]] * 8}
     values = check_reward(example.rewards.helpfulness, columns=rules, **given).values
@@ -144,7 +146,7 @@ def test_a_build_makes_the_model_and_policies_and_a_report(example, tmp_path, ca
     assert palm(["build", str(example.task), "--out", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["oracle_calls"] == 3
-    assert found["certificate"]["epsilon"] >= 0
+    assert 0 < found["certificate"]["delta"] < 1
     made = example.folder / "gsm" / "made"
     asked = {
         name: [json.loads(line) for line in (made / f"{name}.jsonl").read_text().splitlines()]
@@ -166,6 +168,6 @@ def test_a_build_makes_the_model_and_policies_and_a_report(example, tmp_path, ca
         assert (one / "adapter_model.safetensors").is_file()
     assert any(moved)
     portfolio = Portfolio.load(run)
-    assert portfolio.certificate.epsilon == pytest.approx(found["certificate"]["epsilon"])
+    assert portfolio.certificate.delta == pytest.approx(found["certificate"]["delta"])
     assert palm(["report", str(run)]) == 0
     assert asked["test"][0]["prompt"] in (run / "report.html").read_text(encoding="utf-8")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import measured_tasks
 import numpy as np
 import pytest
 
 from palm_core import Policy
 from palm_core.errors import InputError
+from palm_eval.run_measuring import Remeasurer
 from palm_trl import remeasuring
 from palm_trl.measuring import measure
 
@@ -52,6 +55,31 @@ def test_the_same_policy_on_more_prompts(task, monkeypatch):
     # an adapter that was measured leaves nothing behind
     base = remeasuring._LOADED[oracle]
     assert np.array_equal(measure(oracle, None, base=base).rewards, measure(oracle, None).rewards)
+
+
+def test_palm_evaluate_can_ask_for_it(task, tmp_path):
+    oracle = measured_tasks.make_oracle(task, beta=0.2, samples=2)
+    was = replace(policy_of(0), artifact="adapter-0")
+    for attempt in ("measured", "kept"):
+        asked = Remeasurer(
+            oracle if attempt == "measured" else NoMore(),
+            tmp_path,
+            oracle.objectives,
+            name="grpo",
+            fingerprint=oracle.fingerprint,
+            prompts=15,
+        )
+        found = asked.again(was, task / "adapters")
+        direct = oracle.remeasure(was, artifact=task / "adapters" / "adapter-0", prompts=15)
+        for name in ("rewards", "prompt_rewards", "prompt_regularizer", "reward_errors"):
+            assert np.array_equal(getattr(found, name), getattr(direct, name)), name
+        assert found.info == direct.info
+        assert found.regularizer == direct.regularizer > 0
+
+
+class NoMore:
+    def remeasure(self, policy, *, artifact, prompts):
+        raise AssertionError("is known already")
 
 
 def test_more_samples(task):

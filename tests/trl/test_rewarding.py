@@ -11,7 +11,7 @@ from palm_core.errors import InputError, WorkError
 from palm_eval.language.prompt_files import Prompts
 from palm_eval.language.texts import Responder
 from palm_eval.rewards import length
-from palm_trl.rewarding import called, reward_functions
+from palm_trl.rewarding import reward_functions
 
 PROMPTS = Prompts(
     ("a?", [{"role": "user", "content": "b?"}], "c?"), {"truth": ("x", ["y", 2], None)}
@@ -81,13 +81,9 @@ def test_only_what_a_function_takes_is_given(tokenizer):
     assert call(tokenizer, bare) == [0.0, 0.0]
     assert call(tokenizer, one) == [1.0, 0.0]
     assert call(tokenizer, trls) == [3.0, 7.0]
+    assert call(tokenizer, lambda asked, said, /: [len(one) for one in said]) == [3.0, 7.0]
     assert call(tokenizer, stateful) == [6.0, 6.0]
     assert call(tokenizer, length()) == [3.0, 7.0]
-
-
-def test_positional_names_of_ones_own_are_called_in_order():
-    assert called(lambda questions, answers, /: answers, ["q"], [1.0], {}) == [1.0]
-    assert called(lambda questions, answers: answers, ["q"], [1.0], {}) == [1.0]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,11 +41,12 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_policy_and_its_curves_are_left_and_nothing_else(kind, make_oracle, tmp_path):
+def test_a_policy_and_its_curves_are_left_and_nothing_else(kind, tiny_model, make_oracle, tmp_path):
     from palm_eval.language.causal import load_causal, load_tokenizer
     from palm_eval.language.sources import Source
 
-    oracle = make_oracle(steps=3, trainer=AT_ONCE, **KINDS[kind])
+    named = {"model": Path(tiny_model).name, "task_dir": Path(tiny_model).parent}
+    oracle = make_oracle(steps=3, trainer=AT_ONCE, **named, **KINDS[kind])
     curves = trained(oracle, tmp_path)
 
     # the reference is what it starts from
@@ -57,7 +59,7 @@ def test_a_policy_and_its_curves_are_left_and_nothing_else(kind, make_oracle, tm
     load_tokenizer("policy", Source(str(policy)))
     if oracle.tuning == "lora":
         settings = json.loads((policy / "adapter_config.json").read_text())
-        assert settings["base_model_name_or_path"] == oracle.model
+        assert settings["base_model_name_or_path"] == Path(tiny_model).name
         assert any("lora_B" in name and tensor.any() for name, tensor in weights_of(policy).items())
     else:
         import torch
@@ -70,6 +72,17 @@ def test_a_policy_and_its_curves_are_left_and_nothing_else(kind, make_oracle, tm
         assert not same(dict(model.named_parameters()), dict(base.named_parameters()))
     kept = {file.name for file in policy.iterdir()}
     assert not kept & {"training_args.bin", "README.md", "optimizer.pt"}
+
+
+def test_dropout_is_no_part_of_the_policy(make_oracle, tmp_path):
+    """GPT-2 and others have it: responses would be drawn from another policy than is measured."""
+    model = tiny_tasks.save_model(tmp_path / "gpt2", "gpt2")
+    file = tmp_path / "gpt2" / "config.json"
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.5)
+    file.write_text(json.dumps(json.loads(file.read_text()) | dropout))
+    for kind in ("grpo", "rloo"):
+        oracle = make_oracle(model=model, algorithm=kind, tuning="full", steps=1)
+        assert trained(oracle, tmp_path / kind)[0]["kl"] == 0.0
 
 
 def test_a_policy_that_is_there_is_left_alone(make_oracle, tmp_path):
@@ -91,7 +104,7 @@ def test_the_same_call_gives_the_same_policy_and_another_weight_another(make_ora
 
 
 def _one_step(oracle, folder, weights):
-    """The trainer after one step, its rewards (n, d) as functions gave them, its advantages."""
+    """Of one step the rewards (n, d) as functions gave them, the advantages, what is logged."""
     config = trainer_config(oracle, np.array(weights), folder)
     trainer = prepared(oracle, config, folder).trainer
     given = {name: [] for name in oracle.objectives}
@@ -106,7 +119,7 @@ def _one_step(oracle, folder, weights):
         trainer.reward_funcs[index] = spy
     trainer.train()
     rewards = np.column_stack([given[name] for name in oracle.objectives])
-    return rewards, np.array(trainer._logs["advantages"])
+    return rewards, np.array(trainer._logs["advantages"]), trainer.state.log_history[0]
 
 
 def _centred(values, group=4):
@@ -116,7 +129,7 @@ def _centred(values, group=4):
 
 @pytest.mark.parametrize("weights", [(0.25, 0.75), (1.0, 0.0)])
 def test_advantages_are_weighted_sums_that_nothing_scales(weights, make_oracle, tmp_path):
-    rewards, advantages = _one_step(make_oracle(steps=1), tmp_path, weights)
+    rewards, advantages, _ = _one_step(make_oracle(steps=1), tmp_path, weights)
 
     expected = _centred(rewards @ np.array(weights)).ravel()
     assert np.abs(expected).max() > 1e-3
@@ -143,7 +156,7 @@ def test_a_reward_of_weight_0_is_seen_and_changes_nothing(make_oracle, tmp_path)
 
 def test_the_paper_scales_min_max_normalized_rewards_by_their_groups(make_oracle, tmp_path):
     oracle = make_oracle(preset="paper", steps=1, new_tokens=8)
-    rewards, advantages = _one_step(oracle, tmp_path, (0.25, 0.75))
+    rewards, advantages, logged = _one_step(oracle, tmp_path, (0.25, 0.75))
 
     span = np.ptp(rewards, axis=0)
     scaled = (rewards - rewards.min(axis=0)) / np.where(span > 0, span, 1)
@@ -152,10 +165,14 @@ def test_the_paper_scales_min_max_normalized_rewards_by_their_groups(make_oracle
     expected = (_centred(total) / (spread + 1e-4)).ravel()
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(advantages, expected, atol=1e-4)
+    assert logged["rewards/short/mean"] == pytest.approx(scaled[:, 0].mean(), abs=1e-6)
+    assert logged["rewards/short/before"] == pytest.approx(rewards[:, 0].mean(), abs=1e-6)
 
 
-def test_prompts_are_the_tokens_that_measuring_puts(make_oracle, tmp_path):
-    oracle = make_oracle(format="helpful-assistants", steps=1)
+@pytest.mark.parametrize("form", ["helpful-assistants", "chat"])
+def test_prompts_are_the_tokens_that_measuring_puts(form, make_oracle, tmp_path):
+    """The chat template writes what begins a text by itself: it must not stand there twice."""
+    oracle = make_oracle(format=form, steps=1)
     config = trainer_config(oracle, EVEN, tmp_path)
     ready = prepared(oracle, config, tmp_path)
     seen = []
@@ -213,7 +230,6 @@ def test_a_whole_model_trains_in_float32_and_is_saved_as_it_was(make_oracle, tmp
     oracle = make_oracle()
     half = AutoModelForCausalLM.from_pretrained(oracle.model, dtype=torch.bfloat16)
     half.save_pretrained(tmp_path / "half")
-    oracle.tokenizer_source  # noqa: B018
     options = {"model": str(tmp_path / "half"), "tokenizer": oracle.model, "tuning": "full"}
 
     config = trainer_config(make_oracle(**options), EVEN, tmp_path)

@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from palm_trl.measurement import (
+        Measurement,
+    )
+    from palm_trl.measuring import (
+        measure,
+    )
     from palm_trl.oracle import (
         GrpoOracle,
     )
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "measurement": ("Measurement",),
+    "measuring": ("measure",),
     "oracle": ("GrpoOracle",),
     "prompt_sets": ("PromptSet",),
 }
@@ -27,7 +35,9 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "GrpoOracle",
+    "Measurement",
     "PromptSet",
+    "measure",
 ]
 
 

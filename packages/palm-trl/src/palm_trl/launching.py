@@ -3,6 +3,11 @@
 Where a run's ``num_gpus`` or the user's CUDA_VISIBLE_DEVICES says which GPUs a worker may use,
 its calls use those: under Ray one call for each group of GPUs. A call of one process takes the
 first of them.
+
+On several machines ``processes`` counts those of all, and ``launch`` says how they find each
+other (``--nnodes=2 --nproc-per-node=4 --rdzv-endpoint=…``). Only this machine's are started
+here: on the others, which must see the run's folder under the same name, a scheduler or a
+multi-node launcher of accelerate's has to start ``-m palm_trl.process FOLDER``.
 """
 
 from __future__ import annotations
@@ -21,9 +26,9 @@ from palm_core.errors import WorkError
 from palm_core.files import write_atomically
 from palm_core.simplex import check_weights
 from palm_core.text import one_line
+from palm_trl.calling import CALL, LEASH, MEASURED, perform
 from palm_trl.config import IN_CALL
 from palm_trl.failures import ERROR, read_failure
-from palm_trl.process import CALL, LEASH, MEASURED, perform
 from palm_trl.saving import POLICY
 
 if TYPE_CHECKING:

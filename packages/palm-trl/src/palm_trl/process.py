@@ -19,44 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from palm_core._factories import reason
 from palm_core.errors import InputError, PalmError, WorkError
+from palm_trl.calling import CALL, LEASH, perform
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from palm_trl.oracle import GrpoOracle
-
-#: What a call is asked, and what it measured, in its folder.
-CALL, MEASURED = "call.json", "measurement.json"
-#: Says that standard input is a pipe that closes when the process that asked is gone.
-LEASH = "PALM_TRL_LEASH"
-
-
-def perform(
-    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
-) -> None:
-    """Train, and measure the policy, where that is not done yet.
-
-    Args:
-        oracle: says how.
-        weights: (d,).
-        folder: of the call.
-        start: see :func:`palm_trl.training.train`.
-
-    Raises:
-        InputError: see :func:`palm_trl.training.train` and :func:`palm_trl.measuring.measure`.
-        WorkError: likewise.
-    """
-    from palm_eval.language.memory import release
-    from palm_trl.measuring import measure
-    from palm_trl.saving import POLICY
-    from palm_trl.training import train
-
-    train(oracle, weights, folder, start=start)
-    _part()
-    release()
-    if int(os.environ.get("RANK", "0")) == 0 and not (folder / MEASURED).exists():
-        measure(oracle, folder / POLICY).save(folder / MEASURED)
 
 
 def main(folder: Path) -> int:
@@ -118,14 +84,6 @@ def _check_place(oracle: GrpoOracle) -> None:
             f"processes = {oracle.processes}: {here} on this machine, which shows "
             f"{torch.cuda.device_count()} GPUs; must be at most as many, or device = 'cpu'"
         )
-
-
-def _part() -> None:
-    """Let the other processes go: the first measures by itself."""
-    import torch.distributed
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def _leash() -> None:

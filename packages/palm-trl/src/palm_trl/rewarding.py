@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, PalmError, WorkError
 from palm_core.text import one_line
-from palm_eval.rewards.base import check_scores
+from palm_eval.rewards.base import called, check_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,29 +85,6 @@ class _Rewarding:
 
     def _line(self, done: int, told: str) -> str:
         return f"rewards.{self._objective}, step {done + 1}: {told}"
-
-
-def called(
-    function: RewardFunction,
-    prompts: Sequence[Any],
-    completions: Sequence[Any],
-    columns: Mapping[str, Any],
-) -> Sequence[float]:
-    """What ``function`` returns, called as TRL does: by keyword, where it names them so.
-
-    TRL's own examples take ``(completions, **kwargs)``.
-    """
-    given = {"prompts": prompts, "completions": completions}
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        parameters = ()
-    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return function(**given, **columns)
-    if "completions" in names:
-        return function(**{name: given[name] for name in given if name in names}, **columns)
-    return function(prompts, completions, **columns)
 
 
 def _named(objective: str, rewarding: _Rewarding) -> Callable[..., list[float]]:

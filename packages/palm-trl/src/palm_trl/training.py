@@ -65,6 +65,7 @@ def train(
     folder = Path(folder)
     if (folder / POLICY).is_dir():
         return
+    folder.mkdir(parents=True, exist_ok=True)
     row = check_weights(weights, len(oracle.objectives))[0]
     config = trainer_config(oracle, row, folder, start=start)
     ready = prepared(oracle, config, folder, start=start)
