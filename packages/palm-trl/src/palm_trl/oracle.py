@@ -192,6 +192,10 @@ class GrpoOracle:
         self.options = trainer_options(
             self.algorithm, self.preset, str(self.tuning), self.trainer, processes=self.processes
         )
+        if self.trainer:
+            from palm_trl.config import check_config
+
+            check_config(self)
 
     def _check_start(self) -> None:
         if self.warm_steps is not None:
