@@ -191,7 +191,6 @@ def test_a_call_ends_when_whoever_asked_is_killed(nested, tmp_path):
     assert _gone(pid)
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
 @pytest.fixture
 def heeded():
     """Shells start what runs in the background with Ctrl-C ignored."""
@@ -200,6 +199,7 @@ def heeded():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
 @pytest.mark.usefixtures("heeded")
 def test_ctrl_c_ends_the_process_and_is_passed_on(tmp_path):
     script = WAITS.format(path=str(tmp_path / "pid"))
