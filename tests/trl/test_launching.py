@@ -226,11 +226,11 @@ def test_fewer_gpus_than_processes_are_refused(make_oracle, monkeypatch):
 
     from palm_trl.process import _check_place
 
+    oracle = make_oracle(launcher="torchrun", processes=4, device="auto")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "4")
-    oracle = make_oracle(launcher="torchrun", processes=4, device="auto")
     with pytest.raises(InputError, match=r"processes = 4: 4 on this machine, which shows 2 GPUs"):
         _check_place(oracle)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")

@@ -182,6 +182,8 @@ class GrpoOracle:
             if self.evaluation is None
             else PromptSet.of(self.evaluation, "evaluation")
         )
+        self._train_set.check(self.task_dir, "prompts")
+        self._test_set.check(self.task_dir, "evaluation")
         self.functions: dict[str, RewardFunction] = load_rewards(self.rewards, self.task_dir)
         self.objectives = tuple(self.functions)
         if self.launcher != "here" and (unnamed := self._unnamed_rewards()):
