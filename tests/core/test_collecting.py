@@ -382,3 +382,22 @@ def test_refusals_keep_their_kind() -> None:
 
     with pytest.raises(OracleAnswerError, match="failed at 3 weights in a row"):
         build_portfolio(Nameless(), mu=0.5, alpha=0.1)
+
+
+def test_a_request_that_is_wrong_is_not_asked_again() -> None:
+    """An oracle's InputError is about its options, so that other weights would fail alike."""
+
+    class Wrong:
+        objectives = ("a", "b")
+        calls = 0
+
+        def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+            for row in weights:
+                Wrong.calls += 1
+                if Wrong.calls > 2:
+                    raise InputError("prompts: must be shorter")
+                yield policy(row)
+
+    with pytest.raises(WorkError, match="the oracle failed: InputError: prompts: must be shorter"):
+        build_portfolio(Wrong(), mu=0.5, alpha=0.05)
+    assert Wrong.calls == 3

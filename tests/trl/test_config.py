@@ -82,8 +82,7 @@ def test_vllm_that_is_missing_is_one_line_before_a_model_is_loaded(make_oracle, 
     oracle = make_oracle(model="/nowhere", trainer={"use_vllm": True})
     with pytest.raises(InputError, match=r"^trainer\.use_vllm = True: .*\[vllm\]"):
         train(oracle, WEIGHTS, tmp_path)
-    with pytest.raises(InputError, match=r"^trainer\.use_vllm = True: "):
-        check_config(oracle)
+    check_config(oracle)  # a plan may be made where nothing is trained
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,16 @@ def test_a_call_ends_when_whoever_asked_is_killed(nested, tmp_path):
     assert _gone(pid)
 
 
+@pytest.fixture
+def heeded():
+    """Shells start what runs in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_ends_the_process_and_is_passed_on(tmp_path):
     script = WAITS.format(path=str(tmp_path / "pid"))
     timer = threading.Thread(
@@ -217,11 +226,11 @@ def test_fewer_gpus_than_processes_are_refused(make_oracle, monkeypatch):
 
     from palm_trl.process import _check_place
 
+    oracle = make_oracle(launcher="torchrun", processes=4, device="auto")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "4")
-    oracle = make_oracle(launcher="torchrun", processes=4, device="auto")
     with pytest.raises(InputError, match=r"processes = 4: 4 on this machine, which shows 2 GPUs"):
         _check_place(oracle)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")

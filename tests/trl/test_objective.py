@@ -127,7 +127,6 @@ def trainer_of(algorithm, recipe, base, tokenizer, folder, length):
         bf16=False,
         activation_checkpointing=False,
         report_to="none",
-        disable_dropout=True,
     )
     return Trainer(
         model=str(base),

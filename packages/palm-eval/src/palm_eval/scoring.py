@@ -7,7 +7,6 @@ estimated by the mean over prompts x and completions y.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -22,7 +21,7 @@ from palm_core.simplex import check_count
 from palm_core.text import one_line
 from palm_eval._score_cache import ScoreCache
 from palm_eval.responses import check_columns, completions_of
-from palm_eval.rewards.base import called, check_scores
+from palm_eval.rewards.base import called, check_scores, columns_of
 from palm_eval.rewards.texts import shown
 
 if TYPE_CHECKING:
@@ -220,26 +219,13 @@ class _Plan:
 
 
 def _columns_read(name: str, function: RewardFunction, given: Any) -> list[str]:
-    said = getattr(function, "columns", None)
-    if isinstance(said, tuple):
-        required = set(getattr(function, "requires", ()))
-        accepted, everything = set(said), False
-    else:
-        try:
-            parameters = list(inspect.signature(function).parameters.values())
-        except (TypeError, ValueError):
-            return sorted(given)  # compiled callables may have no signature
-        everything = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        named = [p for p in named if p.name not in ("prompts", "completions")]
-        accepted = {p.name for p in named}
-        required = {p.name for p in named if p.default is p.empty}
+    accepted, required = columns_of(function)
     for column in sorted(required - set(given)):
         raise InputError(
             f"reward {name!r} needs the column {column!r}; given: "
             f"{', '.join(sorted(given)) or 'none'}"
         )
-    return sorted(given if everything else accepted & set(given))
+    return sorted(given if accepted is None else accepted & set(given))
 
 
 def _rows(

@@ -60,6 +60,8 @@ def trainer_config(
     if not options.get("fp16"):
         options.setdefault("bf16", on_gpu and torch.cuda.is_bf16_supported())
     options.setdefault("gradient_checkpointing", on_gpu)
+    if options.get("use_vllm"):
+        _check_vllm()
     return _made(oracle, options | _ours(oracle, weights, folder, start) | {"use_cpu": not on_gpu})
 
 
@@ -144,8 +146,6 @@ def _made(oracle: GrpoOracle, options: Mapping[str, Any]) -> Any:
         from trl.trainer.grpo_config import GRPOConfig as Config
     else:
         from trl.trainer.rloo_config import RLOOConfig as Config  # type: ignore[assignment]
-    if options.get("use_vllm"):
-        _check_vllm()
     chosen = dict(options)
     known = {one.name for one in fields(Config)}
     for name in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):

@@ -182,6 +182,8 @@ class GrpoOracle:
             if self.evaluation is None
             else PromptSet.of(self.evaluation, "evaluation")
         )
+        self._train_set.check(self.task_dir, "prompts")
+        self._test_set.check(self.task_dir, "evaluation")
         self.functions: dict[str, RewardFunction] = load_rewards(self.rewards, self.task_dir)
         self.objectives = tuple(self.functions)
         if self.launcher != "here" and (unnamed := self._unnamed_rewards()):
@@ -192,6 +194,10 @@ class GrpoOracle:
         self.options = trainer_options(
             self.algorithm, self.preset, str(self.tuning), self.trainer, processes=self.processes
         )
+        if self.trainer:
+            from palm_trl.config import check_config
+
+            check_config(self)
 
     def _check_start(self) -> None:
         if self.warm_steps is not None:

@@ -68,6 +68,16 @@ class PromptSet:
                 raise InputError(f"{option}.{key} = {value!r}: must be text")
         return cls(**given)
 
+    def check(self, folder: Path, option: str) -> None:
+        """Refuse a file that is not there, without asking the hub.
+
+        Raises:
+            InputError: naming it.
+        """
+        looks_like_a_file = Path(self.path).suffix.lower() in {".jsonl", *_LOADERS}
+        if looks_like_a_file and not (folder / self.path).exists() and not Path(self.path).exists():
+            raise InputError(f"{option} = {self.path!r}: no such file in {one_line(folder)}")
+
     def read(self, folder: Path, option: str, *, first: int | None = None) -> Prompts:
         """Read the prompts.
 

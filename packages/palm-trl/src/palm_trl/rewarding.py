@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, PalmError, WorkError
 from palm_core.text import one_line
-from palm_eval.rewards.base import called, check_scores
+from palm_eval.rewards.base import called, check_scores, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +52,7 @@ class _Rewarding:
     ) -> None:
         self._objective, self._function = objective, function
         self._prompts, self._responder = prompts, responder
-        self._taken, self._required = _parameters(function)
+        self._taken, self._required = columns_of(function)
 
     def __call__(self, given: Mapping[str, Any]) -> list[float]:
         state = given["trainer_state"]
@@ -93,19 +92,3 @@ def _named(objective: str, rewarding: _Rewarding) -> Callable[..., list[float]]:
 
     reward.__name__ = reward.__qualname__ = objective
     return reward
-
-
-def _parameters(function: RewardFunction) -> tuple[set[str] | None, set[str]]:
-    """The keyword arguments that ``function`` takes (``None``: any), and those it needs."""
-    said = getattr(function, "columns", None)
-    if isinstance(said, tuple):
-        return set(said), set(getattr(function, "requires", ()))
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return None, set()  # compiled callables may have no signature
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    named = [p for p in named if p.name not in ("prompts", "completions")]
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    required = {p.name for p in named if p.default is p.empty}
-    return (None if anything else {p.name for p in named}), required

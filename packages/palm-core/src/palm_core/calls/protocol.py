@@ -32,7 +32,7 @@ FailureKind = Literal["raised", "refused", "timeout", "memory", "died", "lost"]
 
 LONGEST_MESSAGE = 500
 LONGEST_DETAIL = 20_000
-#: No other call can succeed where these happen: the disk is full or read-only.
+# No other call can succeed where these happen: the disk is full or read-only.
 _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -197,7 +197,9 @@ def failure_of(error: BaseException) -> Failure:
         # PyTorch has its own kinds, which are no MemoryError.
         if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
             kind = "memory"
-    hopeless = isinstance(error, OSError) and error.errno in _HOPELESS
+    full = isinstance(error, OSError) and error.errno in _HOPELESS
+    # The request itself was wrong, whatever the weights: no call of it can succeed.
+    hopeless = full or isinstance(error, InputError)
     detail = "" if kind == "refused" else "".join(traceback.format_exception(error))
     return Failure(kind, shortened(message), detail[-LONGEST_DETAIL:], hopeless)
 

@@ -133,6 +133,22 @@ def called(
     return function(prompts, completions, **columns)
 
 
+def columns_of(function: RewardFunction) -> tuple[set[str] | None, set[str]]:
+    """The columns that ``function`` takes (``None``: any), and those of them that it needs."""
+    said = getattr(function, "columns", None)
+    if isinstance(said, tuple):
+        return set(said), set(getattr(function, "requires", ()))
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None, set()  # compiled callables may have no signature
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    named = [p for p in named if p.name not in ("prompts", "completions")]
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    required = {p.name for p in named if p.default is p.empty}
+    return (None if anything else {p.name for p in named}), required
+
+
 def check_lengths(prompts: Sequence[Any], completions: Sequence[Any]) -> None:
     """Raise :class:`InputError` where there is not one prompt per completion."""
     for name, values in (("prompts", prompts), ("completions", completions)):
