@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]
@@ -45,7 +47,7 @@ def dialogues(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 #: task → file → data sets (name, split) and how their rows are read
-SOURCES: dict[str, dict[str, tuple[list[tuple[str, str]], Callable[..., Iterator[Row]]]]] = {
+SOURCES: dict[str, dict[str, tuple[list[tuple[str, str]], Any]]] = {
     "rlvr-gsm": {
         "rlvr-train.jsonl": (
             [("allenai/RLVR-GSM", "train"), ("allenai/RLVR-MATH", "train")],
@@ -53,9 +55,7 @@ SOURCES: dict[str, dict[str, tuple[list[tuple[str, str]], Callable[..., Iterator
         ),
         "rlvr-gsm-test.jsonl": ([("allenai/RLVR-GSM", "test")], rlvr),
     },
-    "safety-alignment": {
-        "safe-rlhf.jsonl": ([("PKU-Alignment/PKU-SafeRLHF-10K", "train")], asked)
-    },
+    "safety-alignment": {"safe-rlhf.jsonl": ([("PKU-Alignment/PKU-SafeRLHF-10K", "train")], asked)},
     "helpful-assistants": {"hh-rlhf.jsonl": ([("Anthropic/hh-rlhf", "test")], dialogues)},
 }
 
@@ -76,9 +76,7 @@ def main() -> None:
     import datasets
 
     for name, (sets, read) in SOURCES[sys.argv[1]].items():
-        rows = (
-            row for source, split in sets for row in datasets.load_dataset(source, split=split)
-        )
+        rows = (row for source, split in sets for row in datasets.load_dataset(source, split=split))
         print(f"{name}: {write(HERE / name, read(rows))} prompts")
 
 

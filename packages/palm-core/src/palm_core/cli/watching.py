@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from palm_core.cli import output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from palm_core.collecting import Progress
 
@@ -89,6 +89,15 @@ class Watch:
             calls=f"{now.done}" if now.total is None else f"{now.done}/{now.total}",
             more=" · ".join(parts),
         )
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of ``total`` are done, if a person watches; yields what is told of it."""
+    console = output.err()
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        shown = bar.add_task(what, total=total)
+        yield lambda done: bar.update(shown, completed=done)
 
 
 @contextmanager

@@ -130,20 +130,16 @@ def reproduce(
 def _simulated(
     study: Study, objectives: tuple[str, ...], size: Mapping[str, int], workers: int
 ) -> list[Drawn]:
-    from rich.progress import Progress as Bar
-
-    from palm_core.cli.output import err
+    from palm_core.cli.watching import counting
     from palm_eval.reproduction.simulation import simulate
 
-    console = err()
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-        shown = bar.add_task("simulated tasks", total=size["seeds"])
+    with counting("simulated tasks", size["seeds"]) as told:
         return simulate(
             study,
             objectives,
             **size,
             workers=workers,
-            progress=lambda done, _: bar.update(shown, completed=done),
+            progress=lambda done, _: told(done),
         )
 
 
