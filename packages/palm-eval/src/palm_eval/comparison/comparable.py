@@ -11,7 +11,7 @@ from palm_core import InputError
 from palm_core.normalization import NORMALIZATIONS
 from palm_core.settings import check_choice
 from palm_core.simplex import check_count
-from palm_eval.baselines import random_weights, uniform_weights
+from palm_eval.baselines import RANDOM_RUNS, random_weights, uniform_weights
 from palm_eval.run_baselines import oracle_differences
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ LARGEST = 8
 
 
 def baseline_weights(
-    sizes: Sequence[int], calls: Sequence[int], d: int, seed: int
+    sizes: Sequence[int], calls: Sequence[int], d: int, seed: int, runs: int = RANDOM_RUNS
 ) -> dict[Key, Array]:
     """(k, d) weights by baseline, size (or calls) and run: appendices B.4 and B.5.1."""
     wanted: dict[Key, Array] = {}
     for size in sizes:
         if size >= 2 or d > 2:
             wanted["uniform", size, 0] = uniform_weights(size, d, seed=seed)
-        for number, rows in enumerate(random_weights(size, d, seed=seed)):
+        for number, rows in enumerate(random_weights(size, d, runs=runs, seed=seed)):
             wanted["random", size, number] = rows
     for number in calls:
         wanted["uniform_palm", number, 0] = uniform_weights(number, d, seed=seed)

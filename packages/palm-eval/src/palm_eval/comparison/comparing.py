@@ -71,6 +71,7 @@ def compare_runs(
     name: str = "",
     also: Sequence[Policy] = (),
     mus: Sequence[float] = (),
+    random_runs: int = RANDOM_RUNS,
 ) -> Comparison:
     """Compare runs with their baselines: the numbers of Tables 1, 3, 4 and 5/6.
 
@@ -89,6 +90,7 @@ def compare_runs(
         also: further policies: known to baselines that ask for their weights, and
             candidates that everything is measured against, as those found at V.
         mus: further μ' to prune with.
+        random_runs: of the random baseline, whose figures are averaged.
 
     Raises:
         InputError: no run, runs of several oracles, a size or count out of range, an
@@ -107,7 +109,7 @@ def compare_runs(
     known = distinct(policy for policies in own.values() for policy in policies)
     calls = sorted({len(run.answers) for run in runs.values()})
     asked, unknown = ask_all(
-        baseline_weights(wanted_sizes, calls, len(objectives), seed),
+        baseline_weights(wanted_sizes, calls, len(objectives), seed, random_runs),
         oracle=oracle,
         known=each_weight(answered),
         objectives=objectives,
@@ -132,7 +134,7 @@ def compare_runs(
             methods["palm"][size] = best.portfolio
         if ("uniform", size, 0) in asked:
             methods["uniform"][size] = work.measure(asked["uniform", size, 0].policies)
-        keys = [("random", size, number) for number in range(RANDOM_RUNS)]
+        keys = [("random", size, number) for number in range(random_runs)]
         if all(key in asked for key in keys):
             methods["random"][size] = _mean([work.measure(asked[key].policies) for key in keys])
         choices = [one for needed, one in curve if needed <= size <= looked_to]

@@ -106,11 +106,12 @@ def experiment(
         )
     policies = distinct([answer.policy for answer in answers])
     common: dict[str, Any] = {
-        "sizes": study.sizes or None,
+        "sizes": study.sizes,
         "seed": study.seed,
         "name": study.title,
         "also": [answer.policy for answer in answers],
         "mus": study.mus,
+        "random_runs": study.random,
     }
     exact = compare_runs(runs, gaps="exact", samples=USAGE, least=least, **common)
     sampled = compare_runs(runs, gaps="sampled", samples=study.weights, least=False, **common)

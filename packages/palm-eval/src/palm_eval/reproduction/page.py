@@ -132,8 +132,12 @@ def verdict_text(found: Experiment) -> str:
     )
     return (
         f"{kept}; {best}. PALM's entry at each size is the best of all its runs and prunings, as "
-        "in the paper, chosen by the same gaps that are then reported; Uniform has one try, "
-        "Random the mean of three."
+        "in the paper, chosen by the same gaps that are then reported; Uniform has one try"
+        + (
+            f", Random the mean of {found.study.random}."
+            if found.study.random > 1
+            else " and so has Random."
+        )
     )
 
 
@@ -201,7 +205,14 @@ def answers_text(found: Experiment, run: Path) -> str:
     told = responses_of(run, list(chosen.values()))
     if not told.prompts:
         return ""
-    place = min(found.study.prompt, len(told.prompts) - 1)
+    place = found.study.prompt
+    if place is None:
+        said = [
+            len({completion_text(answers[number][0]) for answers in told.answers.values()})
+            for number in range(len(told.prompts))
+        ]
+        place = said.index(max(said))
+    place = min(place, len(told.prompts) - 1)
     lines = [
         f"To the prompt “{one_line(prompt_text(told.prompts[place]), 300)}”, "
         f"portfolios of {size} (Table 2 of the paper):",
@@ -212,8 +223,8 @@ def answers_text(found: Experiment, run: Path) -> str:
     for policy in chosen.values():
         where = ", ".join(title for title, several in portfolios.items() if policy in several)
         weights = ", ".join(f"{value:.4g}" for value in policy.weights)
-        said = completion_text(told.answers[policy.id][place][0])
-        lines.append(f"| ({weights}) | {where} | {markdown(one_line(said, 600))} |")
+        answer = completion_text(told.answers[policy.id][place][0])
+        lines.append(f"| ({weights}) | {where} | {markdown(one_line(answer, 600))} |")
     return "\n".join(lines)
 
 

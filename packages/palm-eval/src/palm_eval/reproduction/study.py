@@ -7,6 +7,7 @@ grids = [["14/30", "7/100"], ["16/30", "7/100"]]  # (μ, α) of each run; by def
 sizes = [2, 3, 4, 5]                              # of the portfolios in Tables 1 and 3
 mus = [0.005]                                     # further μ' than the usual
 weights = 100                                     # |V|, drawn from Dirichlet(1)
+random = 3                                        # runs of the random baseline
 ask = true                                        # find the best policy at each of V, too
 published = "safety-alignment"                    # whose numbers are set beside
 prompt = 3                                        # whose answers Table 2 shows, from 0
@@ -23,6 +24,7 @@ import numpy as np
 from palm_core import InputError, construct_grid, sample_weights
 from palm_core.simplex import check_count, check_number
 from palm_core.text import one_line
+from palm_eval.baselines import RANDOM_RUNS
 from palm_eval.comparison.comparable import baseline_weights
 from palm_eval.reproduction.published import PUBLISHED
 
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-_KEYS = ("title", "grids", "sizes", "mus", "weights", "ask", "published", "prompt")
+_KEYS = ("title", "grids", "sizes", "mus", "weights", "random", "ask", "published", "prompt")
+SIZES = [2, 3, 4, 5]
 SAMPLES = 100
 
 
@@ -46,23 +49,26 @@ class Study:
     Args:
         title: of the task.
         grids: (μ, α) of each run, at least one.
-        sizes: of portfolios, ascending; empty for the usual.
+        sizes: of portfolios, ascending.
         mus: further μ' to prune with.
         weights: |V|.
+        random: runs of the random baseline.
         ask: whether the oracle is asked at V, so that opt is what it finds there.
         published: which of the paper's tasks it is, or is a miniature of; or ``None``.
-        prompt: the number of the prompt whose answers are shown.
+        prompt: the number of the prompt whose answers are shown; ``None`` takes the one that
+            is answered most differently.
         seed: of V and the baselines.
     """
 
     title: str
     grids: tuple[tuple[float, float], ...]
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = tuple(SIZES)
     mus: tuple[float, ...] = ()
     weights: int = SAMPLES
+    random: int = RANDOM_RUNS
     ask: bool = True
     published: str | None = None
-    prompt: int = 0
+    prompt: int | None = None
     seed: int = 0
 
     def grid(self, number: int, n_objectives: int) -> Array:
@@ -94,7 +100,7 @@ class Study:
             )
         if self.ask:
             wanted["V"] = self.sampled(n_objectives)
-        baselines = baseline_weights(self.sizes, calls, n_objectives, self.seed)
+        baselines = baseline_weights(self.sizes, calls, n_objectives, self.seed, self.random)
         wanted |= {" ".join(map(str, key)): rows for key, rows in baselines.items()}
         return wanted
 
@@ -128,8 +134,9 @@ def study_of(task: Task, name: str) -> Study:
     ask = given.get("ask", True)
     if not isinstance(ask, bool):
         raise InputError(f"[study] ask = {ask!r}: must be true or false")
+    prompt = given.get("prompt")
     grids = given.get("grids", [[settings.mu, settings.alpha]])
-    sizes = _list(given.get("sizes", []), "sizes")
+    sizes = _list(given.get("sizes", SIZES), "sizes")
     return Study(
         title=title,
         grids=tuple(_grid(pair, number) for number, pair in enumerate(_list(grids, "grids"))),
@@ -139,9 +146,10 @@ def study_of(task: Task, name: str) -> Study:
             for mu in _list(given.get("mus", []), "mus")
         ),
         weights=check_count(given.get("weights", SAMPLES), name="[study] weights", least=1),
+        random=check_count(given.get("random", RANDOM_RUNS), name="[study] random", least=1),
         ask=ask,
         published=published,
-        prompt=check_count(given.get("prompt", 0), name="[study] prompt", least=0),
+        prompt=None if prompt is None else check_count(prompt, name="[study] prompt", least=0),
         seed=task.seed,
     )
 
