@@ -7,7 +7,7 @@ from typing import Any
 
 from gsm.make_model import make
 
-from palm_trl.oracle import GrpoOracle
+from palm_core import Oracle, load_oracle
 
 
 def grpo(
@@ -16,12 +16,13 @@ def grpo(
     work_dir: Path | None = None,
     run_seed: int = 0,
     **options: Any,
-) -> GrpoOracle:
+) -> Oracle:
     """`name = "grpo"` in a task of your own; this one knows how its model comes about."""
     made = Path(__file__).with_name("made")
     if not made.exists():
         make(made)
-    return GrpoOracle(
+    return load_oracle(
+        "grpo",
         task_dir=task_dir,
         artifact_dir=artifact_dir,
         work_dir=work_dir,
