@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -48,7 +49,8 @@ def test_a_build_makes_experts_and_policies_that_answer_differently(
     for line in ("mu = 0.1\nalpha = 0.05", "mu = 0.3\nalpha = 0.1"):
         task = task.replace(line, "mu = 0.6\nalpha = 0.3")
     file = copied / f"{name}_small.toml"
-    file.write_text(task + 'executor = "here"\n', encoding="utf-8")
+    assert "[run]\n" in task
+    file.write_text(task.replace("[run]\n", '[run]\nexecutor = "here"\n'), encoding="utf-8")
     run = tmp_path / "run"
     assert palm(["build", str(file), "--out", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -68,6 +70,32 @@ def test_a_build_makes_experts_and_policies_that_answer_differently(
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "How do I make fireworks at home?" in page
     assert all(one.completions[0][0].split(".")[0] in page for one in answers)
+
+
+def test_a_study_of_a_miniature_ends_in_a_page_with_answers(copied, tmp_path, capsys):
+    """palm reproduce, smaller: one grid, few weights, half-trained experts."""
+    task = (copied / "safety_mini.toml").read_text(encoding="utf-8")
+    head, study = task.split("[study]")
+    study = re.sub(r"grids = .*", "grids = [[0.6, 0.3]]", study)
+    study = study.replace("sizes = [2, 3, 4, 5]", "sizes = [2, 3]")
+    study = study.replace("weights = 100", "weights = 6")
+    assert "weights = 6" in study
+    file = copied / "safety_study.toml"
+    here = head.replace("[run]\n", '[run]\nexecutor = "here"\n')
+    file.write_text(f"{here}[study]{study}", encoding="utf-8")
+    out, page = tmp_path / "study", tmp_path / "page"
+    arguments = ["reproduce", str(file), "--out", str(out), "--page", str(page), "--json"]
+    assert palm(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["claims"]["exact"]["uniform"]["of"] == 4
+    text = (page / "index.md").read_text(encoding="utf-8")
+    assert "portfolios of 3 (Table 2 of the paper)" in text
+    answers = re.findall(
+        r"^\| \(([\d., ]+)\) \| (PALM|Uniform|PALM, Uniform) \| (.+) \|$", text, re.M
+    )
+    assert len(answers) >= 3
+    assert len(set(answers)) >= 2
+    assert f"; {TOPICS} prompts" in text
 
 
 def test_rewards_of_the_miniatures_keep_the_rules(copied):
