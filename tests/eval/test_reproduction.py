@@ -182,6 +182,17 @@ class TestClaims:
         told = verdicts(Numbers(quality=quality, perplexity={}, budgets={}))
         assert told["few"].holds is None
 
+    def test_few_policies_are_looked_for_in_every_pruning(self):
+        numbers = Numbers(
+            quality={3: {"palm": (0.02, 0.0)}},
+            perplexity={},
+            budgets={},
+            prunings=((6, 0.014), (8, 0.001)),
+        )
+        assert verdicts(numbers)["few"].checks[0].what == "ε 0.0140 with 6 policies"
+        assert verdicts(numbers)["few"].holds
+        assert not verdicts(replace(numbers, prunings=((8, 0.001),)))["few"].holds
+
     def test_even_usage_is_against_both(self):
         numbers = Numbers(
             quality={}, perplexity={2: {"palm": 1.9, "uniform": 1.5, "random": 2.0}}, budgets={}

@@ -31,11 +31,13 @@ class Numbers:
         quality: size → "palm", "uniform", "random" → (ε, δ).
         perplexity: size → the same → perplexity of the usage.
         budgets: oracle calls → "palm", "uniform_palm" → (ε, δ).
+        prunings: (size, ε) of every pruning of PALM's runs, of other sizes too.
     """
 
     quality: Mapping[int, Mapping[str, Pair]]
     perplexity: Mapping[int, Mapping[str, float]]
     budgets: Mapping[int, Mapping[str, Pair]]
+    prunings: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def of(cls, found: Comparison) -> Numbers:
@@ -62,12 +64,20 @@ class Numbers:
                 for one in found.budgets
                 if one.uniform_palm is not None
             },
+            prunings=tuple(
+                (row.size, row.portfolio.epsilon) for sweep in found.sweeps for row in sweep.rows
+            ),
         )
 
     @classmethod
     def printed(cls, told: Published) -> Numbers:
         """Those of the paper."""
-        return cls(quality=told.quality, perplexity=told.perplexity, budgets=told.budgets)
+        return cls(
+            quality=told.quality,
+            perplexity=told.perplexity,
+            budgets=told.budgets,
+            prunings=tuple((row.size, row.epsilon) for row in told.prunings),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,10 +188,9 @@ def _usage(numbers: Numbers) -> Iterator[Check]:
 
 
 def _few(numbers: Numbers) -> Iterable[Check]:
+    sizes = [(size, rows["palm"][0]) for size, rows in numbers.quality.items() if "palm" in rows]
     small = [
-        (rows["palm"][0], size)
-        for size, rows in numbers.quality.items()
-        if size <= MOST_POLICIES and "palm" in rows
+        (epsilon, size) for size, epsilon in (*sizes, *numbers.prunings) if size <= MOST_POLICIES
     ]
     if small:
         epsilon, size = min(small)
