@@ -349,6 +349,21 @@ class TestCommand:
             assert {a.weights.tobytes(): a.seconds for a in ledger.answers()} == known
 
     @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--simulate", "-1"], "--simulate = -1: must be"),
+            (["--simulate", "3", "--prompts", "0"], "--prompts = 0: must be"),
+            (["--simulate", "3", "--responses", "1"], "--responses = 1: must be"),
+            (["--workers", "0"], "workers = 0: must be"),
+        ],
+    )
+    def test_a_wrong_request_costs_nothing(self, task, tmp_path, capsys, arguments, said):
+        out = tmp_path / "study"
+        assert palm(["reproduce", str(task), "--out", str(out), *arguments]) == 2
+        assert said in capsys.readouterr().err
+        assert not out.exists()
+
+    @pytest.mark.parametrize(
         ("change", "said"),
         [
             (("sizes = [2, 3]", "sizes = [2, 300]"), "sizes = 300: must be at most"),

@@ -70,7 +70,12 @@ def reproduce(
     from palm_eval.reproduction.page import Made, write_page
     from palm_eval.reproduction.study import distinct_weights, study_of
 
-    check_count(simulate, name="simulate", least=0)
+    for name, value, least in (
+        ("simulate", simulate, 0),
+        ("prompts", prompts, 1),
+        ("responses", responses, 2),
+    ):
+        check_count(value, name=f"--{name}", least=least)
     asked = load_task(task)
     study = study_of(asked, task.stem)
     folder = Path("runs") / f"study-{task.stem}" if out is None else out
