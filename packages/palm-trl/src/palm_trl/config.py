@@ -145,6 +145,7 @@ def _made(oracle: GrpoOracle, options: Mapping[str, Any]) -> Any:
     if oracle.algorithm == "grpo":
         from trl.trainer.grpo_config import GRPOConfig as Config
     else:
+        # of either, only what both have is used
         from trl.trainer.rloo_config import RLOOConfig as Config  # type: ignore[assignment]
     chosen = dict(options)
     known = {one.name for one in fields(Config)}

@@ -157,6 +157,7 @@ def trl_names(algorithm: str) -> list[str]:
     if algorithm == "grpo":
         from trl.trainer.grpo_config import GRPOConfig as Config
     else:
+        # of either, only what both have is used
         from trl.trainer.rloo_config import RLOOConfig as Config  # type: ignore[assignment]
     return sorted(one.name for one in fields(Config) if one.init)
 

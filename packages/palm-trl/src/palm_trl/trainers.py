@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+# A mixin's super() is TRL's trainer, which a type checker cannot know: hence its three ignores.
 class _Mixin:
     """Keeps what PALM adds in front of TRL's methods.
 

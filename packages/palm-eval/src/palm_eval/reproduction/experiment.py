@@ -132,7 +132,7 @@ def experiment(
 def _intervals(
     found: Comparison, policies: Sequence[Policy], resamples: int | None, seed: int
 ) -> tuple[dict[tuple[str, int], Mapping[str, Interval]], str]:
-    """For PALM and Uniform; Random is a mean of three portfolios."""
+    """For PALM and Uniform; Random may be a mean of several portfolios."""
     if resamples is None:
         return {}, "they were not asked for"
     places = {policy.id: index for index, policy in enumerate(policies)}
