@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -111,8 +114,18 @@ def is_test(name: str) -> bool:
     return not inside or _in_body(tree(ROOT / file).body, inside.split("::"))
 
 
+@cache
+def commands() -> frozenset[str]:
+    """Those of ``palm`` with what is installed here, and those that our packages announce."""
+    projects = [tomllib.loads(file.read_text()) for file in ROOT.glob("packages/*/pyproject.toml")]
+    announced = (
+        one["project"].get("entry-points", {}).get("palm.commands", {}) for one in projects
+    )
+    return frozenset(make_app()).union(*announced)
+
+
 def is_command(words: str) -> bool:
-    return words.split()[1] in set(make_app())
+    return words.split()[1] in commands()
 
 
 def pages() -> list[Path]:
@@ -142,10 +155,21 @@ def test_everything_named_exists(page: Path) -> None:
             assert exists(name), name
         elif re.fullmatch(r"tests/[\w/]+\.py(::\w+)*", name):
             assert is_test(name), name
+        elif found := re.fullmatch(r"(palm_\w+)/[\w./]+", name):
+            package = found[1].replace("_", "-")
+            assert (ROOT / "packages" / package / "src" / name).exists(), name
         elif re.match(r"(examples|benchmarks|docs|tests|packages)/[\w./-]*$", name):
             assert (ROOT / name).exists(), name
         elif re.match(r"palm [a-z]", name):
             assert is_command(name), name
+
+
+def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
+    pictures = ROOT / "docs" / "pictures"
+    script = str(pictures / "make_architecture.py")
+    subprocess.run([sys.executable, script, str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
+    drawn = (tmp_path / "way-of-the-data.svg").read_text(encoding="utf-8")
+    assert drawn == (pictures / "way-of-the-data.svg").read_text(encoding="utf-8")
 
 
 class TestTheChecksThemselves:
