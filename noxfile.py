@@ -201,3 +201,21 @@ def demo(session: nox.Session) -> None:
         session.run("palm", "report", run, "--task", task, "--most", "5")
         pages.append((ROOT / run / "report.html").as_uri())
     session.log(f"The table is {models}. Pages to open in a browser: {' and '.join(pages)}")
+
+
+# Baselines of others: without one, its benchmark says that it is not installed. morl-baselines
+# declares simulators and trackers that its linear support does not use.
+BASELINES = (
+    ("atheris>=3",),
+    ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1"),
+    ("--no-deps", "morl-baselines>=1.3,<2"),
+)
+
+
+@nox.session(reuse_venv=True)
+def benchmarks(session: nox.Session) -> None:
+    """All benchmarks, or those named; --full for their whole length. Makes docs/benchmarks.md."""
+    install(session, *PACKAGES)
+    for tools in BASELINES:
+        session.install("--only-binary=atheris", *tools, success_codes=[0, 1])
+    session.run("python", "benchmarks", *session.posargs)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import random
@@ -294,19 +294,15 @@ def test_a_stopped_run_goes_on_as_its_last_words_say(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["certificate"]["epsilon"] <= 0.05
 
 
-def soak() -> Any:
-    file = Path(__file__).parents[2] / "benchmarks" / "soak.py"
-    spec = importlib.util.spec_from_file_location("soak", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def soak(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("soak")
 
 
 @pytest.mark.parametrize("how", ["grid", "adaptive"])
-def test_killed_at_random_instants_a_run_ends_the_same(tmp_path: Path, how: str) -> None:
-    module, chance = soak(), random.Random(how)
+def test_killed_at_random_instants_a_run_ends_the_same(tmp_path: Path, how: str, soak: Any) -> None:
+    module, chance = soak, random.Random(how)
     whole = module.Run(tmp_path / "whole", how, 2, 0.01)
     whole.finish()
     run = module.Run(tmp_path / "killed", how, 2, 0.01)
