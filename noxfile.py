@@ -24,7 +24,7 @@ nox.options.sessions = ["tests"]
 
 ROOT = Path(__file__).parent
 NOX = "nox>=2025.5.1"
-PYTEST = ("pytest>=9,<10", "hypothesis>=6.130")
+PYTEST = ("pytest>=9,<10", "pytest-xdist>=3.8", "hypothesis>=6.130")
 BROWSER = ("playwright>=1.55", "axe-playwright-python>=0.1.4")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 # What these two find fault with changes from version to version.
@@ -90,6 +90,19 @@ def install(
         session.run("python", "-c", INSTALLED, name.replace("-", "_"), log=False)
 
 
+def run_tests(
+    session: nox.Session, *where: str, by: str = "worksteal", env: dict[str, str] | None = None
+) -> None:
+    """Run tests on every core; those named on the command line in one process.
+
+    ``by``: how pytest-xdist spreads them. Files stay together where fixtures are dear.
+    """
+    spread = () if session.posargs else ("-n", "logical", "--maxprocesses=8", "--dist", by)
+    wanted = ("python", "-m", "pytest", "-rs", *(session.posargs or [*spread, *where]))
+    # A thread more for every process would only slow them all down.
+    session.run(*wanted, env={"OMP_NUM_THREADS": "1", **(env or {})})
+
+
 INSTALLED = """
 import importlib.util, sys, sysconfig
 place = importlib.util.find_spec(sys.argv[1]).origin
@@ -113,8 +126,7 @@ def _add_tests(key: str, name: str) -> None:
         install(session, name, tools=tools)
         # The examples in the docstrings are tests too.
         module = name.replace("-", "_")
-        where = session.posargs or [f"tests/{key}", "--doctest-modules", "--pyargs", module]
-        session.run("python", "-m", "pytest", "-rs", *where)
+        run_tests(session, f"tests/{key}", "--doctest-modules", "--pyargs", module)
 
     run.__doc__ = f"The tests of {name}, against its wheel."
 

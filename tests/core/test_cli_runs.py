@@ -24,15 +24,17 @@ import time
 from palm_core.tabular import load
 
 class Slow:
-    def __init__(self, seconds: float = 0.0, hole: float = -1.0, d: int = 2):
+    def __init__(self, seconds: float = 0.0, hole: float = -1.0, d: int = 2, once: bool = False):
         names = ["helpful", "brief", "safe"][:d]
         self.oracle = load(objectives=names, prompts=4, responses=20)
         self.objectives, self.seconds, self.hole = self.oracle.objectives, seconds, hole
+        self.once, self.asked = once, 0
 
     def solve(self, weights):
         for row in weights:
             print("a word from the oracle")
-            time.sleep(self.seconds)
+            self.asked += 1
+            time.sleep(3600 if self.once and self.asked > 1 else self.seconds)
             if row[0] == self.hole:
                 raise RuntimeError("the loss\\nis NaN")
             yield from self.oracle.solve(row[None])
@@ -242,7 +244,7 @@ def test_extend_goes_on_with_another_grid_or_target(palm: Palm, tmp_path: Path) 
 
 
 def test_two_at_once_and_a_look_at_it_meanwhile(palm: Palm, tmp_path: Path) -> None:
-    file = task(tmp_path, seconds=0.4, workers=2)
+    file = task(tmp_path, seconds=0.4, workers=2, once=True)  # each worker answers once
     first = start(tmp_path, file.name, "--out", "run")
     try:
         wait_for(lambda: answered(tmp_path / "run") >= 1)
