@@ -13,14 +13,20 @@ itself, and with them only what they declare: what a user would have.
 
 from __future__ import annotations
 
+import re
 import shutil
+import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import nox
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 nox.options.default_venv_backend = "venv"  # pip, so that pip's configuration holds
 nox.options.sessions = ["tests"]
+nox.options.error_on_missing_interpreters = False  # `pythons` takes those that are there
 
 ROOT = Path(__file__).parent
 NOX = "nox>=2025.5.1"
@@ -70,10 +76,12 @@ def install(
     tools: tuple[str, ...] = (),
     extras: tuple[str, ...] = (),
     without: tuple[str, ...] = (),
+    constraints: tuple[str, ...] = (),
 ) -> None:
     """Install packages with their extras and siblings as wheels, and tools beside them.
 
-    ``extras``: in place of those that the tests of a package take; ``without``: not these.
+    ``extras``: in place of those that the tests of a package take; ``without``: not these;
+    ``constraints``: files of versions to hold to, beside constraints.txt.
     """
     session.env["PYTHONPATH"] = ""  # what is on it would hide what is installed
     siblings = {sibling for name in names for sibling in PACKAGES[name].siblings}
@@ -83,7 +91,8 @@ def install(
         taken = (extras or PACKAGES[name].extras) if name in names else ()
         listed = ",".join(extra for extra in taken if extra not in without)
         wanted.append(f"{name}[{listed}] @ {path.as_uri()}" if listed else str(path))
-    session.install("--constraint", "constraints.txt", *wanted, *tools)
+    held = (f"--constraint={file}" for file in ("constraints.txt", *constraints))
+    session.install(*held, *wanted, *tools)
     # An environment that is used again (nox -r) holds an older build of the same version.
     session.install("--quiet", "--force-reinstall", "--no-deps", *map(str, ours.values()))
     for name in ours:
@@ -119,20 +128,65 @@ def tests(session: nox.Session) -> None:
         session.notify(name)
 
 
+def check_package(session: nox.Session, name: str, constraints: tuple[str, ...] = ()) -> None:
+    """Install a package with what its tests need, and run them."""
+    install(session, name, tools=(*PYTEST, *PACKAGES[name].tools), constraints=constraints)
+    # The examples in the docstrings are tests too.
+    where = (f"tests/{name.removeprefix('palm-')}", "--doctest-modules", "--pyargs")
+    run_tests(session, *where, name.replace("-", "_"))
+
+
 def _add_tests(key: str, name: str) -> None:
     @nox.session(name=f"tests-{key}")
     def run(session: nox.Session) -> None:
-        tools = (*PYTEST, *PACKAGES[name].tools)
-        install(session, name, tools=tools)
-        # The examples in the docstrings are tests too.
-        module = name.replace("-", "_")
-        run_tests(session, f"tests/{key}", "--doctest-modules", "--pyargs", module)
+        check_package(session, name)
 
     run.__doc__ = f"The tests of {name}, against its wheel."
 
 
 for _key, _name in TESTS.items():
     _add_tests(_key, _name)
+
+
+EACH = [nox.param(name, id=key) for key, name in TESTS.items()]
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+@nox.parametrize("name", EACH)
+def pythons(session: nox.Session, name: str) -> None:
+    """The tests of a package on another Python: nox -s "pythons-3.13(core)"."""
+    check_package(session, name)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("name", EACH)
+def lowest(session: nox.Session, name: str) -> None:
+    """The tests of a package with the lowest versions that it declares: nox -s "lowest(core)".
+
+    Of PyTorch constraints.txt has the version. The rest is what uv finds to be the lowest that
+    go together; pip, which installs them, cannot look for the lowest.
+    """
+    folder = Path(session.create_tmp())
+    asked, found = folder / "asked.txt", folder / "lowest.txt"
+    asked.write_text("\n".join(third_parties(name, PACKAGES[name].extras)), encoding="utf-8")
+    session.install("uv>=0.8")
+    held = ("--constraint", "constraints.txt", "--resolution", "lowest-direct")
+    session.run("uv", "pip", "compile", "--quiet", "--no-annotate", *held, "-o", found, asked)
+    session.log(found.read_text(encoding="utf-8"))
+    check_package(session, name, constraints=(str(found),))
+
+
+def third_parties(name: str, extras: Iterable[str] = ()) -> list[str]:
+    """What a package and the packages of this repository below it ask for from others."""
+    text = (ROOT / "packages" / name / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    asked = [*project["dependencies"]]
+    asked += [line for extra in extras for line in project["optional-dependencies"][extra]]
+    lines = []
+    for line in asked:
+        ours = re.match(r"(palm-\w+)(?:\[(.*)\])?==", line)
+        lines += third_parties(ours[1], re.findall(r"\w+", ours[2] or "")) if ours else [line]
+    return lines
 
 
 @nox.session(name="tests-ray")
