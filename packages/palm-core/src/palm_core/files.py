@@ -6,21 +6,21 @@ import os
 import stat
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from palm_core.errors import InputError, WorkError
 from palm_core.text import nearest, one_line
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def write_atomically(file: Path, data: bytes) -> None:
     """Replace ``file`` by ``data``: readers see the old contents or the new ones.
 
     Raises:
-        WorkError: the file cannot be written.
+        WorkError: the file cannot be written, or is a device or a pipe, which a file is
+            not put in place of.
     """
+    if is_special(file):
+        raise WorkError(f"{one_line(file)}: is a pipe, a socket or a device, must be a file")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,13 +75,16 @@ def may_be_meant(missing: Path) -> str:
     folder = missing.parent
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in islice(entries, MOST_NAMES)]
+            names = [Path(entry.name) for entry in islice(entries, MOST_NAMES)]
     except FileNotFoundError:
         return f" (there is no folder {one_line(folder)})"
     except (OSError, ValueError):
         return ""
-    near = nearest(missing.name, [name for name in names if not name.startswith(".")])
-    return "" if near is None else f"; did you mean {one_line(repr(str(folder / near)))}?"
+    # By what they are called without the ending, which many have in common.
+    names.sort(key=lambda name: (name.suffix == missing.suffix, name))
+    stems = {name.stem: name for name in names if not name.name.startswith(".")}
+    near = nearest(missing.stem, stems)
+    return "" if near is None else f"; did you mean {one_line(repr(str(folder / stems[near])))}?"
 
 
 def not_a_folder(path: Path, kind: str) -> InputError:
@@ -94,6 +97,15 @@ def not_a_folder(path: Path, kind: str) -> InputError:
     if there:
         return InputError(f"{name}: is a file, must be a {kind}")
     return InputError(f"{name}: no such {kind}{may_be_meant(path)}")
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something at ``path`` that is neither a file nor a folder."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def is_folder(path: Path) -> bool:
