@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from command_pages import command_line_page
 from mathematics import as_mathml
 from portfolio_page import portfolio_page
-from reference import package_pages
+from reference import all_public_names, exists, package_pages
 from task_page import task_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +31,7 @@ HOME = {
 PICTURES = {".svg", ".png", ".css"}
 LANGUAGES = {".toml": "toml", ".py": "python", ".json": "json", ".jsonl": "json", ".cff": "yaml"}
 _LARGEST = 200_000
+_NAME = re.compile(r"`(palm_(?:core|eval|mod|trl)(?:\.\w+)+)(?:\(\))?`")
 # Code is left as it is; then links, in Markdown and in HTML, and mathematics.
 _PARTS = re.compile(
     r"(?P<code>^ *```.*?^ *```[^\n]*$|`+[^`\n]+`+)"
@@ -45,8 +46,15 @@ class Site:
     """Writes pages, and remembers which files of the repository have to be shown."""
 
     def __init__(self) -> None:
-        shutil.rmtree(TARGET, ignore_errors=True)
+        TARGET.mkdir(parents=True, exist_ok=True)
+        for old in TARGET.iterdir():
+            if old.is_file():
+                old.unlink()
+            elif old.name != "made":  # its pictures take minutes
+                shutil.rmtree(old)
         self.shown: set[str] = set()
+        self.names = all_public_names()
+        self.unknown: list[str] = []
 
     def build(self) -> None:
         """Write everything."""
@@ -76,6 +84,8 @@ class Site:
             for name in waiting:
                 self.show(name)
             done.update(waiting)
+        if self.unknown:
+            raise SystemExit("\n".join(self.unknown))
 
     def copy(self, file: Path, inside: Path) -> None:
         """Copy a picture."""
@@ -87,7 +97,7 @@ class Site:
 
         def replace(found: re.Match[str]) -> str:
             if found["code"]:
-                return found[0]
+                return self.code(found[0], text[: found.start()], place)
             if found["link"]:
                 return found["link"] + self.target(found["to"], source, PurePosixPath(place))
             if found["display"]:
@@ -97,6 +107,16 @@ class Site:
         file = TARGET / place
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(_PARTS.sub(replace, text), encoding="utf-8")
+
+    def code(self, code: str, before: str, place: str) -> str:
+        """Code as it is, but a public name as a link to its reference."""
+        name = _NAME.fullmatch(code)
+        if name is None or place.startswith(("files/", "reference/", "changelog")):
+            return code
+        if not exists(name[1]):
+            self.unknown.append(f"{place}: there is no {name[1]}")
+        linked = name[1] in self.names and not before.endswith("[")
+        return f"[{code}][{name[1]}]" if linked else code
 
     def target(self, link: str, source: PurePosixPath, place: PurePosixPath) -> str:
         """Where a link of the page ``source`` leads from ``place``, its page in the site."""

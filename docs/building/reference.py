@@ -101,6 +101,22 @@ def package_pages() -> dict[str, str]:
     return pages
 
 
+def all_public_names() -> set[str]:
+    """The public names of all packages: what the reference has an entry for."""
+    found = (public_names(package, MODULES[name]) for name, package in packages().items())
+    return {path for names in found for paths in names.values() for path in paths}
+
+
+def exists(path: str) -> bool:
+    """Whether there is a module or name of that path, public or not."""
+    package, _, rest = path.partition(".")
+    try:
+        packages()[package][rest]
+    except KeyError:
+        return False
+    return True
+
+
 def undocumented(found: griffe.Object | griffe.Alias, path: str) -> Iterator[str]:
     """What is missing from the docstrings of a public object and of its public members."""
     if not found.has_docstring:
