@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-WIDTH, HEIGHT = 1044, 600
+WIDTH, HEIGHT = 920, 600
 # Light paper of its own: the same picture in light and in dark pages.
 PAPER, INK, SOFT, LINE = "#fcfcfa", "#1a1a1a", "#5c5c5c", "#444444"
 FILLS = {"core": "#d6e6f5", "eval": "#d9efe0", "oracle": "#fbe3c4", "file": "#ececea"}
@@ -20,7 +20,7 @@ KINDS = {
     "oracle": "oracles: palm-mod, palm-trl, yours",
     "file": "files of a run",
 }
-BOX_WIDTH, BOX_HEIGHT, GAP = 174, 78, 26
+BOX_WIDTH, BOX_HEIGHT, GAP = 154, 80, 20
 LEFT = tuple(44 + step * (BOX_WIDTH + GAP) for step in range(5))
 ASK, KEEP, CHOOSE, USE = 62, 194, 326, 458
 
@@ -52,29 +52,29 @@ class Box(NamedTuple):
         return self.left + self.width / 2
 
 
-TASK = Box(0, ASK, "file", "task.toml", "what is wanted", "task.py, settings.py")
-WEIGHTS = Box(1, ASK, "core", "weights", "a grid, or where it matters", "grid.py, adaptive.py")
-CALLS = Box(2, ASK, "core", "calls", "here, workers, or Ray", "collecting.py, calls/")
-ORACLE = Box(3, ASK, "oracle", "oracle", "train, decode, look up", "tabular, mod, soup, grpo")
-POLICY = Box(4, ASK, "core", "policy", "r, f and the model", "policies.py, oracle.py")
+TASK = Box(0, ASK, "file", "task.toml", "what is wanted", "task.py")
+WEIGHTS = Box(1, ASK, "core", "weights", "a grid, or adaptive", "grid.py, adaptive.py")
+CALLS = Box(2, ASK, "core", "calls", "here, workers, Ray", "calls/")
+ORACLE = Box(3, ASK, "oracle", "oracle", "train, decode, …", "tabular, mod, grpo")
+POLICY = Box(4, ASK, "core", "policy", "rewards, f, model", "policies.py")
 CERTIFICATE = Box(1, KEEP, "core", "certificate", "where is it weakest?", "certificate.py")
 LEDGER = Box(
     2,
     KEEP,
     "file",
     "ledger.sqlite, artifacts",
-    "every answer, the moment it arrives; a stopped run goes on from here",
+    "every answer, at once; a stopped run goes on from here",
     "ledger/, artifacts.py",
     columns=3,
 )
-COVER = Box(1, CHOOSE, "core", "cover", "who is near enough where", "cover.py, _kernels.py")
-PRUNE = Box(2, CHOOSE, "core", "prune", "the fewest that do", "pruning.py, minimal.py")
-PROVE = Box(3, CHOOSE, "core", "prove", "gaps, theorem, certificate", "exact_gaps.py, bounds.py")
-PORTFOLIO = Box(4, CHOOSE, "file", "portfolio.json", "few policies, and the proof", "portfolio.py")
-ROUTE = Box(1, USE, "core", "route", "a weighting → a policy", "portfolio.py")
-EVALUATE = Box(2, USE, "eval", "evaluate", "baselines, tables, figures", "evaluation.py, tables/")
+COVER = Box(1, CHOOSE, "core", "cover", "who will do where", "cover.py")
+PRUNE = Box(2, CHOOSE, "core", "prune", "the fewest that do", "pruning.py")
+PROVE = Box(3, CHOOSE, "core", "prove", "gaps, certificate", "exact_gaps.py")
+PORTFOLIO = Box(4, CHOOSE, "file", "portfolio.json", "few, and the proof", "portfolio.py")
+ROUTE = Box(1, USE, "core", "route", "who serves whom", "portfolio.py")
+EVALUATE = Box(2, USE, "eval", "evaluate", "tables, figures", "evaluation.py")
 REPORT = Box(3, USE, "eval", "report", "one page to explore", "report/")
-EXPORT = Box(4, USE, "oracle", "export", "adapters, and a router", "palm_trl/exporting/")
+EXPORT = Box(4, USE, "oracle", "export", "adapters, router", "exporting/")
 BOXES = (
     *(TASK, WEIGHTS, CALLS, ORACLE, POLICY, CERTIFICATE, LEDGER, COVER, PRUNE, PROVE),
     *(PORTFOLIO, ROUTE, EVALUATE, REPORT, EXPORT),
@@ -120,10 +120,10 @@ class Drawing:
             "rect", x=box.left, y=box.row, width=box.width, height=BOX_HEIGHT, rx=7,
             fill=FILLS[box.kind], stroke="#9a9a96",
         )  # fmt: skip
-        self.text(box.middle, box.row + 25, box.title, 16, text__anchor="middle", font__weight=600)
-        self.text(box.middle, box.row + 45, box.words, 12.2, text__anchor="middle")
+        self.text(box.middle, box.row + 26, box.title, 17, text__anchor="middle", font__weight=600)
+        self.text(box.middle, box.row + 47, box.words, 13.5, text__anchor="middle")
         self.text(
-            box.middle, box.row + 65, box.place, 11, SOFT, text__anchor="middle",
+            box.middle, box.row + 67, box.place, 12, SOFT, text__anchor="middle",
             font__family="ui-monospace, Consolas, Menlo, monospace",
         )  # fmt: skip
 
@@ -149,12 +149,12 @@ def draw() -> str:
     for kind, name in KINDS.items():
         drawing.add("rect", x=place, y=22, width=14, height=14, rx=3, fill=FILLS[kind],
                     stroke="#9a9a96")  # fmt: skip
-        drawing.text(place + 21, 34, name, 13)
-        place += 21 + 6.6 * len(name) + 26
+        drawing.text(place + 21, 34, name, 14)
+        place += 21 + 7.1 * len(name) + 26
     for name, row in ROWS.items():
         y = row + BOX_HEIGHT / 2
         drawing.text(
-            25, y, name, 13, SOFT, text__anchor="middle", transform=f"rotate(-90 25 {y:g})"
+            25, y, name, 14, SOFT, text__anchor="middle", transform=f"rotate(-90 25 {y:g})"
         )
     for box in BOXES:
         drawing.box(box)
@@ -169,13 +169,13 @@ def draw() -> str:
         dashed=True,
     )
     drawing.arrow((WEIGHTS.middle, KEEP), (WEIGHTS.middle, ASK + BOX_HEIGHT + 1), dashed=True)
-    drawing.text(WEIGHTS.middle + 8, KEEP - 20, "ask there next (adaptive)", 11.5, SOFT)
+    drawing.text(WEIGHTS.middle + 8, KEEP - 20, "ask there next (adaptive)", 13, SOFT)
     middle = (KEEP + BOX_HEIGHT + CHOOSE) / 2
     drawing.arrow(
         (CALLS.middle, KEEP + BOX_HEIGHT), (CALLS.middle, middle),
         (COVER.middle, middle), (COVER.middle, CHOOSE - 1),
     )  # fmt: skip
-    drawing.text(CALLS.middle + 8, middle + 4, "no oracle is called to choose", 11.5, SOFT)
+    drawing.text(CALLS.middle + 8, middle + 4, "no oracle is called to choose", 13, SOFT)
     bus = (CHOOSE + BOX_HEIGHT + USE) / 2
     drawing.arrow((PORTFOLIO.middle, CHOOSE + BOX_HEIGHT), (EXPORT.middle, USE - 1))
     drawing.arrow((PORTFOLIO.middle, bus), (ROUTE.middle, bus), (ROUTE.middle, USE - 1))
@@ -184,7 +184,7 @@ def draw() -> str:
     drawing.text(
         LEFT[1], USE + BOX_HEIGHT + 34,
         "evaluate, report and export read the run's ledger and artifacts too, and change neither.",
-        12, SOFT,
+        13, SOFT,
     )  # fmt: skip
     ElementTree.indent(drawing.root)
     return ElementTree.tostring(drawing.root, encoding="unicode") + "\n"
