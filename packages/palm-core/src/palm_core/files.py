@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from itertools import islice
@@ -99,6 +100,19 @@ def not_a_folder(path: Path, kind: str) -> InputError:
     return InputError(f"{name}: no such {kind}{may_be_meant(path)}")
 
 
+def unportable(name: str) -> str | None:
+    """Why a file of that name cannot be on every system, or ``None``."""
+    if found := _UNFIT.search(name):
+        return f"has {found[0]!r}"
+    if name.endswith((".", " ")):
+        return "ends in a dot or a space"
+    if name.partition(".")[0].strip().upper() in _DEVICES:
+        return "is a device's on Windows"
+    if len(name.encode(errors="replace")) > LONGEST_NAME:
+        return f"is longer than {LONGEST_NAME} bytes"
+    return None
+
+
 def is_special(path: Path) -> bool:
     """Whether there is something at ``path`` that is neither a file nor a folder."""
     try:
@@ -116,6 +130,12 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+#: The longest name of a file or folder that we make, in bytes; systems take 255.
+LONGEST_NAME = 200
+_UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{name}{number}" for name in ("COM", "LPT") for number in "123456789¹²³"
+}
 #: Names that are looked at in a folder for the one that was meant.
 MOST_NAMES = 2000
 _BINARY = getattr(os, "O_BINARY", 0)  # for Windows

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from cyclopts import App, CycloptsError
 
 from palm_core import __version__
-from palm_core.cli import completion, mistakes, model_commands, run_commands, status_commands
+from palm_core.cli import mistakes, model_commands, output, run_commands, status_commands
 from palm_core.cli.commands import PALM, PARAMETERS, group_of
+from palm_core.cli.completion import add_completion
 from palm_core.cli.help_pages import HelpPages
 from palm_core.cli.plugin_commands import add_commands
 from palm_core.errors import InputError, PalmError
@@ -38,7 +39,6 @@ OWN = (
     run_commands.prune,
     status_commands.status,
     status_commands.runs,
-    completion.completion,
 )
 
 
@@ -49,6 +49,7 @@ def make_app(arguments: Sequence[str] = ()) -> App:
         help=HELP,
         help_format="plaintext",
         help_formatter=HelpPages(),
+        console=output.out(),
         version=_versions,
         exit_on_error=False,
         print_error=False,
@@ -61,7 +62,9 @@ def make_app(arguments: Sequence[str] = ()) -> App:
     for function in OWN:
         group, place = group_of(function.__name__)
         app.command(function, group=group, sort_key=place)
-    add_commands(app, arguments, [function.__name__ for function in OWN])
+    add_completion(app)
+    asked = () if arguments[:1] == ["completion"] else arguments  # it completes them all
+    add_commands(app, asked, [*(function.__name__ for function in OWN), "completion"])
     for flag in ("--help", "--version"):
         app[flag].group, app[flag].sort_key = group_of(flag)
         app[flag].help = FLAGS[flag]
