@@ -261,9 +261,10 @@ def test_two_at_once_and_a_look_at_it_meanwhile(palm: Palm, tmp_path: Path) -> N
         assert seen["seconds_left"] > 0
         assert "time left" in palm("status", "run").out
         assert palm.json("runs", ".")["runs"][0]["state"] == "running"
-    finally:
         first.send_signal(signal.SIGINT)
         _, told = first.communicate(timeout=60)
+    finally:
+        first.kill()
     assert first.returncode == 130
     lines = told.splitlines()
     assert lines[0].startswith("Stopped; ")
