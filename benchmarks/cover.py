@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from common import Record
 
 FASTER = Figure("time of the faster NumPy / time of palm_core", drawn="time, NumPy")
+CPU = Figure("processor time of NumPy in chunks / of palm_core")
 SMALLER = Figure("memory of NumPy at once / memory of palm_core", drawn="memory, NumPy")
 SHARE = Figure("share of the machine's multiply-add peak", "%")
 ABOUT = Benchmark(
@@ -55,11 +56,23 @@ ABOUT = Benchmark(
     "machine's BLAS. A slower loop in Python would be easy to beat.",
     quick="10⁴ policies and weights; about a minute",
     full="up to 10⁵ policies and weights, up to half of the free memory; ten minutes",
-    figures=(FASTER, SMALLER, SHARE),
+    figures=(FASTER, CPU, SMALLER, SHARE),
     aims=(
-        Aim("40 times faster than NumPy", FASTER, least=40),
+        Aim(
+            "40 times faster than NumPy",
+            FASTER,
+            least=40,
+            remark="REMARK",
+        ),
         Aim("64 times less memory than NumPy's matrices", SMALLER, least=64),
-        Aim("at least a quarter of the machine's multiply-add peak", SHARE, least=0.25),
+        Aim(
+            "at least a quarter of the machine's multiply-add peak",
+            SHARE,
+            least=0.25,
+            remark="The peak is measured once, at the beginning: what else the machine does then "
+            "and later moves the share. Multiply and add are not fused here, so that the answer "
+            "has the same bits on every machine, which costs up to half of the peak.",
+        ),
     ),
 )
 MU = 0.01
@@ -84,7 +97,7 @@ def multiply_adds(x: Any, n: int) -> None:
 def machine_peak(record: Record) -> float:
     """Multiply-adds a second in GFlop/s (two operations each), all cores."""
     a = np.random.default_rng(0).random((2000, 2000))
-    product = 2 * 2000**3 / min(alternating(5, lambda: a @ a)[0])
+    product = 2 * 2000**3 / alternating(5, lambda: a @ a)[0].wall
     rounds = 2_000_000
     threads = _kernels.n_threads()
     lanes = np.ones((threads, 128))
@@ -97,7 +110,7 @@ def machine_peak(record: Record) -> float:
             grain=1,
         )
 
-    fused = threads * rounds * 128 * 2 / min(alternating(3, loop)[0])
+    fused = threads * rounds * 128 * 2 / alternating(3, loop)[0].wall
     name = "matrix product" if product > fused else "multiply-add loop"
     record.note(
         f"{threads} threads; matrix product {product / 1e9:.0f} GFlop/s, multiply-add loop "
@@ -212,7 +225,8 @@ def compare(record: Record, kind: str, d: int, size: int, peak: float) -> list[A
     fits = pairs * 10 < free_bytes() * 0.5
     ours.all()  # compile
     works = (ours.optima, ours.covered, ours.chosen, numpy.in_chunks, ours.none_skipped)
-    times = [min(each) for each in alternating(3 if pairs < 1e9 else 1, *works)]
+    spent = alternating(3 if pairs < 1e9 else 1, *works)
+    times, busy = zip(*spent, strict=True)
     ours_s, chunked_s, full_s = sum(times[:3]), times[3] * numpy.part, times[4]
     ours_bytes = peak_memory(ours.all)
     once_s, numpy_bytes = float("inf"), pairs * 9
@@ -224,6 +238,7 @@ def compare(record: Record, kind: str, d: int, size: int, peak: float) -> list[A
     gflops = 2 * d * pairs / full_s / 1e9
     of = f"{kind} d = {d}, {m:,}"
     record.value(FASTER, of, faster)
+    record.value(CPU, of, busy[3] * numpy.part / sum(busy[:3]))
     record.value(SMALLER, of, numpy_bytes / ours_bytes)
     record.value(SHARE, of, gflops / peak)
     if not agree(ours, numpy):

@@ -58,9 +58,30 @@ ABOUT = Benchmark(
     full="150 steps, 3 seeds, 5 weights; half an hour and more on two cores",
     figures=(SPEED, SETTING, WARM),
     aims=(
-        Aim("less than 5 % more time than plain TRL (0.95×)", SPEED, least=1 / 1.05, over="median"),
-        Aim("no other setting is better than the default", SETTING, most=0),
-        Aim("a quarter of the steps from the nearest policy loses nothing", WARM, least=0),
+        Aim(
+            "less than 5 % more time than plain TRL (0.95× or more, in the median round)",
+            SPEED,
+            least=1 / 1.05,
+            over="median",
+            remark="Losses and gradients are the same; what differs is checkpoints, curves and "
+            "the saved policy. On a busy machine rounds differ by more than the aim.",
+        ),
+        Aim(
+            "no other setting is better than the default",
+            SETTING,
+            most=0,
+            remark="Whole runs only. The earlier one in the [guide](guides/grpo.md#measured) did "
+            "not meet it: the paper's options were ahead by 0.0016 ± 0.0010, which is within "
+            "two standard errors. The default stays because it optimises J, with the KL of each "
+            "step at the prefixes as they come (`tests/trl/test_objective.py`); theirs does not.",
+        ),
+        Aim(
+            "a quarter of the steps from the nearest policy loses nothing",
+            WARM,
+            least=0,
+            remark="Whole runs only. In four earlier pairs it lost 0.004 (the same guide); "
+            '`start = "base"` is the default.',
+        ),
     ),
 )
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -313,6 +334,20 @@ class Bench:
             self.record.value(SPEED, f"round {number + 1}", theirs / own)
 
 
+def taking_its_columns(function: Any) -> Any:
+    """A reward that TRL can call: TRL gives every reward all columns, and more."""
+    from palm_eval.rewards.base import called, columns_of
+
+    taken, _ = columns_of(function)
+
+    def reward(prompts: Any, completions: Any, **columns: Any) -> Any:
+        mine = {name: column for name, column in columns.items() if taken is None or name in taken}
+        return called(function, prompts, completions, mine)
+
+    reward.__name__ = getattr(function, "__name__", type(function).__name__)
+    return reward
+
+
 def plain_trl(oracle: Any, weights: Any, folder: Path) -> list[dict[str, Any]]:
     """What a user of TRL would write; with the configuration that the oracle has."""
     from datasets import Dataset
@@ -330,7 +365,7 @@ def plain_trl(oracle: Any, weights: Any, folder: Path) -> list[dict[str, Any]]:
     trainer = GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(oracle.source.name),
         args=config,
-        reward_funcs=list(oracle.functions.values()),
+        reward_funcs=[taking_its_columns(each) for each in oracle.functions.values()],
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(oracle.source.name),
         peft_config=LoraConfig(

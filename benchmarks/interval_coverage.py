@@ -69,8 +69,24 @@ ABOUT = Benchmark(
     full="1000 repetitions of 1000 resamples at 100 and 400 prompts; more than an hour",
     figures=(COVERED, LOWEST, OTHERS, TIES),
     aims=(
-        Aim("between 93 % and 97 % hold the truth", COVERED, least=0.93, most=0.97),
-        Aim("at least 93 % also where many candidates are exactly alike", TIES, least=0.93),
+        Aim(
+            "between 93 % and 97 % hold the truth",
+            COVERED,
+            least=0.93,
+            most=0.97,
+            remark="The default method unites the percentile and the basic interval, because each "
+            "alone misses the truth more often (last figure). That makes it wide: more than "
+            "97 % is wider than needed, not wrong.",
+        ),
+        Aim(
+            "at least 93 % also where many candidates are exactly alike",
+            TIES,
+            least=0.93,
+            remark="The maximum over k tied candidates is biased upwards, and no resample knows "
+            "that δ is 0: the default's lower end is then too high, the more often the larger k. "
+            'The upper end holds. `palm_eval.intervals.delta_band` ("simultaneous") is made '
+            "for that case.",
+        ),
     ),
 )
 POPULATION, RESPONSES, CANDIDATES = 4000, 40, 13

@@ -49,8 +49,19 @@ ABOUT = Benchmark(
     full="1000 calls; half a minute",
     figures=(CALL, GROWTH, WRITE),
     aims=(
-        Aim("less than 5 ms around a call", CALL, most=5),
-        Aim("no growth with the number of calls (at most 1.5)", GROWTH, most=1.5),
+        Aim(
+            "less than 5 ms around a call",
+            CALL,
+            most=5,
+            remark="Without a ledger it is met by far. With one, a call waits for the disk: the "
+            "last column says what a single durable write took just before and after.",
+        ),
+        Aim(
+            "no growth with the number of calls (at most 1.5)",
+            GROWTH,
+            most=1.5,
+            remark="A tenth of a quick run is 20 calls, in which one slow write shows.",
+        ),
     ),
 )
 NAMES = ("helpful", "brief", "safe")
@@ -95,7 +106,7 @@ def timed(weights: np.ndarray, execution: Execution, folder: Path | None) -> lis
     tenth, marks = len(weights) // 10, []
 
     def progress(now: Progress) -> None:
-        if now.done and (now.done - 1) % tenth == 0 and (now.done - 1) // tenth == len(marks):
+        while now.done and (now.done - 1) // tenth >= len(marks):
             marks.append(time.perf_counter())
 
     try:
@@ -136,6 +147,8 @@ def measure(given: Namespace, record: Record) -> None:
             marks = timed(weights, execution, Path(place) / str(number) if kept else None)
             probe = 1e3 * statistics.mean((before, durable_write(Path(place))))
             parts = np.diff(marks) * 1e3 / (len(weights) // 10)
+            if len(parts) != 10:
+                raise SystemExit(f"{name}: {len(parts)} tenths were seen")
             mean = (marks[-1] - marks[0]) * 1e3 / len(weights)
             record.value(CALL, name, mean)
             record.value(GROWTH, name, parts[-1] / parts[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +75,10 @@ class Document(msgspec.Struct, forbid_unknown_fields=True):
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{self.benchmark}{'.quick' if self.quick else ''}.json"
         new = file.with_suffix(".new")
-        new.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        text = msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+        # A row and a value on a line of their own; no string holds a line break as it is.
+        text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda inner: re.sub(r"\n *", " ", inner[0]), text)
+        new.write_text(text + "\n", encoding="utf-8")
         return new.replace(file)
 
 
