@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -249,6 +251,57 @@ def coverage(session: nox.Session) -> None:
         success_codes=[0, 1],
     )
     session.run("python", "-m", "coverage", "report", "--skip-covered", "--show-missing", env=slow)
+
+
+@nox.session(name="raise-version", venv_backend="none")
+def raise_version(session: nox.Session) -> None:
+    """Write a new version wherever one stands: nox -s raise-version -- 0.2.0."""
+    session.run(sys.executable, "release/raise_version.py", *session.posargs, external=True)
+
+
+@nox.session(name="release-check")
+def release_check(session: nox.Session) -> None:
+    """Build what would be released into dist/, look at it, and try it in a clean environment."""
+    session.env["PYTHONPATH"] = ""
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="palm-release-") as made:
+        folder = Path(made)
+        session.install("build>=1.3", "twine>=6.1", "check-wheel-contents>=0.6.3", "packaging>=25")
+        build = ("python", "-m", "build", "--quiet", "--outdir")
+        (folder / "tree").mkdir()
+        for name in PACKAGES:  # the source package, and the wheel out of it; then without it
+            session.run(*build, dist, ROOT / "packages" / name)
+            shutil.copy(wheel(session, name), folder / "tree")
+        archives = sorted(map(str, dist.iterdir()))
+        session.run("twine", "check", "--strict", *archives)
+        session.run("check-wheel-contents", *(name for name in archives if name.endswith(".whl")))
+        session.run("python", "release/archives.py", dist, folder / "tree")
+        _try_installed(session, folder, dist)
+
+
+def _try_installed(session: nox.Session, folder: Path, dist: Path) -> None:
+    """Install the wheels with all that they ask for, and run release/installed.py there."""
+    python = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    session.run("python", "-m", "venv", folder / "venv")
+    wanted = []
+    for name, package in PACKAGES.items():
+        (wheel,) = dist.glob(f"{name.replace('-', '_')}-*.whl")
+        extras = f"[{','.join(package.extras)}]" if package.extras else ""
+        wanted.append(f"{name}{extras} @ {wheel.as_uri()}")
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    held = f"--constraint={ROOT / 'constraints.txt'}"
+    session.run(*pip, "install", held, *wanted, external=True)
+    session.run(*pip, "check", external=True)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    helpers = folder / "helpers"
+    helpers.mkdir()
+    for name in ("language/tiny_models.py", "trl/tiny_tasks.py", "../release/installed.py"):
+        shutil.copy(ROOT / "tests" / name, helpers)
+    (folder / "work").mkdir()
+    with session.chdir(folder / "work"):
+        places = (dist, ROOT, folder / "examples", helpers)
+        session.run(python, "-I", helpers / "installed.py", *places, external=True)
 
 
 @nox.session
