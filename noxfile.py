@@ -102,11 +102,11 @@ def install(
 
 
 def run_tests(
-    session: nox.Session, *where: str, by: str = "worksteal", env: dict[str, str] | None = None
+    session: nox.Session, *where: str, by: str = "loadfile", env: dict[str, str] | None = None
 ) -> None:
     """Run tests on every core; those named on the command line in one process.
 
-    ``by``: how pytest-xdist spreads them. Files stay together where fixtures are dear.
+    ``by``: how pytest-xdist spreads them. A file's fixtures are made once if it stays together.
     """
     spread = () if session.posargs else ("-n", "logical", "--maxprocesses=8", "--dist", by)
     wanted = ("python", "-m", "pytest", "-rs", *(session.posargs or [*spread, *where]))
@@ -135,7 +135,8 @@ def check_package(session: nox.Session, name: str, constraints: tuple[str, ...] 
     install(session, name, tools=(*PYTEST, *PACKAGES[name].tools), constraints=constraints)
     # The examples in the docstrings are tests too.
     where = (f"tests/{name.removeprefix('palm-')}", "--doctest-modules", "--pyargs")
-    run_tests(session, *where, name.replace("-", "_"))
+    by = "worksteal" if name == "palm-core" else "loadfile"
+    run_tests(session, *where, name.replace("-", "_"), by=by)
 
 
 def _add_tests(key: str, name: str) -> None:
@@ -205,10 +206,7 @@ def tests_report(session: nox.Session) -> None:
     browser = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if browser is None:
         session.run("python", "-m", "playwright", "install", "chromium")
-    session.run(
-        *("python", "-m", "pytest", *(session.posargs or ["tests/report"])),
-        env={"PALM_CHROMIUM": browser or ""},
-    )
+    run_tests(session, "tests/report", env={"PALM_CHROMIUM": browser or ""})
 
 
 @nox.session(name="tests-repo")
@@ -216,9 +214,7 @@ def tests_repo(session: nox.Session) -> None:
     """The tests of the repository itself: wheels, versions, entry points, imports."""
     install(session, *PACKAGES, tools=(*PYTEST, NOX), without=LARGE)
     folder = str(session.cache_dir.absolute() / "wheels")
-    session.run(
-        "python", "-m", "pytest", *(session.posargs or ["tests/repo"]), env={"PALM_WHEELS": folder}
-    )
+    run_tests(session, "tests/repo", env={"PALM_WHEELS": folder})
 
 
 @nox.session

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -175,3 +177,19 @@ def test_the_checkout_is_not_taken_for_what_is_installed(root: Path, tmp_path: P
     with pytest.raises(AssertionError, match=r"is on sys\.path|__init__\.py"):
         # as if site-packages lay in the checkout, or it were not in site-packages at all
         installed.check_place("palm-core", tmp_path, Path(sys.prefix).resolve())
+
+
+def test_descriptions_run_and_their_tasks_are_tasks(root: Path, tmp_path: Path) -> None:
+    from palm_core.task import load_task
+
+    snippets = tasks = 0
+    for file in root.glob("packages/*/README.md"):
+        text = file.read_text(encoding="utf-8")
+        for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+            subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
+            snippets += 1
+        for task in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
+            (tmp_path / "task.toml").write_text(task, encoding="utf-8")
+            assert load_task(tmp_path / "task.toml").oracle in ("mod", "grpo")
+            tasks += 1
+    assert (snippets, tasks) == (2, 2)
