@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import griffe
+from our_docstrings import ROLE
 
 from palm_core.execution import Execution
 from palm_core.plugins import describe_oracles
@@ -126,6 +127,7 @@ def described(found: Any) -> dict[str, str]:
         ):
             for one in section.value:
                 text = " ".join(one.description.split()).replace("|", "\\|")
+                text = ROLE.sub(lambda found: f"`{found[2]}`", text)
                 told |= {name.strip(): text for name in one.name.split(",")}
     return told
 
