@@ -153,7 +153,8 @@ def _toml(value: Any) -> str:
 
 
 def _first(found: Any) -> str:
-    return " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
+    text = " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
+    return ROLE.sub(lambda role: f"`{role[2]}`", text)
 
 
 def _imported(value: str) -> Any:
