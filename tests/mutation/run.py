@@ -1,0 +1,124 @@
+"""Mutation testing of the mathematics in palm-core: every mutant has to fail a test.
+
+``python tests/mutation/run.py [group or module …]`` stages the package and its tests in
+``runs/mutation/<group>`` (mutmut wants a plain ``src`` folder), runs mutmut there, and
+prints a table. The diffs of the survivors are left in ``survivors.txt`` of that folder.
+mutmut keeps what it has found: another run tries only what has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SOURCE = ROOT / "packages" / "palm-core" / "src" / "palm_core"
+KILLED = {"killed", "timeout", "caught by type check"}
+
+
+def stage(folder: Path, group: dict[str, list[str]], options: dict[str, object]) -> None:
+    """A project that mutmut understands: src/, tests/ and its settings."""
+    for place in ("src", "tests"):
+        shutil.rmtree(folder / place, ignore_errors=True)
+        shutil.rmtree(folder / "mutants" / place / "core", ignore_errors=True)
+    no_caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(SOURCE, folder / "src" / "palm_core", ignore=no_caches)
+    shutil.copytree(ROOT / "tests" / "core", folder / "tests" / "core", ignore=no_caches)
+    shutil.copy2(ROOT / "tests" / "conftest.py", folder / "tests")
+    settings = options | {
+        "source_paths": ["src"],
+        "only_mutate": [f"src/palm_core/{module}.py" for module in group["modules"]],
+        "pytest_add_cli_args_test_selection": [
+            str(path.relative_to(folder))
+            for test in group["tests"]
+            for path in sorted((folder / "tests" / "core").glob(f"test_{test}.py"))
+        ],
+    }
+    # What JSON writes for strings, numbers and lists of them is TOML as well.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    text = "\n".join([project, "[tool.mutmut]", *lines, ""])
+    (folder / "pyproject.toml").write_text(text, "utf-8")
+
+
+def mutmut(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # Threads do not survive the fork that each mutant is. Tests that start a Python of
+    # their own have to find the mutants too.
+    alone = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    alone["PYTHONPATH"] = str(folder / "mutants" / "src")
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("mutmut")), *arguments],
+        cwd=folder,
+        env={**os.environ, **alone},
+        check=True,
+        text=True,
+        stdout=None if arguments[0] == "run" else subprocess.PIPE,
+    )
+
+
+def verdicts(folder: Path) -> dict[str, dict[str, str]]:
+    """For each module its mutants and what became of them."""
+    found: dict[str, dict[str, str]] = {}
+    for line in mutmut(folder, "results", "--all", "true").stdout.splitlines():
+        mutant, _, verdict = line.strip().partition(": ")
+        module = mutant.split(".x", 1)[0].removeprefix("palm_core.")
+        found.setdefault(module, {})[mutant] = verdict
+    return found
+
+
+def table(found: dict[str, dict[str, str]]) -> str:
+    rows = ["| module | mutants | killed | of these by time | survived | score |"]
+    rows.append("|---|---|---|---|---|---|")
+    for module, mutants in sorted(found.items()):
+        count = Counter(mutants.values())
+        killed = sum(count[verdict] for verdict in KILLED)
+        tried = len(mutants)
+        rows.append(
+            f"| `{module}` | {tried} | {killed} | {count['timeout']} | {tried - killed} "
+            f"| {killed / tried:.1%} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    plan = tomllib.loads((HERE / "groups.toml").read_text("utf-8"))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    known = [*plan["groups"], *(m for group in plan["groups"].values() for m in group["modules"])]
+    parser.add_argument("wanted", nargs="*", metavar="group or module", help=", ".join(known))
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--table-only", action="store_true", help="of what has been run")
+    asked = parser.parse_args()
+    if unknown := set(asked.wanted) - set(known):
+        parser.error(f"no such group or module: {', '.join(sorted(unknown))}")
+    found: dict[str, dict[str, str]] = {}
+    for name, group in plan["groups"].items():
+        modules = [m for m in group["modules"] if not asked.wanted or {m, name} & {*asked.wanted}]
+        if not modules:
+            continue
+        folder = ROOT / "runs" / "mutation" / name
+        if not asked.table_only:
+            stage(folder, group, plan["options"])
+            # With names mutmut tries again what it has tried already.
+            some = modules != group["modules"]
+            names = [f"palm_core.{module}.*" for module in modules] if some else []
+            mutmut(folder, "run", "--max-children", str(asked.processes), *names)
+        elif not folder.exists():
+            continue
+        ours = {m: mutants for m, mutants in verdicts(folder).items() if m in modules}
+        found |= ours
+        alive = [m for mutants in ours.values() for m in mutants if mutants[m] not in KILLED]
+        shown = "\n".join(mutmut(folder, "show", mutant).stdout for mutant in alive)
+        (folder / "survivors.txt").write_text(shown, "utf-8")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
