@@ -18,7 +18,7 @@ from palm_core import (
     sample_weights,
     uniform_lattice,
 )
-from palm_core.grid import spaced
+from palm_core.grid import construct_grid, grid_size, spaced
 from palm_core.normalization import Normalization
 from palm_core.simplex import check_count, check_number
 
@@ -224,3 +224,26 @@ def test_a_spread_of_a_few_last_places_is_none_whatever_the_size():
     below = [[-1.0, 1.0], [-1.0 + 2.0**-51, 2.0]]
     with pytest.raises(InputError, match="objective 'objective 1'"):
         Normalization.fit(PolicySet(below), "minmax", over="test")
+
+
+# --- the grid
+
+
+@pytest.mark.parametrize("mu", [1e-9, 3e-8])
+@pytest.mark.parametrize(("beyond", "steps"), [(0.4, 0), (0.75, 1)])
+def test_rounding_forgives_no_more_than_half_a_step(mu, beyond, steps):
+    # so small a μ that a power of 1 + μ is known to many steps only
+    k = 10**6
+    alpha = math.exp(-(k + beyond) * math.log1p(mu))
+    assert (grid_size(2, mu, alpha) + 1) // 2 - 2 == k + steps
+
+
+def test_the_smallest_alpha_that_floats_resolve_is_allowed():
+    smallest = float(np.finfo(np.float64).tiny)
+    assert grid_size(2, 1.0, smallest) == 2 * (1022 + 2) - 1
+    assert refusal(grid_size, 2, 1.0, smallest / 2).startswith("alpha = ")
+
+
+def test_the_limit_is_a_count():
+    assert refusal(construct_grid, 2, 1.0, 1.0, limit=0) == "limit = 0: must be at least 1"
+    assert refusal(construct_grid, 2, 1.0, 1.0, limit=1).startswith("this grid has 3 weights")

@@ -31,6 +31,8 @@ def stage(folder: Path, group: dict[str, list[str]], options: dict[str, object])
     for place in ("src", "tests"):
         shutil.rmtree(folder / place, ignore_errors=True)
         shutil.rmtree(folder / "mutants" / place / "core", ignore_errors=True)
+    # Python remembers, from its start, that a folder on its path was not there.
+    (folder / "mutants" / "src").mkdir(parents=True, exist_ok=True)
     no_caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(SOURCE, folder / "src" / "palm_core", ignore=no_caches)
     shutil.copytree(ROOT / "tests" / "core", folder / "tests" / "core", ignore=no_caches)
@@ -76,17 +78,25 @@ def verdicts(folder: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+def alive_of(folder: Path, modules: list[str]) -> list[str]:
+    """The mutants of some modules that no test noticed."""
+    found = verdicts(folder)
+    every = {name: v for module in modules for name, v in found.get(module, {}).items()}
+    return [name for name, verdict in every.items() if verdict not in KILLED]
+
+
 def table(found: dict[str, dict[str, str]]) -> str:
-    rows = ["| module | mutants | killed | of these by time | survived | score |"]
-    rows.append("|---|---|---|---|---|---|")
+    rows = ["| module | mutants | tried | killed | of these by time | survived | score |"]
+    rows.append("|---|---|---|---|---|---|---|")
     for module, mutants in sorted(found.items()):
         count = Counter(mutants.values())
         killed = sum(count[verdict] for verdict in KILLED)
-        tried = len(mutants)
-        rows.append(
-            f"| `{module}` | {tried} | {killed} | {count['timeout']} | {tried - killed} "
-            f"| {killed / tried:.1%} |"
-        )
+        tried = len(mutants) - count["not checked"]
+        if tried:
+            rows.append(
+                f"| `{module}` | {len(mutants)} | {tried} | {killed} | {count['timeout']} "
+                f"| {tried - killed} | {killed / tried:.1%} |"
+            )
     return "\n".join(rows)
 
 
@@ -96,6 +106,7 @@ def main() -> None:
     known = [*plan["groups"], *(m for group in plan["groups"].values() for m in group["modules"])]
     parser.add_argument("wanted", nargs="*", metavar="group or module", help=", ".join(known))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--survivors", action="store_true", help="try again what survived")
     parser.add_argument("--table-only", action="store_true", help="of what has been run")
     asked = parser.parse_args()
     if unknown := set(asked.wanted) - set(known):
@@ -111,12 +122,14 @@ def main() -> None:
             # With names mutmut tries again what it has tried already.
             some = modules != group["modules"]
             names = [f"palm_core.{module}.*" for module in modules] if some else []
-            mutmut(folder, "run", "--max-children", str(asked.processes), *names)
+            if asked.survivors:
+                names = alive_of(folder, modules)
+            if names or not asked.survivors:
+                mutmut(folder, "run", "--max-children", str(asked.processes), *names)
         elif not folder.exists():
             continue
-        ours = {m: mutants for m, mutants in verdicts(folder).items() if m in modules}
-        found |= ours
-        alive = [m for mutants in ours.values() for m in mutants if mutants[m] not in KILLED]
+        found |= {m: mutants for m, mutants in verdicts(folder).items() if m in modules}
+        alive = alive_of(folder, modules)
         shown = subprocess.run(
             [sys.executable, "-c", SHOW, *alive], cwd=folder, check=True, text=True, stdout=-1
         )
