@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from palm_core.errors import InputError, OracleAnswerError, WorkError
+from palm_core.files import unportable
 from palm_core.text import is_plain, one_line
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ FOLDER = "artifacts"
 _TEMPORARY = ".writing-"
 _REPLACED = ".replaced-"
 _BLOCK = 1 << 20
+# Windows flushes only what is open for writing.
+_TO_FLUSH = os.O_RDONLY if os.name == "posix" else os.O_RDWR
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def writing(folder: str | Path, name: str) -> Iterator[Path]:
 
     Args:
         folder: the run's folder for artifacts, which a factory gets as ``artifact_dir``.
-        name: the artifact's, usually the policy's id; no slashes.
+        name: the artifact's, usually the policy's id: one that files have on every system.
 
     Raises:
         InputError: ``name`` is not a plain file name.
@@ -68,6 +71,11 @@ def writing(folder: str | Path, name: str) -> Iterator[Path]:
     if not name or ours or name in {".", ".."} or not _is_plain(name) or Path(name).name != name:
         shown = one_line(repr(name), 80)
         raise InputError(f"name = {shown}: must be a plain file name, without slashes")
+    if unfit := unportable(name):
+        raise InputError(
+            f"name = {one_line(repr(name), 80)}: {unfit}; must be one that files have on every "
+            'system, without < > : " | ? *'
+        )
     parent = Path(folder)
     parent.mkdir(parents=True, exist_ok=True)
     final = parent / name
@@ -76,7 +84,7 @@ def writing(folder: str | Path, name: str) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file, _ in _entries(temporary):
+        for _, file, _ in _entries(temporary):
             _flush(file)
         _flush(temporary)
         # Removed under its own name, an older one would be there by halves for a while.
@@ -171,7 +179,7 @@ def content_hash(path: Path) -> tuple[str, int]:
     if not path.is_dir():
         raise OracleAnswerError(f"artifact {_shown(path.name)}: is neither a file nor a folder")
     digest, total = hashlib.sha256(b"palm artifact 1\n"), 0
-    found = {file.relative_to(path).as_posix(): (file, mode) for file, mode in _entries(path)}
+    found = {name: (file, mode) for name, file, mode in _entries(path)}
     for name, (file, mode) in sorted(found.items()):
         if stat.S_ISLNK(mode):
             entry = ["link", os.readlink(file)]  # noqa: PTH115  as text, unresolved
@@ -213,16 +221,18 @@ def _file_hash(file: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _entries(folder: Path) -> Iterator[tuple[Path, int]]:
-    """All that is in a folder, at any depth, with its mode; links are not followed."""
-    waiting = [folder]
+def _entries(folder: Path) -> Iterator[tuple[str, Path, int]]:
+    """All that is in a folder, at any depth: name below it, path, mode; no link is followed."""
+    waiting = [("", folder)]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        above, inner = waiting.pop()
+        with os.scandir(inner) as entries:
             for entry in entries:
                 mode = entry.stat(follow_symlinks=False).st_mode
-                yield Path(entry.path), mode
+                name, path = above + entry.name, Path(entry.path)
+                yield name, path, mode
                 if stat.S_ISDIR(mode):
-                    waiting.append(Path(entry.path))
+                    waiting.append((name + "/", path))
 
 
 def _remove(path: Path) -> None:
@@ -236,13 +246,13 @@ def _remove(path: Path) -> None:
 def _flush(path: Path) -> None:
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         return  # nothing of its own to flush; opening a pipe would wait for its other end
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        # Some file systems cannot flush folders.
-        with suppress(OSError) if path.is_dir() else nullcontext():
+    # Some systems cannot open folders, or not flush them.
+    with suppress(OSError) if path.is_dir() else nullcontext():
+        descriptor = os.open(path, _TO_FLUSH)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _shown(name: str) -> str:
