@@ -277,11 +277,12 @@ def coverage(session: nox.Session) -> None:
     install(session, "palm-core", tools=tools)
     # Few examples: coverage asks whether a branch is reached, not how often. What is
     # compiled is out of its sight; some tests run the kernels in plain Python besides.
-    where = session.posargs or ["tests/core", "--hypothesis-profile=mutation"]
+    spread = ("-n", "logical", "--maxprocesses=8", "--dist", "worksteal")
+    where = session.posargs or [*spread, "tests/core", "--hypothesis-profile=mutation"]
     folder = session.cache_dir.absolute() / "coverage"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    ours = {"COVERAGE_FILE": str(folder / "data")}
+    ours = {"COVERAGE_FILE": str(folder / "data"), "OMP_NUM_THREADS": "1"}
     coverage = ("python", "-m", "coverage")
     session.run(*coverage, "run", "-m", "pytest", *where, env=ours)
     session.run(*coverage, "combine", "--quiet", env=ours)
