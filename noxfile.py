@@ -372,7 +372,7 @@ def demo(session: nox.Session) -> None:
 # declares simulators and trackers that its linear support does not use.
 BASELINES = (
     ("atheris>=3",),
-    ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1"),
+    ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1", "pymoo>=0.6"),
     ("--no-deps", "morl-baselines>=1.3,<2"),
 )
 
