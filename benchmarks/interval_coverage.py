@@ -75,8 +75,8 @@ ABOUT = Benchmark(
             least=0.93,
             most=0.97,
             remark="The default method unites the percentile and the basic interval, because each "
-            "alone misses the truth more often (last figure). That makes it wide: more than "
-            "97 % is wider than needed, not wrong.",
+            "alone misses the truth more often (third figure). More than 97 % is wider than "
+            "needed, not wrong. In a quick run two points more or less are chance.",
         ),
         Aim(
             "at least 93 % also where many candidates are exactly alike",

@@ -222,7 +222,11 @@ def run_words(document: Document, found: Mapping[str, Document]) -> str:
     more = [word for word in document.arguments if word != "--quick"]
     arguments = f" (`{' '.join(more)}`)" if more else ""
     begin, end = when.load
-    busy = "" if when.others is None else f", {when.others:.0%} of the cores taken by other work"
+    busy = (
+        ""
+        if when.others is None
+        else f", {100 * when.others:.0f}\u202f% of the cores taken by other work"
+    )
     differs = [
         f"{name} {own.get(name, MISSING)}"
         for name, text in shared.items()
