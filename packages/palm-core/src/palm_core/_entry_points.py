@@ -8,8 +8,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import did_you_mean, import_named, importable, reason
+from palm_core._factories import import_named, importable, reason
 from palm_core.errors import InputError
+from palm_core.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import sys
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, PalmError, PluginError
+from palm_core.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 LONGEST_REASON = 300
 
@@ -199,9 +199,3 @@ def reason(error: Exception) -> str:
     if isinstance(error, (ImportError, OSError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def did_you_mean(given: str, names: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` where a name is near, else nothing."""
-    near = difflib.get_close_matches(given, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

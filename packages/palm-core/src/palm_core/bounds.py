@@ -1,34 +1,21 @@
 """A-priori guarantees: Lemma A.1, Lemma 3.3, Theorem 3.4, and when they apply.
 
 Notation of the paper: R_max = max_π Σ_i |r_i(π)|, f_max = max_π f(π) and
-X = dα·R_max + μ·f_max. Two pairs (ε, δ) are given: the theorem's own, and a
-sharper one, proved here for any cover and an approximate oracle.
+X = dα·R_max + μ·f_max. For an oracle within (ε_o, δ_o) of opt and pruning within
+(μ', α') of the oracle, m = μ' + ε_o, two pairs (ε, δ) are given: the theorem's own,
 
-Let v' = v/max(v), and w' ≥ v' its entries rounded up in the paper's 1dgrid, so
-that w'_i ≤ (1 + μ)·v'_i, or w'_i ≤ v'_i + α where v'_i < α. The proof stays with
-w' and v': projecting them to the simplex first (Lemma A.1) is what costs the
-paper a factor 2 in μ and 2d in α. Write ρ = Σw'/Σv'; with e = (d − 1)α,
-1 ≤ ρ ≤ 1 + μ + e. Let π* be best at v and π the member that covers w = w'/Σw'.
-For an oracle within (ε_o, δ_o) of opt and pruning within (μ', α') of the oracle,
-put κ = (1 − μ')(1 − ε_o) and s = α' + (1 − μ')δ_o. Then
+    ε = 2μ + 2m,  δ = max(2, (2+m)/(1+μ))·X + α' + δ_o,
 
-    J_w(π) ≥ κ·opt(w) − s ≥ κ·J_w(π*) − s.
-
-Multiply by Σw', use r ≥ 0 in w'·r(π*) ≥ v'·r(π*) and in
-w'·r(π) ≤ (1 + μ)·v'·r(π) + α·R_max, and divide by Σv' ≥ 1:
-
-    (1 + μ)·J_v(π) ≥ κ·opt(v) − κ(ρ − 1)·f(π*) − (1 + μ − ρ)·f(π) − ρs − α·R_max.
-
-Up to ρ = 1 + μ the terms in f cost at most μ·f_max and ρs at most (1 + μ)s.
-Every unit of ρ beyond, at most e, costs κ·f(π*) and s − f(π) more. There
-f(π*) ≤ R_max, as opt(v) ≥ 0, and s − f(π) ≤ R_max, as s need not exceed what is
-lost, κ·opt(w) − J_w(π) ≤ R_max + f(π). So
+which is (4μ, 2X) in its own setting, and a sharper one. With κ = (1 − μ')(1 − ε_o),
+s = α' + (1 − μ')δ_o and e = (d − 1)α it is
 
     ε = 1 − κ/(1 + μ),
     δ = s + [α·R_max + μ·f_max + e·(κ·min(f_max, R_max) + min(s, R_max))]/(1 + μ).
 
-R_max and f_max are used for π* and π only: for policies that are optimal at
-some weight, and for members of the portfolio.
+Both assume r ≥ 0 and opt ≥ 0, the sharper one also that the best answer at each grid
+weight is ≥ 0, which opt ≥ 0 implies where δ_o = 0. R_max and f_max need to hold only for
+policies that are optimal at some weight, and for members of the portfolio. The proofs
+are in docs/explanation/guarantees.md.
 """
 
 from __future__ import annotations
@@ -63,8 +50,8 @@ class Approximation(NamedTuple):
 def lemma_a1(n_objectives: int, mu: float, alpha: float) -> Closeness:
     """How close every v ∈ Δ_d is to its grid weight: |w_i − v_i| ≤ μ·v_i + dα.
 
-    The paper's proof forgets the multiplicative rounding in one step; the
-    correct ‖w'‖₁ ≤ (1 + μ)‖v'‖₁ + dα leads to the same statement.
+    Proof in docs/explanation/guarantees.md: that of the paper forgets the
+    multiplicative rounding in one step.
 
     Raises:
         InputError: fewer than 2 objectives, mu or alpha outside (0, 1].
@@ -175,10 +162,11 @@ def theorem_bounds(
 
     The theorem's own pair (4μ, 2X), X = dα·R_max + μ·f_max, is continued to
     other μ', α' and oracles as (2μ + 2m, max(2, (2+m)/(1+μ))·X + α' + δ_o) with
-    m = μ' + ε_o, never below the sharper pair that this module proves.
+    m = μ' + ε_o, never below the sharper pair.
 
-    It assumes r ≥ 0 and opt ≥ 0, which only data can show:
-    :func:`apply_theorem` checks them and then calls this function.
+    It assumes r ≥ 0, opt ≥ 0 and (for the sharper pair, where δ_o > 0) answers with
+    J ≥ 0, which only data can show: :func:`apply_theorem` checks them and then calls
+    this function.
 
     Args:
         n_objectives: d.

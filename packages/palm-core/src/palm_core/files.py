@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from palm_core.errors import InputError, WorkError
-from palm_core.text import one_line
+from palm_core.text import nearest, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,7 @@ def read_bounded(file: Path, most: int, *, kind: str = "file") -> bytes:
                 raise InputError(f"{name}: {found.st_size} bytes, must be at most {most}")
             data = stream.read(most + 1)  # it may grow, or (as in /proc) not tell its size
     except FileNotFoundError:
-        raise InputError(f"{name}: no such {kind}") from None
+        raise InputError(f"{name}: no such {kind}{may_be_meant(file)}") from None
     except InputError:
         raise
     except (OSError, ValueError) as error:
@@ -67,6 +68,32 @@ def read_bounded(file: Path, most: int, *, kind: str = "file") -> bytes:
     if len(data) > most:
         raise InputError(f"{name}: more than {most} bytes, must be at most {most}")
     return data
+
+
+def may_be_meant(missing: Path) -> str:
+    """What to add to "no such file": the nearest name beside it, or that its folder is missing."""
+    folder = missing.parent
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, MOST_NAMES)]
+    except FileNotFoundError:
+        return f" (there is no folder {one_line(folder)})"
+    except (OSError, ValueError):
+        return ""
+    near = nearest(missing.name, [name for name in names if not name.startswith(".")])
+    return "" if near is None else f"; did you mean {one_line(repr(str(folder / near)))}?"
+
+
+def not_a_folder(path: Path, kind: str) -> InputError:
+    """The error for a path that is no folder: because there is nothing, or something else."""
+    name = one_line(path)
+    try:
+        there = path.exists()
+    except (OSError, ValueError):
+        there = False
+    if there:
+        return InputError(f"{name}: is a file, must be a {kind}")
+    return InputError(f"{name}: no such {kind}{may_be_meant(path)}")
 
 
 def is_folder(path: Path) -> bool:
@@ -77,6 +104,8 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+#: Names that are looked at in a folder for the one that was meant.
+MOST_NAMES = 2000
 _BINARY = getattr(os, "O_BINARY", 0)  # for Windows
 
 

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palm_core._factories import did_you_mean
 from palm_core._integer import check_solver
 from palm_core.errors import InputError, WorkError
 from palm_core.reductions import packing_bound, uncovered, unpacked
 from palm_core.setcover import relative_gap, solve_set_cover
 from palm_core.settings import COVERS
 from palm_core.simplex import check_number, check_weights
+from palm_core.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,6 +12,7 @@ import numpy as np
 from palm_core.adaptive import AdaptiveGrid
 from palm_core.artifacts import FOLDER, verify
 from palm_core.errors import InputError, PalmError
+from palm_core.files import is_folder, not_a_folder
 from palm_core.ledger import FILE_NAME, Ledger
 from palm_core.ledger.lock import is_worked_on
 from palm_core.portfolio import Portfolio
@@ -201,8 +202,8 @@ def find_runs(folder: str | Path) -> list[Path]:
         InputError: no such folder.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise InputError(f"{folder}: no such folder")
+    if not is_folder(root):
+        raise not_a_folder(root, "folder")
     return sorted(_runs_below(root))
 
 

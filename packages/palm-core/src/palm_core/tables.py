@@ -7,7 +7,6 @@ minimise. Costs are negated here, at the door, and nowhere else.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import math
@@ -23,7 +22,7 @@ from palm_core.errors import InputError
 from palm_core.files import read_bounded
 from palm_core.parquet import read_parquet
 from palm_core.policies import PolicySet
-from palm_core.text import is_plain, one_line
+from palm_core.text import did_you_mean, is_plain, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -131,8 +130,7 @@ class Table:
 
     def _column(self, name: str) -> Sequence[Any]:
         if name not in self.columns:
-            near = difflib.get_close_matches(name, self.columns, 1)
-            ask = f"; did you mean {near[0]!r}?" if near else f"; it has {_listed(self.columns)}"
+            ask = did_you_mean(name, self.columns) or f"; it has {_listed(self.columns)}"
             raise InputError(f"{self.source}: no column {_shown(name)}{ask}")
         return self.columns[name]
 

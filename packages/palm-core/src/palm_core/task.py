@@ -6,7 +6,6 @@ the oracle's factory, which checks its own options.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -27,7 +26,7 @@ from palm_core.settings import (
     check_choice,
 )
 from palm_core.simplex import check_count, check_number
-from palm_core.text import one_line
+from palm_core.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -219,9 +218,8 @@ def _known(given: Mapping[str, Any], accepted: Mapping[str, Any], where: str, ki
     for name in given:
         if name in accepted:
             continue
-        near = difflib.get_close_matches(name, accepted, 1)
-        ask = f"did you mean {near[0]!r}?" if near else f"must be one of {', '.join(accepted)}"
-        raise InputError(f"{where}{name}: unknown {kind}; {ask}")
+        ask = did_you_mean(name, accepted) or f"; must be one of {', '.join(accepted)}"
+        raise InputError(f"{where}{name}: unknown {kind}{ask}")
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

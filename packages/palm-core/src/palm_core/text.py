@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: The longest message: what was given is shown, a megabyte of it is not.
 LONGEST = 600
@@ -45,6 +50,24 @@ def one_line(text: object, most: int = LONGEST) -> str:
 def harmless(text: str) -> str:
     """Return ``text`` with its controls escaped, but for line breaks."""
     return "\n".join(one_line(line, max(LONGEST, len(line))) for line in text.split("\n"))
+
+
+def nearest(given: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that may have been meant, capitals aside; ``None`` where none is near.
+
+    Example:
+        >>> nearest("Helpfull", ["helpful", "brief"])
+        'helpful'
+    """
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(given.casefold(), list(folded), n=1)
+    return folded[near[0]] if near else None
+
+
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` where a name is near, else nothing."""
+    near = nearest(given, names)
+    return "" if near is None else f"; did you mean {near!r}?"
 
 
 def at_most(value: float) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from palm_core._factories import reason
 from palm_core.errors import InputError
-from palm_core.text import one_line
+from palm_core.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +32,7 @@ def lora_config(settings: GrpoSettings) -> Any:
     known = [one.name for one in fields(LoraConfig) if one.init and one.name not in _OURS]
     for name in settings.lora:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, known)
             raise InputError(f"lora.{name}: peft's LoraConfig has no such option to set{hint}")
     begins = settings.lora.get("init_lora_weights", True)
     if begins not in _BEGINNINGS:

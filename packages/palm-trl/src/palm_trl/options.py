@@ -16,12 +16,11 @@ TRL 1.16's loss is, exactly,
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
 from palm_core.simplex import check_count
-from palm_core.text import one_line
+from palm_core.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,8 +135,7 @@ def trainer_options(
         known = trl_names(algorithm)
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(name, known)
                 raise InputError(f"trainer.{name}: TRL's {algorithm} has no such option{hint}")
     chosen = {
         "learning_rate": LEARNING_RATES[tuning],

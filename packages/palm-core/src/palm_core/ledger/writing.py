@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, OracleAnswerError, PalmError, WorkError
+from palm_core.files import is_folder, not_a_folder
 from palm_core.ledger import _schema
 from palm_core.ledger._reserve import Reserve
 from palm_core.ledger._rows import key_of, row_of
@@ -124,8 +125,8 @@ class Ledger(Records):
             WorkError: it cannot be opened.
         """
         file = folder / FILE_NAME
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such run folder")
+        if not is_folder(folder):
+            raise not_a_folder(folder, "run folder")
         if not file.exists():
             raise InputError(f"{folder}: is not a run (it has no {FILE_NAME})")
         # A ledger whose run was killed has a write-ahead log to fold in, so it is opened
