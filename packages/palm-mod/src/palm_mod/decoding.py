@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palm_eval.language.prompt_files import Prompts
 from palm_eval.language.prompts import encode_prompts
 from palm_eval.language.texts import Responder
 from palm_mod.answering import Answering, Response
@@ -65,13 +64,6 @@ def prepare(settings: LanguageSettings, experts: Experts) -> Loaded:
     responder = Responder(experts.tokenizer, settings.stop)
     longest = max(map(len, encoded.tokens)) + settings.new_tokens
     rows = settings.rows or experts.rows_that_fit(longest) or 64
-    prompts = Prompts(
-        tuple(settings.asked.texts[number] for number in encoded.kept),
-        {
-            name: tuple(values[number] for number in encoded.kept)
-            for name, values in settings.asked.columns.items()
-        },
-    )
     return Loaded(
         experts,
         encoded.tokens,
@@ -84,7 +76,7 @@ def prepare(settings: LanguageSettings, experts: Experts) -> Loaded:
         ),
         Answering(
             settings.functions,
-            prompts,
+            settings.asked.chosen(encoded.kept),
             lambda tokens: responder.text(tokens).strip(),
             beta=settings.beta,
             cache=settings.cache,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palm_eval.language.estimates import computing, downloads, gigabytes, sized
+from palm_eval.language.estimates import computing, downloads, gigabytes, judges_of, sized
 from palm_eval.language.sources import source_of
 
 if TYPE_CHECKING:
@@ -23,11 +23,7 @@ def estimated(settings: LanguageSettings, calls: int | None) -> dict[str, str]:
     if where["reference"] and where["adapters"] is None:
         named.append(where["reference"])
     experts = [sized(source_of(name)) for name in named]
-    judges = [
-        sized(source_of(name))
-        for function in settings.functions.values()
-        for name in getattr(function, "models", ())
-    ]
+    judges = judges_of(settings.functions)
     adapters = [sized(source_of(name)) for name in where["adapters"] or ()]
     found = {"downloads": downloads([*experts, *adapters, *judges])}
     sizes = [one.parameters for one in experts]

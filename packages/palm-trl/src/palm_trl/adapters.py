@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
-from palm_core.text import did_you_mean, one_line
+from palm_core.text import did_you_mean, one_line, reason
 
 if TYPE_CHECKING:
     from pathlib import Path

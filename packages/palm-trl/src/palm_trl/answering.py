@@ -198,18 +198,12 @@ def _asked(folder: Path) -> Asked | None:
 def _keep(settings: GrpoSettings, measured: Measurement, folder: Path, name: str) -> None:
     """Make the artifact of what lies in ``folder``."""
     assert settings.artifact_dir is not None
-    prompts = settings.evaluation_prompts
+    prompts = settings.evaluation_prompts.chosen(measured.prompts)
     with writing(settings.artifact_dir, name) as place:
         shutil.copytree(folder / TRAINED, place, dirs_exist_ok=True, copy_function=_linked)
         for file in (CURVES, MEASURED, ASKED):
             _linked(folder / file, place / file)
-        kept = measured.prompts
-        write_responses(
-            place,
-            [prompts.texts[i] for i in kept],
-            measured.texts,
-            {name: [values[i] for i in kept] for name, values in prompts.columns.items()},
-        )
+        write_responses(place, prompts.texts, measured.texts, prompts.columns)
 
 
 def _linked(source: str | Path, target: str | Path) -> Any:

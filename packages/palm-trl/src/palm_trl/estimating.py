@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palm_eval.language.estimates import Sized, computing, downloads, gigabytes, sized
-from palm_eval.language.sources import source_of
+from palm_eval.language.estimates import Sized, computing, downloads, gigabytes, judges_of, sized
 
 if TYPE_CHECKING:
     from palm_trl.settings import GrpoSettings
@@ -22,11 +21,7 @@ def estimated(settings: GrpoSettings, calls: int | None) -> dict[str, str]:
         calls: how many; ``None`` where that is not known.
     """
     model = sized(settings.source)
-    judges = [
-        sized(source_of(name))
-        for function in settings.functions.values()
-        for name in getattr(function, "models", ())
-    ]
+    judges = judges_of(settings.functions)
     found = {"downloads": downloads([model, *judges])}
     if model.parameters is None:
         return found

@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palm_core._factories import reason
 from palm_core.errors import InputError, PalmError, WorkError
-from palm_core.text import one_line
+from palm_core.text import one_line, reason
 
 if TYPE_CHECKING:
     from palm_trl.settings import GrpoSettings

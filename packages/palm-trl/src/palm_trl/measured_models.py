@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import GenerationConfig
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
+from palm_core.text import reason
 from palm_eval.language.causal import (
     device_of,
     dtype_of,

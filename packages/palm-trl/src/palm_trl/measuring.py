@@ -131,6 +131,7 @@ def _rewarded(
     from palm_eval.language.texts import Responder
     from palm_eval.scoring import score
 
+    asked = prompts.chosen(kept)
     count = len(drawn) // len(kept)
     responder = Responder(tokenizer)
     ids = [[list(one) for one in drawn[i : i + count]] for i in range(0, len(drawn), count)]
@@ -139,12 +140,9 @@ def _rewarded(
     def scored(functions: Any) -> Any:
         scores = score(
             functions,
-            [prompts.texts[number] for number in kept],
+            asked.texts,
             [list(several) for several in texts],
-            columns={
-                name: [values[number] for number in kept]
-                for name, values in prompts.columns.items()
-            },
+            columns=asked.columns,
             completion_columns={"completion_ids": ids},
         )
         return np.stack(scores.per_completion)

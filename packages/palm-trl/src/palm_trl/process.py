@@ -17,8 +17,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import reason
 from palm_core.errors import InputError, PalmError, WorkError
+from palm_core.text import reason
 from palm_trl.calling import CALL, LEASH, perform
 
 if TYPE_CHECKING:
