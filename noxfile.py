@@ -13,18 +13,26 @@ itself, and with them only what they declare: what a user would have.
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
+import tempfile
+import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import nox
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 nox.options.default_venv_backend = "venv"  # pip, so that pip's configuration holds
 nox.options.sessions = ["tests"]
+nox.options.error_on_missing_interpreters = False  # `pythons` takes those that are there
 
 ROOT = Path(__file__).parent
 NOX = "nox>=2025.5.1"
-PYTEST = ("pytest>=9,<10", "hypothesis>=6.130")
+PYTEST = ("pytest>=9,<10", "pytest-xdist>=3.8", "hypothesis>=6.130")
 BROWSER = ("playwright>=1.55", "axe-playwright-python>=0.1.4")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 # What these two find fault with changes from version to version.
@@ -70,10 +78,12 @@ def install(
     tools: tuple[str, ...] = (),
     extras: tuple[str, ...] = (),
     without: tuple[str, ...] = (),
+    constraints: tuple[str, ...] = (),
 ) -> None:
     """Install packages with their extras and siblings as wheels, and tools beside them.
 
-    ``extras``: in place of those that the tests of a package take; ``without``: not these.
+    ``extras``: in place of those that the tests of a package take; ``without``: not these;
+    ``constraints``: files of versions to hold to, beside constraints.txt.
     """
     session.env["PYTHONPATH"] = ""  # what is on it would hide what is installed
     siblings = {sibling for name in names for sibling in PACKAGES[name].siblings}
@@ -83,11 +93,25 @@ def install(
         taken = (extras or PACKAGES[name].extras) if name in names else ()
         listed = ",".join(extra for extra in taken if extra not in without)
         wanted.append(f"{name}[{listed}] @ {path.as_uri()}" if listed else str(path))
-    session.install("--constraint", "constraints.txt", *wanted, *tools)
+    held = (f"--constraint={file}" for file in ("constraints.txt", *constraints))
+    session.install(*held, *wanted, *tools)
     # An environment that is used again (nox -r) holds an older build of the same version.
     session.install("--quiet", "--force-reinstall", "--no-deps", *map(str, ours.values()))
     for name in ours:
         session.run("python", "-c", INSTALLED, name.replace("-", "_"), log=False)
+
+
+def run_tests(
+    session: nox.Session, *where: str, by: str = "loadfile", env: dict[str, str] | None = None
+) -> None:
+    """Run tests on every core; those named on the command line in one process.
+
+    ``by``: how pytest-xdist spreads them. A file's fixtures are made once if it stays together.
+    """
+    spread = () if session.posargs else ("-n", "logical", "--maxprocesses=8", "--dist", by)
+    wanted = ("python", "-m", "pytest", "-rs", *(session.posargs or [*spread, *where]))
+    # A thread more for every process would only slow them all down.
+    session.run(*wanted, env={"OMP_NUM_THREADS": "1", **(env or {})})
 
 
 INSTALLED = """
@@ -106,21 +130,66 @@ def tests(session: nox.Session) -> None:
         session.notify(name)
 
 
+def check_package(session: nox.Session, name: str, constraints: tuple[str, ...] = ()) -> None:
+    """Install a package with what its tests need, and run them."""
+    install(session, name, tools=(*PYTEST, *PACKAGES[name].tools), constraints=constraints)
+    # The examples in the docstrings are tests too.
+    where = (f"tests/{name.removeprefix('palm-')}", "--doctest-modules", "--pyargs")
+    by = "worksteal" if name == "palm-core" else "loadfile"
+    run_tests(session, *where, name.replace("-", "_"), by=by)
+
+
 def _add_tests(key: str, name: str) -> None:
     @nox.session(name=f"tests-{key}")
     def run(session: nox.Session) -> None:
-        tools = (*PYTEST, *PACKAGES[name].tools)
-        install(session, name, tools=tools)
-        # The examples in the docstrings are tests too.
-        module = name.replace("-", "_")
-        where = session.posargs or [f"tests/{key}", "--doctest-modules", "--pyargs", module]
-        session.run("python", "-m", "pytest", "-rs", *where)
+        check_package(session, name)
 
     run.__doc__ = f"The tests of {name}, against its wheel."
 
 
 for _key, _name in TESTS.items():
     _add_tests(_key, _name)
+
+
+EACH = [nox.param(name, id=key) for key, name in TESTS.items()]
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+@nox.parametrize("name", EACH)
+def pythons(session: nox.Session, name: str) -> None:
+    """The tests of a package on another Python: nox -s "pythons-3.13(core)"."""
+    check_package(session, name)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("name", EACH)
+def lowest(session: nox.Session, name: str) -> None:
+    """The tests of a package with the lowest versions that it declares: nox -s "lowest(core)".
+
+    Of PyTorch constraints.txt has the version. The rest is what uv finds to be the lowest that
+    go together; pip, which installs them, cannot look for the lowest.
+    """
+    folder = Path(session.create_tmp())
+    asked, found = folder / "asked.txt", folder / "lowest.txt"
+    asked.write_text("\n".join(third_parties(name, PACKAGES[name].extras)), encoding="utf-8")
+    session.install("uv>=0.8")
+    held = ("--constraint", "constraints.txt", "--resolution", "lowest-direct")
+    session.run("uv", "pip", "compile", "--quiet", "--no-annotate", *held, "-o", found, asked)
+    session.log(found.read_text(encoding="utf-8"))
+    check_package(session, name, constraints=(str(found),))
+
+
+def third_parties(name: str, extras: Iterable[str] = ()) -> list[str]:
+    """What a package and the packages of this repository below it ask for from others."""
+    text = (ROOT / "packages" / name / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    asked = [*project["dependencies"]]
+    asked += [line for extra in extras for line in project["optional-dependencies"][extra]]
+    lines = []
+    for line in asked:
+        ours = re.match(r"(palm-\w+)(?:\[(.*)\])?==", line)
+        lines += third_parties(ours[1], re.findall(r"\w+", ours[2] or "")) if ours else [line]
+    return lines
 
 
 @nox.session(name="tests-ray")
@@ -137,10 +206,7 @@ def tests_report(session: nox.Session) -> None:
     browser = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if browser is None:
         session.run("python", "-m", "playwright", "install", "chromium")
-    session.run(
-        *("python", "-m", "pytest", *(session.posargs or ["tests/report"])),
-        env={"PALM_CHROMIUM": browser or ""},
-    )
+    run_tests(session, "tests/report", env={"PALM_CHROMIUM": browser or ""})
 
 
 @nox.session(name="tests-repo")
@@ -148,9 +214,7 @@ def tests_repo(session: nox.Session) -> None:
     """The tests of the repository itself: wheels, versions, entry points, imports."""
     install(session, *PACKAGES, tools=(*PYTEST, NOX), without=LARGE)
     folder = str(session.cache_dir.absolute() / "wheels")
-    session.run(
-        "python", "-m", "pytest", *(session.posargs or ["tests/repo"]), env={"PALM_WHEELS": folder}
-    )
+    run_tests(session, "tests/repo", env={"PALM_WHEELS": folder})
 
 
 @nox.session
@@ -185,6 +249,57 @@ def coverage(session: nox.Session) -> None:
     session.run("python", "-m", "coverage", "report", "--skip-covered", "--show-missing", env=slow)
 
 
+@nox.session(name="raise-version", venv_backend="none")
+def raise_version(session: nox.Session) -> None:
+    """Write a new version wherever one stands: nox -s raise-version -- 0.2.0."""
+    session.run(sys.executable, "release/raise_version.py", *session.posargs, external=True)
+
+
+@nox.session(name="release-check")
+def release_check(session: nox.Session) -> None:
+    """Build what would be released into dist/, look at it, and try it in a clean environment."""
+    session.env["PYTHONPATH"] = ""
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="palm-release-") as made:
+        folder = Path(made)
+        session.install("build>=1.3", "twine>=6.1", "check-wheel-contents>=0.6.3", "packaging>=25")
+        build = ("python", "-m", "build", "--quiet", "--outdir")
+        (folder / "tree").mkdir()
+        for name in PACKAGES:  # the source package, and the wheel out of it; then without it
+            session.run(*build, dist, ROOT / "packages" / name)
+            shutil.copy(wheel(session, name), folder / "tree")
+        archives = sorted(map(str, dist.iterdir()))
+        session.run("twine", "check", "--strict", *archives)
+        session.run("check-wheel-contents", *(name for name in archives if name.endswith(".whl")))
+        session.run("python", "release/archives.py", dist, folder / "tree")
+        _try_installed(session, folder, dist)
+
+
+def _try_installed(session: nox.Session, folder: Path, dist: Path) -> None:
+    """Install the wheels with all that they ask for, and run release/installed.py there."""
+    python = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    session.run("python", "-m", "venv", folder / "venv")
+    wanted = []
+    for name, package in PACKAGES.items():
+        (wheel,) = dist.glob(f"{name.replace('-', '_')}-*.whl")
+        extras = f"[{','.join(package.extras)}]" if package.extras else ""
+        wanted.append(f"{name}{extras} @ {wheel.as_uri()}")
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    held = f"--constraint={ROOT / 'constraints.txt'}"
+    session.run(*pip, "install", held, *wanted, external=True)
+    session.run(*pip, "check", external=True)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    helpers = folder / "helpers"
+    helpers.mkdir()
+    for name in ("language/tiny_models.py", "trl/tiny_tasks.py", "../release/installed.py"):
+        shutil.copy(ROOT / "tests" / name, helpers)
+    (folder / "work").mkdir()
+    with session.chdir(folder / "work"):
+        places = (dist, ROOT, folder / "examples", helpers)
+        session.run(python, "-I", helpers / "installed.py", *places, external=True)
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """A portfolio out of a table of models, two out of oracles, evaluated, and a page on each."""
@@ -201,3 +316,21 @@ def demo(session: nox.Session) -> None:
         session.run("palm", "report", run, "--task", task, "--most", "5")
         pages.append((ROOT / run / "report.html").as_uri())
     session.log(f"The table is {models}. Pages to open in a browser: {' and '.join(pages)}")
+
+
+# Baselines of others: without one, its benchmark says that it is not installed. morl-baselines
+# declares simulators and trackers that its linear support does not use.
+BASELINES = (
+    ("atheris>=3",),
+    ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1"),
+    ("--no-deps", "morl-baselines>=1.3,<2"),
+)
+
+
+@nox.session(reuse_venv=True)
+def benchmarks(session: nox.Session) -> None:
+    """All benchmarks, or those named; --full for their whole length. Makes docs/benchmarks.md."""
+    install(session, *PACKAGES)
+    for tools in BASELINES:
+        session.install("--only-binary=atheris", *tools, success_codes=[0, 1])
+    session.run("python", "benchmarks", *session.posargs)

@@ -1,8 +1,6 @@
 """GRPO: what the oracle costs beside plain TRL, which settings reach the best J, warm starts.
 
-    python benchmarks/grpo.py                    all parts; half an hour on two cores
-    python benchmarks/grpo.py overhead           one part: overhead, settings or warm
-    python benchmarks/grpo.py --quick            a few steps of each, to see that it runs
+    python benchmarks/grpo.py [overhead] [settings] [warm] [--quick]
 
 All on the task of examples/gsm_mini.toml, whose model is made first, with one thread for
 each of ``--jobs`` processes. J_w = w·r − β·KL is measured by palm_trl.measuring with the same
@@ -10,20 +8,20 @@ each of ``--jobs`` processes. J_w = w·r − β·KL is measured by palm_trl.meas
 
 * ``overhead``: palm_trl.training.train against TRL's own trainer with the same configuration,
   seed and rewards, in one process and in turns. The oracle's includes its checkpoints, curves
-  and the saved policy. Aim: less than 5 % more time. What plain TRL does not do (measuring) and
+  and the saved policy. What plain TRL does not do (measuring) and
   what a call in a process of its own adds is told apart.
 * ``settings``: algorithm grpo with TRL's options as PALM sets them (the baseline), as the paper
   has them (scaled: its options, but the same tuning, steps and completions a step as the
   others), and algorithm rloo. Each has the best of four learning rates at w = (½, ½), found
-  with another seed. Aim: none is better than PALM's default.
+  with another seed.
 * ``warm``: ``start = "nearest"`` against starting from the model, with all, half and a quarter
   of the steps, at weights halfway between four finished policies. Slack is what another policy
-  found is better by. Aim: the quarter loses nothing.
+  found is better by.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import multiprocessing
 import shutil
 import statistics
@@ -32,10 +30,60 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common import Aim, Benchmark, Figure, run
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from common import Record
+
+SPEED = Figure("time of plain TRL / time of the oracle, same steps", drawn="time, plain TRL")
+SETTING = Figure("mean J of a setting, less that of the default", "J")
+WARM = Figure(
+    "mean J after a quarter of the steps from the nearest policy, less all from cold", "J"
+)
+ABOUT = Benchmark(
+    question="What does the GRPO oracle cost beside plain TRL, and are its defaults the best?",
+    against="plain TRL",
+    baseline="TRL's own trainer with the same configuration, seed and rewards; for the settings, "
+    "the paper's options and RLOO at equal steps; for warm starts, training from the model.",
+    why="The oracle is TRL with checkpoints, curves and a policy that is saved whole: what it adds "
+    "should not be felt. A default should not be worse than what one could set instead, each at "
+    "its own best learning rate.",
+    quick="only the overhead: 3 rounds of 15 steps; two minutes",
+    full="150 steps, 3 seeds, 5 weights; half an hour and more on two cores",
+    figures=(SPEED, SETTING, WARM),
+    aims=(
+        Aim(
+            "less than 5 % more time than plain TRL (0.95× or more, in the median round)",
+            SPEED,
+            least=1 / 1.05,
+            over="median",
+            remark="Losses and gradients are the same; what differs is checkpoints, curves and "
+            "the saved policy. On a busy machine rounds differ by more than the aim.",
+        ),
+        Aim(
+            "no other setting is better than the default",
+            SETTING,
+            most=0,
+            remark="Whole runs only. The earlier one in the [guide](guides/grpo.md#measured) did "
+            "not meet it: the paper's options were ahead by 0.0016 ± 0.0010, which is within "
+            "two standard errors. The default stays because it optimises J, with the KL of each "
+            "step at the prefixes as they come (`tests/trl/test_objective.py`); theirs does not.",
+        ),
+        Aim(
+            "a quarter of the steps from the nearest policy loses nothing",
+            WARM,
+            least=0,
+            remark="Whole runs only. In four earlier pairs it lost 0.004 (the same guide); "
+            '`start = "base"` is the default.',
+        ),
+    ),
+)
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 TUNED_WITH = 1000  # a seed that nothing else has
@@ -133,8 +181,9 @@ def mean_and_error(values: Any) -> str:
 class Bench:
     """The parts, and the policies that they share."""
 
-    def __init__(self, given: argparse.Namespace, made: Path, root: Path, pool: Any) -> None:
-        self.given, self.made, self.root, self.pool = given, made, root, pool
+    def __init__(self, given: Namespace, record: Record, made: Path, root: Path, pool: Any) -> None:
+        self.given, self.record = given, record
+        self.made, self.root, self.pool = made, root, pool
         self.seeds = range(given.seeds)
         self.steps = given.steps
         self.rates: dict[str, float] = {}
@@ -162,7 +211,7 @@ class Bench:
             reached = {rate: one.objective(0.5) for rate, one in found.items()}
             self.rates[name] = max(reached, key=lambda rate: reached[rate])
             told = ", ".join(f"{rate:g}: {value:.4f}" for rate, value in reached.items())
-            print(f"  learning rate of {name}: {self.rates[name]:g}  (J: {told})", flush=True)
+            self.record.note(f"Learning rate of {name}: {self.rates[name]:g} (J: {told}).")
         return self.rates[name]
 
     def setting(self, name: str) -> None:
@@ -173,7 +222,6 @@ class Bench:
 
     def settings(self) -> None:
         """J of each setting."""
-        print(f"\nsettings: {self.steps} steps, {len(self.seeds)} seeds, J at 5 weights")
         for name in SETTINGS:
             self.setting(name)
         keys = [(weight, seed) for weight in WEIGHTS for seed in self.seeds]
@@ -181,32 +229,28 @@ class Bench:
             name: {key: self.found[name, *key].objective(key[0]) for key in keys}
             for name in SETTINGS
         }
-        head = "".join(f"{f'w={1 - w:g},{w:g}':>13}" for w in WEIGHTS)
-        print(f"  {'setting':12}{head}         J, all  wins  minus grpo            KL  s a policy")
-        for name, values in reached.items():
-            each = "".join(
-                f"{statistics.mean(values[w, s] for s in self.seeds):13.4f}" for w in WEIGHTS
-            )
-            wins = sum(values[key] == max(other[key] for other in reached.values()) for key in keys)
-            minus = mean_and_error(values[key] - reached["grpo"][key] for key in keys)
-            several = [self.found[name, *key] for key in keys]
-            beta = 0.01
-            kl = statistics.mean(one.regularizer for one in several) / beta
-            took = statistics.mean(one.seconds for one in several)
-            overall = statistics.mean(values.values())
-            print(
-                f"  {name:12}{each} {overall:14.4f} {wins:2}/{len(keys)}  {minus}"
-                f" {kl:9.2f} {took:8.1f}",
-                flush=True,
-            )
-        best = max(reached, key=lambda name: statistics.mean(reached[name].values()))
-        print(
-            f"  best: {best}; aim (none better than grpo) {'met' if best == 'grpo' else 'not met'}"
+        table = self.record.table(
+            f"settings: {self.steps} steps, {len(self.seeds)} seeds, J at {len(WEIGHTS)} weights",
+            *("setting     ", *(f"w = {1 - w:g}, {w:g}" for w in WEIGHTS), "J, all", " wins"),
+            *("        minus grpo", "    KL", "s a policy"),
         )
+        for name, values in reached.items():
+            each = [statistics.mean(values[w, s] for s in self.seeds) for w in WEIGHTS]
+            wins = sum(values[key] == max(other[key] for other in reached.values()) for key in keys)
+            differences = [values[key] - reached["grpo"][key] for key in keys]
+            several = [self.found[name, *key] for key in keys]
+            kl = statistics.mean(one.regularizer for one in several) / 0.01  # β
+            took = statistics.mean(one.seconds for one in several)
+            if name != "grpo":
+                self.record.value(SETTING, name, statistics.mean(differences))
+            table.row(
+                *(name, *(f"{value:.4f}" for value in each)),
+                *(f"{statistics.mean(values.values()):.4f}", f"{wins}/{len(keys)}"),
+                *(mean_and_error(differences), f"{kl:.2f}", f"{took:.1f}"),
+            )
 
     def warm(self) -> None:
         """Starting from the nearest policy, and from the model."""
-        print(f"\nwarm: {len(self.seeds)} seeds, weights between, grpo")
         self.setting("grpo")
         rate, jobs = self.rate("grpo"), {}
         for weight in BETWEEN:
@@ -221,7 +265,11 @@ class Bench:
         found = self.run(jobs)
         keys = [(weight, seed) for weight in BETWEEN for seed in self.seeds]
         full = {key: found["cold", 1, *key].objective(key[0]) for key in keys}
-        print("  start  steps        J  minus cold, all steps  slack, mean and most  s a policy")
+        table = self.record.table(
+            f"warm: {len(self.seeds)} seeds, {len(BETWEEN)} weights between, grpo",
+            *("start", "steps", "     J", "minus cold, all steps", "slack, mean", "  most"),
+            "s a policy",
+        )
         for part in (1, 2, 4):
             for way in ("cold", "warm"):
                 several = {key: found[way, part, *key] for key in keys}
@@ -235,21 +283,21 @@ class Bench:
                     best = max(one.objective(weight) for one in run)
                     slack.append(best - own[weight, seed])
                 took = statistics.mean(one.seconds for one in several.values())
-                minus = mean_and_error(own[key] - full[key] for key in keys)
-                steps, reached = max(1, self.steps // part), statistics.mean(own.values())
-                lost = f"{statistics.mean(slack):.4f}  {max(slack):.4f}"
-                print(
-                    f"  {way:5} {steps:6} {reached:8.4f}  {minus:>21}      {lost} {took:11.1f}",
-                    flush=True,
+                differences = [own[key] - full[key] for key in keys]
+                if (way, part) == ("warm", 4):
+                    self.record.value(WARM, f"{len(keys)} pairs", statistics.mean(differences))
+                table.row(
+                    *(way, max(1, self.steps // part), f"{statistics.mean(own.values()):.4f}"),
+                    *(mean_and_error(differences), f"{statistics.mean(slack):.4f}"),
+                    *(f"{max(slack):.4f}", f"{took:.1f}"),
                 )
 
     def overhead(self) -> None:
         """The oracle's training beside plain TRL's."""
         from palm_trl.launching import run_call
-        from palm_trl.measuring import measure
+        from palm_trl.measuring import measure as measure_policy
         from palm_trl.training import train
 
-        print(f"\noverhead: {self.steps} steps, {self.given.rounds} times each, in turns")
         oracle, weights = oracle_of(self.made, 0, {"steps": self.steps}), np.array([0.5, 0.5])
         plain, ours, logs = [], [], []
         for number in range(self.given.rounds + 1):  # the first of each is not counted
@@ -260,30 +308,44 @@ class Bench:
             train(oracle, weights, folder / "ours")
             plain.append(middle - begin)
             ours.append(time.perf_counter() - middle)
-        import json
-
         lines = (folder / "ours" / "training.jsonl").read_text(encoding="utf-8").splitlines()
         rewards = [json.loads(line)["reward"] for line in lines]
         wanted = [line["reward"] for line in logs if "reward" in line]
-        same = f"rewards differ by at most {max(map(abs, np.subtract(rewards, wanted))):g}"
-        plain, ours = plain[1:], ours[1:]
-        ratios = [ours[i] / plain[i] - 1 for i in range(len(ours))]
-        over = statistics.median(ratios)
-        print(f"  plain TRL  {statistics.median(plain):7.2f} s   {len(wanted)} steps")
-        print(f"  oracle     {statistics.median(ours):7.2f} s   {len(rewards)} steps, {same}")
-        each = ", ".join(f"{ratio:+.1%}" for ratio in ratios)
-        met = "met" if over < 0.05 else "not met"
-        print(f"  overhead   {over:+7.1%}     (of each round: {each}); aim < 5 %: {met}")
+        apart = max(map(abs, np.subtract(rewards, wanted)))
         begin = time.perf_counter()
-        measure(oracle, folder / "ours" / "policy")
+        measure_policy(oracle, folder / "ours" / "policy")
         measuring = time.perf_counter() - begin
         oracle.launcher = "python"
         begin = time.perf_counter()
         run_call(oracle, weights, self.root / "overhead" / "call")
         whole = time.perf_counter() - begin
-        start = whole - measuring - statistics.median(ours)
-        print(f"  measuring  {measuring:7.2f} s   512 responses")
-        print(f"  a call     {whole:7.2f} s   of which its process, starting: {start:.2f} s")
+        table = self.record.table(
+            f"overhead: {self.steps} steps, {self.given.rounds} rounds in turns after one that "
+            f"does not count; rewards of the steps differ by at most {apart:g}",
+            *("                    ", "seconds, median", "each round"),
+        )
+        for name, times in (("plain TRL", plain), ("oracle", ours)):
+            rounds = ", ".join(f"{one:.2f}" for one in times[1:])
+            table.row(name, f"{statistics.median(times[1:]):.2f}", rounds)
+        table.row("measuring, 512 answers", f"{measuring:.2f}", "")
+        start = whole - measuring - statistics.median(ours[1:])
+        table.row("a whole call", f"{whole:.2f}", f"of which starting its process {start:.2f}")
+        for number, (theirs, own) in enumerate(zip(plain[1:], ours[1:], strict=True)):
+            self.record.value(SPEED, f"round {number + 1}", theirs / own)
+
+
+def taking_its_columns(function: Any) -> Any:
+    """A reward that TRL can call: TRL gives every reward all columns, and more."""
+    from palm_eval.rewards.base import called, columns_of
+
+    taken, _ = columns_of(function)
+
+    def reward(prompts: Any, completions: Any, **columns: Any) -> Any:
+        mine = {name: column for name, column in columns.items() if taken is None or name in taken}
+        return called(function, prompts, completions, mine)
+
+    reward.__name__ = getattr(function, "__name__", type(function).__name__)
+    return reward
 
 
 def plain_trl(oracle: Any, weights: Any, folder: Path) -> list[dict[str, Any]]:
@@ -303,7 +365,7 @@ def plain_trl(oracle: Any, weights: Any, folder: Path) -> list[dict[str, Any]]:
     trainer = GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(oracle.source.name),
         args=config,
-        reward_funcs=list(oracle.functions.values()),
+        reward_funcs=[taking_its_columns(each) for each in oracle.functions.values()],
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(oracle.source.name),
         peft_config=LoraConfig(
@@ -316,23 +378,24 @@ def plain_trl(oracle: Any, weights: Any, folder: Path) -> list[dict[str, Any]]:
     return list(trainer.state.log_history)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("parts", nargs="*", help="overhead, settings, warm; all by default")
-    parser.add_argument("--quick", action="store_true")
+PARTS = ("overhead", "settings", "warm")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all by default")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--root", type=Path, help="where policies are kept, and found again")
-    given = parser.parse_args()
-    parts = given.parts or ["overhead", "settings", "warm"]
-    if unknown := set(parts) - {"overhead", "settings", "warm"}:
-        parser.error(f"{unknown.pop()!r}: must be overhead, settings or warm")
+
+
+def measure(given: Namespace, record: Record) -> None:
+    if unknown := set(given.parts) - set(PARTS):
+        raise SystemExit(f"{unknown.pop()!r}: must be overhead, settings or warm")
+    parts = given.parts or (PARTS[:1] if given.quick else PARTS)
     if given.quick:
-        given.steps, given.seeds, given.rounds = 8, 1, 1
+        given.steps, given.seeds, given.rounds = 15, 1, 3
     quiet()
     sys.path.insert(0, str(EXAMPLES))
     from gsm.make_model import make
@@ -344,15 +407,13 @@ def main() -> None:
             make(made)
         context = multiprocessing.get_context("spawn")
         with context.Pool(given.jobs, initializer=quiet) as pool:
-            bench = Bench(given, made, root, pool)
+            bench = Bench(given, record, made, root, pool)
             for part in parts:
-                begin = time.perf_counter()
                 getattr(bench, part)()
-                print(f"  ({part}: {time.perf_counter() - begin:.0f} s)", flush=True)
     finally:
         if given.root is None:
             shutil.rmtree(root, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, ABOUT, measure, arguments)

@@ -3,14 +3,14 @@
 The oracle answers at once, with per-prompt rewards as a real one would. Timed is a whole
 `build_portfolio` without its arithmetic at the end, and the calls in ten equal parts, so
 that a cost which grows with the number of calls made would show. Beside it, in the same
-run: the time of one durable write to this disk, which every recorded answer waits for.
+run, before and after each way: one durable write to this disk, which every recorded answer
+waits for.
 
     python benchmarks/overhead.py [--quick] [--calls 1000]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common import Aim, Benchmark, Figure, run
 from palm_core import Execution, Policy, uniform_lattice
 from palm_core.calls.executors import call_executor
 from palm_core.calls.protocol import Given, Work
@@ -27,8 +28,42 @@ from palm_core.collecting import Collector, Progress
 from palm_core.ledger import Ledger
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
+    from common import Record
+
+CALL = Figure("time around a call", "ms")
+GROWTH = Figure("time around the last tenth of the calls / around the first")
+WRITE = Figure(
+    "time of a durable write of 4 KiB / time around a call with a ledger",
+    drawn="time, a durable write",
+)
+ABOUT = Benchmark(
+    question="What does the loop around an oracle cost, and does it grow with the run?",
+    against="a durable write",
+    baseline="A durable write of 4 KiB to the same disk, in the same run.",
+    why="Each answer has to be on the disk before the next step, so that no kill can lose it: "
+    "one durable write a call is the least that this takes.",
+    quick="200 calls of an oracle that answers at once; ten seconds",
+    full="1000 calls; half a minute",
+    figures=(CALL, GROWTH, WRITE),
+    aims=(
+        Aim(
+            "less than 5 ms around a call",
+            CALL,
+            most=5,
+            remark="Without a ledger it is met by far. With one, a call waits for the disk: the "
+            "last column says what a single durable write took just before and after.",
+        ),
+        Aim(
+            "no growth with the number of calls (at most 1.5)",
+            GROWTH,
+            most=1.5,
+            remark="A tenth of a quick run is 20 calls, in which one slow write shows.",
+        ),
+    ),
+)
 NAMES = ("helpful", "brief", "safe")
 PROMPTS = 500
 
@@ -62,7 +97,7 @@ def durable_write(folder: Path) -> float:
     return statistics.median(times)
 
 
-def measure(weights: np.ndarray, execution: Execution, folder: Path | None) -> list[float]:
+def timed(weights: np.ndarray, execution: Execution, folder: Path | None) -> list[float]:
     """Seconds at which each tenth of the calls was done, from the first answer on."""
     executor = call_executor(Work(Given(Free()), NAMES), execution)
     ledger = None
@@ -71,7 +106,7 @@ def measure(weights: np.ndarray, execution: Execution, folder: Path | None) -> l
     tenth, marks = len(weights) // 10, []
 
     def progress(now: Progress) -> None:
-        if now.done and (now.done - 1) % tenth == 0 and (now.done - 1) // tenth == len(marks):
+        while now.done and (now.done - 1) // tenth >= len(marks):
             marks.append(time.perf_counter())
 
     try:
@@ -85,17 +120,16 @@ def measure(weights: np.ndarray, execution: Execution, folder: Path | None) -> l
     return marks
 
 
-def main() -> None:
-    """Measure each way and print milliseconds per call."""
-    parser = argparse.ArgumentParser(description="the cost of the loop around a free oracle")
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--calls", type=int, default=1000)
-    parser.add_argument("--quick", action="store_true", help="200 calls")
-    given = parser.parse_args()
-    given.calls = 200 if given.quick else given.calls
+
+
+def measure(given: Namespace, record: Record) -> None:
+    calls = 200 if given.quick else given.calls
     steps = 1
-    while (steps + 1) * (steps + 2) // 2 < given.calls:
+    while (steps + 1) * (steps + 2) // 2 < calls:
         steps += 1
-    weights = uniform_lattice(3, steps)[: given.calls]
+    weights = uniform_lattice(3, steps)[:calls]
     ways = {
         "here, in memory": (Execution(executor="here"), False),
         "here, with a ledger": (Execution(executor="here"), True),
@@ -103,19 +137,28 @@ def main() -> None:
         "2 workers, with a ledger": (Execution(workers=2), True),
     }
     with tempfile.TemporaryDirectory() as place:
-        probe = durable_write(Path(place))
-        print(f"a durable write of 4 KiB: {1e3 * probe:.2f} ms")
-        print(f"{len(weights)} calls        ms/call   first tenth   last tenth   last/first")
+        table = record.table(
+            f"milliseconds a call, {len(weights)} calls",
+            *("way                     ", "ms/call", "first tenth", "last tenth", "last/first"),
+            "a durable write",
+        )
         for number, (name, (execution, kept)) in enumerate(ways.items()):
-            marks = measure(weights, execution, Path(place) / str(number) if kept else None)
+            before = durable_write(Path(place))
+            marks = timed(weights, execution, Path(place) / str(number) if kept else None)
+            probe = 1e3 * statistics.mean((before, durable_write(Path(place))))
             parts = np.diff(marks) * 1e3 / (len(weights) // 10)
+            if len(parts) != 10:
+                raise SystemExit(f"{name}: {len(parts)} tenths were seen")
             mean = (marks[-1] - marks[0]) * 1e3 / len(weights)
-            print(
-                f"  {name:26} {mean:6.2f} {parts[0]:12.2f} {parts[-1]:12.2f} "
-                f"{parts[-1] / parts[0]:11.2f}",
-                flush=True,
+            record.value(CALL, name, mean)
+            record.value(GROWTH, name, parts[-1] / parts[0])
+            if kept:
+                record.value(WRITE, name, probe / mean)
+            table.row(
+                *(name, f"{mean:.2f}", f"{parts[0]:.2f}", f"{parts[-1]:.2f}"),
+                *(f"{parts[-1] / parts[0]:.2f}", f"{probe:.2f}" if kept else "–"),
             )
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, ABOUT, measure, arguments)

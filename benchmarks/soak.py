@@ -12,7 +12,6 @@ finished portfolios are the same, byte for byte, as that of an undisturbed run.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import random
@@ -23,8 +22,36 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from common import Aim, Benchmark, Figure, run
 from palm_core.ledger import FILE_NAME, Ledger
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from common import Record
+
+LOST = Figure("answers that were recorded and are gone", "")
+TWICE = Figure("answers that are recorded twice", "")
+SAME = Figure("portfolios that are the same, byte for byte", "%")
+AGAIN = Figure("oracle calls made again, for each kill", "×")
+ABOUT = Benchmark(
+    question="Is anything lost, repeated or changed when a run is killed at any instant?",
+    against="the undisturbed run",
+    baseline="The same run, undisturbed.",
+    why="What a killed run ends with should not tell that it was killed. The rate is what "
+    "matters, so runs are killed by the hundred and not a few times on purpose.",
+    quick="ten kills; under a minute",
+    full="300 kills; a quarter of an hour",
+    figures=(LOST, TWICE, SAME, AGAIN),
+    aims=(
+        Aim("no answer is lost", LOST, most=0),
+        Aim("no answer is recorded twice", TWICE, most=0),
+        Aim("every portfolio is the undisturbed run's", SAME, least=1),
+        Aim("a kill costs at most the calls in flight: one for each of two workers", AGAIN, most=2),
+    ),
+)
 
 ORACLE = """
 import os, time
@@ -189,23 +216,27 @@ def soak(folder: Path, kills: int, workers: int, seconds: float, seed: int) -> d
     return {**dict.fromkeys(("lost", "recorded twice", "identical portfolios"), 0), **told}
 
 
-def main() -> None:
-    """Read the arguments, soak, print; exit 1 if anything was lost or changed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.02, help="of an oracle call")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="ten kills")
-    given = parser.parse_args()
-    given.kills = 10 if given.quick else given.kills
+
+
+def measure(given: Namespace, record: Record) -> None:
+    """Soak and count."""
+    kills = 10 if given.quick else given.kills
     with tempfile.TemporaryDirectory() as folder:
-        told = soak(Path(folder), given.kills, given.workers, given.seconds, given.seed)
+        told = soak(Path(folder), kills, given.workers, given.seconds, given.seed)
+    table = record.table("counts", "what                    ", "count")
     for name, count in sorted(told.items()):
-        print(f"{name}: {count}")
-    kept = told["lost"] == told["recorded twice"] == 0
-    sys.exit(0 if kept and told["identical portfolios"] == told["portfolios"] else 1)
+        table.row(name, count)
+    over = f"{told['kills']} kills of {told['portfolios']} runs"
+    record.value(LOST, over, told["lost"])
+    record.value(TWICE, over, told["recorded twice"])
+    record.value(SAME, over, told["identical portfolios"] / told["portfolios"])
+    record.value(AGAIN, over, told["calls made again"] / told["kills"])
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, ABOUT, measure, arguments)

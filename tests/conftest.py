@@ -1,8 +1,9 @@
-"""One Hypothesis profile for the whole suite: no deadlines on shared machines."""
+"""For the whole suite: one Hypothesis profile, without deadlines on shared machines; Ctrl-C."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -14,3 +15,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("palm")
+
+# Shells start what runs in the background with Ctrl-C ignored, and whatever the tests
+# start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,6 +1,6 @@
 """Make a miniature of the paper's RLVR-GSM: a language model that adds, and questions for it.
 
-Usage: python make_model.py [folder]
+Usage: python make_model.py [folder [steps]]
 
 The model is a Llama of 0.1 million parameters. It is trained on answers that work out none,
 some or all of the steps, so that it knows every style before GRPO chooses among them. That
@@ -165,7 +165,8 @@ def make(folder: Path, steps: int = STEPS) -> Path:
 
 def main() -> None:
     """Make what the command line asks for."""
-    make(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("made"))
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("made")
+    make(folder, int(sys.argv[2]) if len(sys.argv) > 2 else STEPS)
 
 
 if __name__ == "__main__":

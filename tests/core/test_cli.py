@@ -174,7 +174,7 @@ def test_commands_that_are_suggested_work(palm: Palm) -> None:
     suggested = [
         line[line.index("palm ") + 5 :].split()
         for line in (shown + saved).splitlines()
-        if ": palm " in line
+        if ": palm " in line and ": palm report" not in line  # where palm-eval is installed
     ]
     assert len(suggested) == 3
     suggested.append(["route", "p.json", *missing[missing.index("example ") + 8 :].split()])
@@ -239,7 +239,7 @@ def test_routing_a_table_of_weights(palm: Palm, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("select", "none.csv", "--maximize", "a", "b"), "none.csv: no such file"),
-        (("select", ".", "--maximize", "a", "b"), "must be a table file"),
+        (("select", ".", "--maximize", "a", "b"), ". is a directory, must be a table: .csv"),
         (("select", "folder.csv", "--maximize", "a", "b"), "is a directory"),
         (("select", "empty.csv", "--maximize", "a", "b"), "the file is empty"),
         (("select", "nan.csv", "--maximize", "a", "b"), "line 3: 'nan' is not finite"),
@@ -258,8 +258,8 @@ def test_routing_a_table_of_weights(palm: Palm, tmp_path: Path) -> None:
         ((*SELECT, "--delta", "-1"), "delta = -1"),
         ((*SELECT, "--time-limit", "0"), "time_limit = 0"),
         ((*SELECT, "--normalize", "zscore"), "zscore"),
-        ((*SELECT, "--epsilom", "0.1"), "Did you mean --epsilon"),
-        (("selct",), 'Did you mean "select"'),
+        ((*SELECT, "--epsilom", "0.1"), "did you mean --epsilon"),
+        (("selct",), "did you mean 'select'"),
         (("select",), "TABLE"),
         (("plan", "none.toml"), "none.toml: no such task file"),
         (("plan", "."), "is a directory"),
@@ -290,7 +290,7 @@ def test_routing_a_table_of_weights(palm: Palm, tmp_path: Path) -> None:
         (("route", "run", "--weights", "helpful=x"), "'x' is not a number"),
         (("route", "run", "--weights", "helpful"), "must be name=value"),
         (("route", "run", "--weights", "helpful=0.5,helpful=0.5"), "is given twice"),
-        (("route", "run", "--weights", "helpful=nan,brief=1"), "must be finite"),
+        (("route", "run", "--weights", "helpful=nan,brief=1"), "must be a number in [0, 1]"),
     ],
 )
 def test_bad_requests_get_one_line_and_code_2(

@@ -45,6 +45,11 @@ def limit() -> Iterator[None]:
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    while scripts:
+        scripts.pop().kill()
+
+
+scripts: list[subprocess.Popen[str]] = []
 
 
 def processes(work: Work, workers: int = 1) -> WorkerProcesses:
@@ -479,13 +484,15 @@ def main():
 def script(folder: Path, *, end: str) -> subprocess.Popen[str]:
     file = folder / "script.py"
     file.write_text(SCRIPT.format(here=str(Path(__file__).parent), folder=str(folder), end=end))
-    return subprocess.Popen(
+    driver = subprocess.Popen(
         [sys.executable, "-W", "error", file],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    scripts.append(driver)
+    return driver
 
 
 GUARDED = "if __name__ == '__main__':\n    main()\n"

@@ -102,6 +102,12 @@ def check_elsewhere(command: str) -> None:
                     _check_installable(word, command)
 
 
+def own_package(command: str, folder: Path) -> str:
+    """The package that a page wrote by itself and that this line installs; or ""."""
+    found = re.match(r"python -m pip install (?:-e )?\./([\w.-]+)\s*(#.*)?$", command)
+    return found[1] if found and (folder / found[1] / "pyproject.toml").exists() else ""
+
+
 def _check_nox(arguments: list[str], command: str) -> None:
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     for flag in ("-s", "--session", "--sessions"):

@@ -21,7 +21,14 @@ from sybil.evaluators.doctest import DocTestEvaluator
 from sybil.evaluators.python import pad
 from sybil.parsers.abstract.doctest import DocTestStringParser
 
-from .command_lines import ELSEWHERE, ROOT, check_elsewhere, check_not_run, lines
+from .command_lines import (
+    ELSEWHERE,
+    ROOT,
+    check_elsewhere,
+    check_not_run,
+    lines,
+    own_package,
+)
 from .fences import Block, parser
 from .fragments import check_csv, check_json, check_jsonl, check_toml
 
@@ -48,7 +55,8 @@ class Page:
         self.oracle = ""
         shutil.copytree(ROOT / "examples", folder / "examples")
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+        self.installed = folder / ".installed"
+        monkeypatch.setattr(sys, "path", [str(folder), str(self.installed), *sys.path])
         binaries = str(Path(sys.executable).parent)
         self.environment = {
             **os.environ,
@@ -56,6 +64,9 @@ class Page:
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(folder),
             "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(self.installed), os.environ.get("PYTHONPATH")])
+            ),
             "MPLCONFIGDIR": str(folder.parent / "matplotlib"),
         }
 
@@ -112,7 +123,13 @@ class Page:
 
     def command(self, command: str, code: int) -> None:
         """Run one command line, or check it where it would change the reader's machine."""
-        if ELSEWHERE.match(command):
+        if own := own_package(command, self.folder):
+            # Where only this page finds it, with what the tests have to build it.
+            command = (
+                f"python -m pip install --quiet --no-deps --no-build-isolation "
+                f"--target {self.installed} ./{own}"
+            )
+        elif ELSEWHERE.match(command):
             check_elsewhere(command)
             return
         assert not re.match(r"\s*cd\b", command), "cd does not last: each line starts in the folder"

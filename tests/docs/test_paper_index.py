@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from palm_core.cli.app import make_app
 
 ROOT = Path(__file__).parents[2]
+_TESTED = (ast.FunctionDef, ast.ClassDef)
 PAGES = ("docs/paper-to-code.md", "docs/glossary.md", "docs/explanation", "ARCHITECTURE.md")
 
 # The paper itself is not part of the repository: these are its numbered items.
@@ -31,13 +35,17 @@ ITEMS = (
 
 
 def rows(text: str) -> dict[str, tuple[str, ...]]:
-    """First cell → the others, of every row of four cells but headings."""
-    cells = [
-        tuple(cell.strip() for cell in line.strip("|").split(" | "))
-        for line in text.splitlines()
-        if line.startswith("| ") and not line.startswith("| item ")
-    ]
-    return {row[0]: row[1:] for row in cells if len(row) == 4}
+    """What stands in bold at the beginning of a row → the row's other cells."""
+    found = re.findall(r"^\| \*\*(.+?)\*\* (.*) \|$", text, flags=re.MULTILINE)
+    return {item: tuple(cell.strip() for cell in rest.split(" | ")) for item, rest in found}
+
+
+def linked_tests(text: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """(what a link says, the file of tests that it leads to)."""
+    for words, target in re.findall(r"\[([^]\n]+)\]\(([^)\s]+\.py)\)", text):
+        file = (folder / target).resolve()
+        if file.is_relative_to(ROOT / "tests"):
+            yield words, file
 
 
 def named(text: str) -> Iterator[str]:
@@ -103,16 +111,29 @@ def _in_body(body: list[ast.stmt], names: list[str]) -> bool:
     return isinstance(node, ast.ClassDef) and _in_body(node.body, rest)
 
 
-def is_test(name: str) -> bool:
-    """Whether ``file.py::name`` or ``file.py`` is there."""
-    file, _, inside = name.partition("::")
-    if not (ROOT / file).is_file():
-        return False
-    return not inside or _in_body(tree(ROOT / file).body, inside.split("::"))
+def is_test(words: str, file: Path) -> bool:
+    """Whether ``file`` is there and is what a link says, or holds it.
+
+    That is its own name, or that of a class of tests, or of a test with spaces for "_".
+    """
+    if not file.is_file() or words == file.name:
+        return file.is_file()
+    names = {node.name for node in ast.walk(tree(file)) if isinstance(node, _TESTED)}
+    return words in names or f"test_{words.replace(' ', '_')}" in names
+
+
+@cache
+def commands() -> frozenset[str]:
+    """Those of ``palm`` with what is installed here, and those that our packages announce."""
+    projects = [tomllib.loads(file.read_text()) for file in ROOT.glob("packages/*/pyproject.toml")]
+    announced = (
+        one["project"].get("entry-points", {}).get("palm.commands", {}) for one in projects
+    )
+    return frozenset(make_app()).union(*announced)
 
 
 def is_command(words: str) -> bool:
-    return words.split()[1] in set(make_app())
+    return words.split()[1] in commands()
 
 
 def pages() -> list[Path]:
@@ -132,20 +153,32 @@ def test_every_item_of_the_paper_has_its_row() -> None:
 def test_a_row_says_what_computes_it_and_what_checks_it(item: str) -> None:
     _, computed, checked = rows(INDEX)[item]
     assert list(named(computed)) or "](" in computed
-    assert "the same" in checked or any(name.startswith("tests/") for name in named(checked))
+    assert checked == "the same" or list(linked_tests(checked, ROOT / "docs"))
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_everything_named_exists(page: Path) -> None:
-    for name in named(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    for words, file in linked_tests(text, page.parent):
+        assert is_test(words, file), f"[{words}]({file.relative_to(ROOT).as_posix()})"
+    for name in named(text):
         if re.fullmatch(r"palm_(core|eval|mod|trl)(\.\w+)*", name):
             assert exists(name), name
-        elif re.fullmatch(r"tests/[\w/]+\.py(::\w+)*", name):
-            assert is_test(name), name
+        elif found := re.fullmatch(r"(palm_\w+)/[\w./]+", name):
+            package = found[1].replace("_", "-")
+            assert (ROOT / "packages" / package / "src" / name).exists(), name
         elif re.match(r"(examples|benchmarks|docs|tests|packages)/[\w./-]*$", name):
             assert (ROOT / name).exists(), name
         elif re.match(r"palm [a-z]", name):
             assert is_command(name), name
+
+
+def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
+    pictures = ROOT / "docs" / "pictures"
+    script = str(pictures / "make_architecture.py")
+    subprocess.run([sys.executable, script, str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
+    drawn = (tmp_path / "way-of-the-data.svg").read_text(encoding="utf-8")
+    assert drawn == (pictures / "way-of-the-data.svg").read_text(encoding="utf-8")
 
 
 class TestTheChecksThemselves:
@@ -179,10 +212,12 @@ class TestTheChecksThemselves:
         assert not exists(name)
 
     def test_tests_and_commands(self) -> None:
-        here = "tests/docs/test_paper_index.py"
-        assert is_test(here)
-        assert is_test(f"{here}::TestTheChecksThemselves::test_tests_and_commands")
-        assert not is_test(f"{here}::test_nothing")
-        assert not is_test("tests/docs/test_nothing.py")
+        here = Path(__file__)
+        assert is_test(here.name, here)
+        assert is_test("TestTheChecksThemselves", here)
+        assert is_test("tests and commands", here)
+        assert not is_test("nothing", here)
+        assert not is_test("test_nothing.py", here)
+        assert not is_test("test_nothing.py", here.with_name("test_nothing.py"))
         assert is_command("palm build TASK")
         assert not is_command("palm nothing")

@@ -421,7 +421,7 @@ def test_json_has_all_numbers(
         (["ONE", "--normalize", "z"], "normalize"),
         (["ONE", "--samples", "0"], "samples = 0"),
         (["ONE", "--seed", "-1"], "seed = -1"),
-        (["ONE", "--out", "TASK"], "task.toml: is no folder and cannot be made"),
+        (["ONE", "--out", "TASK"], "task.toml: is a file, must be a folder"),
         (["ONE", "--out", "TASK/x"], "x: is no folder and cannot be made"),
         ([], "RUN"),
     ],

@@ -88,22 +88,6 @@ def test_nothing_that_is_read_is_executed(root: Path) -> None:
     assert not found
 
 
-def test_benchmarks_can_be_imported_and_have_a_quick_mode(root: Path) -> None:
-    for path in sorted(root.glob("benchmarks/*.py")):
-        source = path.read_text(encoding="utf-8")
-        compile(source, str(path), "exec")
-        guards = [
-            node
-            for node in ast.parse(source).body
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
-        ]
-        if path.name.startswith("_"):
-            assert not guards, f"{path.name} is a helper"
-            continue
-        assert guards, f"{path.name} runs when it is imported"
-        assert "--quick" in source, f"{path.name} has no --quick"
-
-
 def test_no_file_is_large(root: Path) -> None:
     large = {path.name: size for path in tracked(root) if (size := path.stat().st_size) > 1_000_000}
     assert not large

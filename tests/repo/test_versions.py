@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,3 +58,28 @@ def test_python_versions_agree(root: Path, projects: Any) -> None:
     number = least.removeprefix(">=")
     assert tools["mypy"]["python_version"] == number
     assert tools["ruff"]["target-version"] == "py" + number.replace(".", "")
+
+
+def test_all_places_are_raised_together(root: Path, ours: str, tmp_path: Path) -> None:
+    """Nothing that holds the old version, and is no change of the past, is left."""
+    for pattern in ("packages/*/pyproject.toml", "packages/*/src/*/__init__.py", "C*.*"):
+        for file in root.glob(pattern):
+            copy = tmp_path / file.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    script = tmp_path / "release" / "raise_version.py"
+    shutil.copytree(root / "release", script.parent)
+    subprocess.run([sys.executable, script, "9.8.7"], check=True)
+    changed = 0
+    for file in filter(Path.is_file, tmp_path.glob("[Cp]*/**/*")):
+        text = file.read_text(encoding="utf-8")
+        assert ours not in text, file
+        changed += "9.8.7" in text
+    assert changed == 8
+    headings = re.findall(r"(?m)^## (\S+)", (tmp_path / "CHANGELOG.md").read_text("utf-8"))
+    assert headings[:2] == ["9.8.7", ours]
+    assert "version: 9.8.7\n" in (tmp_path / "CITATION.cff").read_text("utf-8")
+    for wrong in ("9.8.7", "9.8", "next"):
+        again = subprocess.run([sys.executable, script, wrong], capture_output=True, text=True)
+        assert again.returncode == 1
+        assert "must be a version such as" in again.stderr

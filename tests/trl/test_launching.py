@@ -191,16 +191,7 @@ def test_a_call_ends_when_whoever_asked_is_killed(nested, tmp_path):
     assert _gone(pid)
 
 
-@pytest.fixture
-def heeded():
-    """Shells start what runs in the background with Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
-@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_ends_the_process_and_is_passed_on(tmp_path):
     script = WAITS.format(path=str(tmp_path / "pid"))
     timer = threading.Thread(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
 def main() -> None:
     """Run the command line, or say in one line what it needs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # ε on a terminal or in a file that has none
+            stream.reconfigure(errors="backslashreplace")
     try:
         from palm_core.cli.app import run
     except ModuleNotFoundError as error:

@@ -3,7 +3,8 @@
 Optimistic linear support (Roijers et al. 2015) carried over to J_w(π) = w·r(π) − f(π)
 and to oracles with a claimed slack: ask at the vertices of the simplex, then at the
 corner weight of L with the largest gap U − L or 1 − L/U. Where opt is smooth that
-gap is of second order in the spacing: about (C/ε)^((d−1)/2) calls.
+gap is of second order in the spacing: about (C/ε)^((d−1)/2) calls. That it ends is
+proven in docs/explanation/certificates.md.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from palm_core.errors import InputError, OracleAnswerError, WorkError
+from palm_core.files import unportable
 from palm_core.text import is_plain, one_line
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ FOLDER = "artifacts"
 _TEMPORARY = ".writing-"
 _REPLACED = ".replaced-"
 _BLOCK = 1 << 20
+# Windows flushes only what is open for writing.
+_TO_FLUSH = os.O_RDONLY if os.name == "posix" else os.O_RDWR
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def writing(folder: str | Path, name: str) -> Iterator[Path]:
 
     Args:
         folder: the run's folder for artifacts, which a factory gets as ``artifact_dir``.
-        name: the artifact's, usually the policy's id; no slashes.
+        name: the artifact's, usually the policy's id: one that files have on every system.
 
     Raises:
         InputError: ``name`` is not a plain file name.
@@ -68,6 +71,11 @@ def writing(folder: str | Path, name: str) -> Iterator[Path]:
     if not name or ours or name in {".", ".."} or not _is_plain(name) or Path(name).name != name:
         shown = one_line(repr(name), 80)
         raise InputError(f"name = {shown}: must be a plain file name, without slashes")
+    if unfit := unportable(name):
+        raise InputError(
+            f"name = {one_line(repr(name), 80)}: {unfit}; must be one that files have on every "
+            'system, without < > : " | ? *'
+        )
     parent = Path(folder)
     parent.mkdir(parents=True, exist_ok=True)
     final = parent / name
@@ -236,13 +244,13 @@ def _remove(path: Path) -> None:
 def _flush(path: Path) -> None:
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
         return  # nothing of its own to flush; opening a pipe would wait for its other end
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        # Some file systems cannot flush folders.
-        with suppress(OSError) if path.is_dir() else nullcontext():
+    # Some systems cannot open folders, or not flush them.
+    with suppress(OSError) if path.is_dir() else nullcontext():
+        descriptor = os.open(path, _TO_FLUSH)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _shown(name: str) -> str:

@@ -4,7 +4,8 @@ opt(w) = sup_π J_w(π) is convex. With opt(w_k) ≤ o_k at the weights asked, t
 of the simplex among them, opt lies below the lower convex hull U of the points
 (w_k, o_k); the portfolio has L(w) = max_π J_w(π). Hence sup_w U − L bounds what the
 portfolio loses to the best policy of the whole class, wherever that may be. No bound
-on rewards, no sign and no smoothness is assumed; only what the oracle claims.
+on rewards, no sign and no smoothness is assumed; only what the oracle claims. Proofs
+in docs/explanation/certificates.md.
 """
 
 from __future__ import annotations

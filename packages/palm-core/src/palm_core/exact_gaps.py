@@ -3,7 +3,8 @@
 The paper (section 4, appendix B.2) estimates ε(P) and δ(P) at sampled weights. For
 finitely many candidates they are exact: on a cell of the portfolio's envelope L
 the functions opt − L and (1−ε)·opt − L are convex, hence largest at a corner weight;
-or, candidate by candidate, they are the optima of linear programs.
+or, candidate by candidate, they are the optima of linear programs. Proofs in
+docs/explanation/guarantees.md.
 """
 
 from __future__ import annotations

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from palm_core.errors import InputError, WorkError
 from palm_core.text import nearest, one_line
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def write_atomically(file: Path, data: bytes) -> None:
     """Replace ``file`` by ``data``: readers see the old contents or the new ones.
 
     Raises:
-        WorkError: the file cannot be written.
+        WorkError: the file cannot be written, or is a device or a pipe, which a file is
+            not put in place of.
     """
+    if is_special(file):
+        raise WorkError(f"{one_line(file)}: is a pipe, a socket or a device, must be a file")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,13 +76,16 @@ def may_be_meant(missing: Path) -> str:
     folder = missing.parent
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in islice(entries, MOST_NAMES)]
+            names = [Path(entry.name) for entry in islice(entries, MOST_NAMES)]
     except FileNotFoundError:
         return f" (there is no folder {one_line(folder)})"
     except (OSError, ValueError):
         return ""
-    near = nearest(missing.name, [name for name in names if not name.startswith(".")])
-    return "" if near is None else f"; did you mean {one_line(repr(str(folder / near)))}?"
+    # By what they are called without the ending, which many have in common.
+    names.sort(key=lambda name: (name.suffix == missing.suffix, name))
+    stems = {name.stem: name for name in names if not name.name.startswith(".")}
+    near = nearest(missing.stem, stems)
+    return "" if near is None else f"; did you mean {one_line(repr(str(folder / stems[near])))}?"
 
 
 def not_a_folder(path: Path, kind: str) -> InputError:
@@ -96,6 +100,28 @@ def not_a_folder(path: Path, kind: str) -> InputError:
     return InputError(f"{name}: no such {kind}{may_be_meant(path)}")
 
 
+def unportable(name: str) -> str | None:
+    """Why a file of that name cannot be on every system, or ``None``."""
+    if found := _UNFIT.search(name):
+        return f"has {found[0]!r}"
+    if name.endswith((".", " ")):
+        return "ends in a dot or a space"
+    if name.partition(".")[0].strip().upper() in _DEVICES:
+        return "is a device's on Windows"
+    if len(name.encode(errors="replace")) > LONGEST_NAME:
+        return f"is longer than {LONGEST_NAME} bytes"
+    return None
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something at ``path`` that is neither a file nor a folder."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def is_folder(path: Path) -> bool:
     """Whether ``path`` is a folder; what cannot be looked at is none."""
     try:
@@ -104,6 +130,12 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+#: The longest name of a file or folder that we make, in bytes; systems take 255.
+LONGEST_NAME = 200
+_UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{name}{number}" for name in ("COM", "LPT") for number in "123456789¹²³"
+}
 #: Names that are looked at in a folder for the one that was meant.
 MOST_NAMES = 2000
 _BINARY = getattr(os, "O_BINARY", 0)  # for Windows

@@ -3,7 +3,8 @@
 The paper's PRUNE (Algorithm 1) covers the grid's weights only. Here the covered weights
 grow by what the portfolio found so far violates: a smallest cover of finitely many
 weights is a lower bound, and once it violates none it is the answer. For d = 2 the
-covered weights are intervals and no iteration is needed.
+covered weights are intervals and no iteration is needed. Proofs in
+docs/explanation/guarantees.md.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ of PALM but :class:`palm_core.Policy`. Answers are checked at the door.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+#: The longest id that :func:`weight_id` makes.
+LONGEST_ID = 120
 
 
 @runtime_checkable
@@ -130,11 +134,19 @@ def check_oracle(oracle: Any) -> tuple[str, ...]:
 def weight_id(weights: NDArray[np.float64]) -> str:
     """A readable policy id for a weight vector, unique to six significant digits.
 
+    Fit for a file name on every system; of many weights, all but the first are a digest.
+
     Example:
         >>> weight_id(np.array([0.75, 0.25]))
         'w0.75-0.25'
     """
-    return "w" + "-".join(f"{value:.6g}" for value in weights)
+    name = "w" + "-".join(f"{value:.6g}" for value in weights)
+    if len(name) <= LONGEST_ID:
+        return name
+    # Of many objectives: folders are called so, and names have a limit everywhere.
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    shown = name[: LONGEST_ID - 17].rpartition("-")[0]
+    return f"{shown}-{digest}"
 
 
 def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[str, ...]) -> Policy:

@@ -19,7 +19,7 @@ import numpy as np
 
 from palm_core.arrays import read_npy, read_npz
 from palm_core.errors import InputError
-from palm_core.files import read_bounded
+from palm_core.files import is_folder, read_bounded
 from palm_core.parquet import read_parquet
 from palm_core.policies import PolicySet
 from palm_core.text import did_you_mean, is_plain, one_line
@@ -63,7 +63,11 @@ class Table:
         values = [_number(cell) for cell in cells]
         for index, value in enumerate(values):
             if value is None or not math.isfinite(value):
-                kind = "is not a number" if value is None else "is not finite"
+                kind = (
+                    "is not finite"
+                    if value is not None
+                    else f"is not a number{_meant(cells[index])}"
+                )
                 shown = "an empty cell" if _empty(cells[index]) else _shown(cells[index])
                 raise InputError(
                     f"{self.source}: column {_shown(column)}, {self._place(index)}: {shown} {kind}"
@@ -151,6 +155,8 @@ def read_table(path: str | Path) -> Table:
     file = Path(path)
     if file.suffix.lower() not in _READERS:
         accepted = ", ".join(_READERS)
+        if is_folder(file):
+            raise InputError(f"{one_line(file)} is a directory, must be a table: {accepted}")
         raise InputError(f"{one_line(file)}: must be a table file ending in one of {accepted}")
     return parse_table(read_bounded(file, LARGEST_FILE), file.suffix, one_line(file))
 
@@ -179,7 +185,10 @@ def _read_csv(data: bytes, source: str) -> Table:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{source}: must be UTF-8 text, byte {error.start} is not") from error
+        raise InputError(
+            f"{source}: must be UTF-8 text, byte {error.start} is not (spreadsheets call it "
+            "'CSV UTF-8')"
+        ) from error
     first = text.split("\n", 1)[0]
     # European spreadsheets write semicolons, others tabs; a comma wins.
     marks = "\t" if source.lower().endswith(".tsv") else ",;\t"
@@ -321,6 +330,12 @@ def _number(cell: Any) -> float | None:
 def _listed(names: Mapping[str, Any]) -> str:
     shown = ", ".join(list(names)[:12])
     return f"the columns {one_line(shown)}" + (", …" if len(names) > 12 else "")
+
+
+def _meant(cell: Any) -> str:
+    """What to write instead of a number with a decimal comma."""
+    with_point = cell.replace(",", ".") if isinstance(cell, str) and cell.count(",") == 1 else ""
+    return f"; with a point it is: {with_point.strip()}" if _number(with_point) is not None else ""
 
 
 def _shown(value: Any) -> str:

@@ -26,7 +26,7 @@ from palm_core.settings import (
     check_choice,
 )
 from palm_core.simplex import check_count, check_number
-from palm_core.text import did_you_mean, one_line
+from palm_core.text import did_you_mean, one_line, read_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,7 +121,11 @@ def read_toml(data: bytes, source: str) -> dict[str, Any]:
         content = tomllib.loads(text)
     except InputError:
         raise
-    # ValueError: not UTF-8, not TOML, or a number of more digits than Python reads
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{source}: is not TOML: must be UTF-8 text, byte {error.start} is not"
+        ) from error
+    # ValueError: not TOML, or a number of more digits than Python reads
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source}: is not TOML: {one_line(error)}") from error
     _check_plain(content, source)
@@ -233,18 +237,12 @@ def _number(hint: str = "", **limits: float) -> Callable[[Any, str], float]:
     def read(value: Any, name: str) -> float:
         if isinstance(value, str):  # "8/30", as the paper writes its parameters
             try:
-                value = _fraction(value)
+                value = read_number(value)
             except (ValueError, ZeroDivisionError):
                 raise InputError(f"{name} = {value!r}: must be a number or a fraction") from None
         return check_number(value, name=name, hint=hint, **limits)
 
     return read
-
-
-def _fraction(text: str) -> float:
-    # in floats: an exact Fraction("1e999999999") would take all the memory there is
-    above, slash, below = text.partition("/")
-    return float(above) / (float(below) if slash else 1.0)
 
 
 def _choice(accepted: tuple[str, ...]) -> Callable[[Any, str], str]:

@@ -82,6 +82,17 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def read_number(text: str) -> float:
+    """A number or a fraction, as the paper writes its parameters: "0.02", "8/30".
+
+    Raises:
+        ValueError, ZeroDivisionError: it is neither.
+    """
+    # in floats: an exact Fraction("1e999999999") would take all the memory there is
+    above, slash, below = text.partition("/")
+    return float(above) / (float(below) if slash else 1.0)
+
+
 def at_most(value: float) -> str:
     """Write a bound in three digits, rounded up: what is shown is still a bound.
 

@@ -45,6 +45,7 @@ class ModOracle(LanguageOracle):
         counts: what the last call cost; ``None`` before.
 
     Example:
+        ```toml
         [oracle]
         name = "mod"
         models = ["experts/better", "experts/safe"]
@@ -57,6 +58,7 @@ class ModOracle(LanguageOracle):
         [oracle.rewards.safe]
         name = "classifier"
         preset = "beaver-cost"
+        ```
     """
 
     kind: ClassVar[str] = "mod"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
 
 from palm_core import __version__
-from palm_core.cli import model_commands, run_commands, status_commands
+from palm_core.cli import mistakes, model_commands, output, run_commands, status_commands
+from palm_core.cli.commands import PALM, PARAMETERS, group_of
+from palm_core.cli.completion import add_completion
+from palm_core.cli.help_pages import HelpPages
 from palm_core.cli.plugin_commands import add_commands
 from palm_core.errors import InputError, PalmError
 from palm_core.text import one_line
@@ -20,10 +24,11 @@ if TYPE_CHECKING:
 LONGEST_ERROR = 4000
 HELP = """Few policies for many preferences, and proof that they are enough.
 
-Start with a table of models you already have: palm select models.csv
---maximize helpful --minimize cost --epsilon 0.02
+    palm select models.csv --maximize helpful --minimize cost --epsilon 0.02
+    palm build task.toml --out runs/first
+    palm COMMAND --help
 """
-
+FLAGS = {"--help": "Say what a command does and takes.", "--version": "Tell what is installed."}
 
 OWN = (
     model_commands.select,
@@ -42,16 +47,27 @@ def make_app(arguments: Sequence[str] = ()) -> App:
     app = App(
         name="palm",
         help=HELP,
-        version=__version__,
+        help_format="plaintext",
+        help_formatter=HelpPages(),
+        console=output.out(),
+        version=_versions,
         exit_on_error=False,
         print_error=False,
         help_on_error=False,
         result_action="return_value",
+        group_arguments=PARAMETERS,
+        group_parameters=PARAMETERS,
         suppress_keyboard_interrupt=False,
     )
     for function in OWN:
-        app.command(function)
-    add_commands(app, arguments, [function.__name__ for function in OWN])
+        group, place = group_of(function.__name__)
+        app.command(function, group=group, sort_key=place)
+    add_completion(app)
+    asked = () if arguments[:1] == ["completion"] else arguments  # it completes them all
+    add_commands(app, asked, [*(function.__name__ for function in OWN), "completion"])
+    for flag in ("--help", "--version"):
+        app[flag].group, app[flag].sort_key = group_of(flag)
+        app[flag].help = FLAGS[flag]
     return app
 
 
@@ -61,10 +77,13 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0 done, 1 the work failed, 2 the request was wrong.
     """
+    asked = [*arguments[1:], "--help"] if arguments[:1] == ["help"] else list(arguments)
     try:
-        make_app(arguments)(list(arguments))
+        make_app(asked)(asked)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except CycloptsError as error:
-        return _fail(str(error), 2)
+        return _fail(mistakes.told(error), 2)
     except PalmError as error:
         return _fail(str(error), 2 if isinstance(error, InputError) else 1)
     except MemoryError:
@@ -74,10 +93,29 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader (head, less) went away: nothing is wrong, but nothing more
         # can be said, not even by the interpreter's last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
+    except OSError as error:
+        _say_no_more()
+        where = "the output" if error.filename is None else error.filename
+        return _fail(f"{where}: {error.strerror or error}", 1)
     return 0
 
 
+def _versions() -> str:
+    from palm_core.provenance import versions
+
+    found = {"palm-core": __version__} | versions(*PALM)
+    return "\n".join(f"{name} {found[name]}" for name in (*PALM, "python") if name in found)
+
+
+def _say_no_more() -> None:
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"palm: {one_line(' '.join(message.split()), LONGEST_ERROR)}\n")
+    if sys.stderr is not None:
+        line = one_line(" ".join(message.split()), LONGEST_ERROR)
+        with suppress(OSError):  # nobody listens
+            sys.stderr.write(f"palm: {line}\n")
     return code

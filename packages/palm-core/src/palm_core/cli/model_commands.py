@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any, Literal
 
 from palm_core.cli import output
+from palm_core.cli.checks import check_apart, check_curve, check_portfolio_file
+from palm_core.cli.parameters import (
+    Columns,
+    Count,
+    File,
+    Flag,
+    Number,
+    PortfolioPath,
+    TablePath,
+    Weightings,
+)
+from palm_core.cli.plugin_commands import has_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from palm_core.selection import Selection
 
-Columns = Annotated[
-    tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)
-]
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+#: The largest size on a curve, where nothing else is asked for.
+MOST = 8
 
 
 def select(
-    scores: Annotated[Path, Parameter(name="TABLE")],
+    scores: TablePath,
     /,
     *,
     maximize: Columns = (),
     minimize: Columns = (),
-    epsilon: float = 0.01,
-    delta: float = 0.0,
+    epsilon: Number | None = None,
+    delta: Number | None = None,
     normalize: Literal["minmax", "none"] = "minmax",
     solver: Literal["cbc", "highs"] | None = None,
-    time_limit: float = 60.0,
+    time_limit: Number = 60,
     curve: Flag = False,
-    most: int = 8,
-    save: Path | None = None,
+    most: Count | None = None,
+    save: File | None = None,
     json: Flag = False,
 ) -> None:
-    """Find the smallest set of models worth keeping, out of models you have.
+    """Find the fewest models worth keeping, out of models you have.
+
+        palm select models.csv --maximize helpful --minimize cost --epsilon 0.02
 
     For every weighting of the objectives, the best of the selected models is
     within the tolerance of the best of all models. The gap is exact.
-
-    Example: palm select models.csv --maximize helpful --minimize cost --epsilon 0.02
 
     Parameters
     ----------
@@ -53,9 +60,9 @@ def select(
     minimize
         Columns where less is better.
     epsilon
-        How far from the best is near enough, as a share: 0.02 is 2 %.
+        How far from the best is near enough, as a share: 0.02 is 2 %. By default 0.01.
     delta
-        The same as an amount, added to it, in (normalised) units of score.
+        The same as an amount, added to it, in (normalised) units of score. By default 0.
     normalize
         Scale each column to 0-1 over the table, or keep raw scores.
     solver
@@ -65,26 +72,28 @@ def select(
     curve
         Show what each further model buys instead: the least gap of every size.
     most
-        The largest size that --curve looks for.
+        The largest size that --curve looks for, by default 8.
     save
         Write the selection as a portfolio file, for palm route.
     json
         Print one JSON document instead.
     """
-    from palm_core.errors import InputError
     from palm_core.normalization import Normalization
     from palm_core.selection import select_models
     from palm_core.sizes import size_gap_curve
     from palm_core.tables import read_table
 
+    check_curve(curve, most, {"epsilon": epsilon, "delta": delta, "save": save})
+    check_portfolio_file(save)
     source = read_table(scores)
+    for option, names in (("maximize", maximize), ("minimize", minimize)):
+        check_apart(option, names, source.columns)
     candidates = source.policies(maximize=maximize, minimize=minimize)
     if curve:
-        if save is not None:
-            raise InputError("--curve finds all sizes: it does not go with --save")
+        largest = MOST if most is None else most
         scaled = Normalization.fit(candidates, normalize, over=scores.name).apply(candidates)
         output.show_curve(
-            lambda: size_gap_curve(scaled, most=most, solver=solver, time_limit=time_limit),
+            lambda: size_gap_curve(scaled, most=largest, solver=solver, time_limit=time_limit),
             "models",
             json=json,
         )
@@ -92,15 +101,15 @@ def select(
     with output.waiting("looking for the fewest models", time_limit):
         found = select_models(
             candidates,
-            epsilon=epsilon,
-            delta=delta,
+            epsilon=0.01 if epsilon is None else epsilon,
+            delta=0.0 if delta is None else delta,
             normalize=normalize,
             solver=solver,
             time_limit=time_limit,
             over=f"the {len(candidates)} models of {scores.name}",
         )
     if save is not None:
-        found.portfolio().save(save)
+        save = found.portfolio().save(save)
     if json:
         output.print_json(_select_document(found))
         return
@@ -108,19 +117,21 @@ def select(
     if save is not None:
         example = output.example_weights(found.objectives)
         output.note(f"Saved to {save}: palm route {save} --weights {example}")
+        if has_command("report"):
+            output.note(f"A page to explore it: palm report {save}")
 
 
 def route(
-    source: Annotated[Path, Parameter(name="PORTFOLIO")],
+    source: PortfolioPath,
     /,
     *,
-    weights: Columns = (),
-    table: Path | None = None,
+    weights: Weightings = (),
+    table: File | None = None,
     json: Flag = False,
 ) -> None:
     """Say which policy of a portfolio serves a weighting best.
 
-    Example: palm route runs/demo --weights helpful=0.7,brief=0.3
+        palm route runs/first --weights helpful=0.7,brief=0.3
 
     Parameters
     ----------
@@ -137,22 +148,25 @@ def route(
     import numpy as np
 
     from palm_core.artifacts import reached
+    from palm_core.cli.weightings import read_weightings
     from palm_core.errors import InputError
+    from palm_core.files import is_folder
     from palm_core.portfolio import Portfolio
     from palm_core.simplex import check_weights
     from palm_core.tables import read_table
 
     portfolio = Portfolio.load(source)
-    run = source if source.is_dir() else source.parent
+    run = source if is_folder(source) else source.parent
     objectives = portfolio.objectives
-    rows = [_named_weights(text, objectives) for text in weights]
+    rows = [np.array(read_weightings(weights, objectives)).reshape(-1, len(objectives))]
     if table is not None:
         given = read_table(table)
-        rows.extend(np.column_stack([given.numbers(name) for name in objectives]))
-    if not rows:
+        columns = np.column_stack([given.numbers(name) for name in objectives])
+        rows.append(check_weights(columns, len(objectives), name=str(table)))
+    if not sum(map(len, rows)):
         example = output.example_weights(objectives)
         raise InputError(f"--weights or --table is needed; for example --weights {example}")
-    asked = check_weights(np.array(rows), len(objectives), name="--weights")
+    asked = check_weights(np.concatenate(rows), len(objectives))
     chosen = portfolio.route_indices(asked)
     values = np.einsum("kd,kd->k", asked, portfolio.policy_set.vertex_values[chosen])
     if json:
@@ -178,32 +192,6 @@ def route(
             output.say(f"{policy.id}{where}")
         else:
             output.say(f"{', '.join(f'{value:g}' for value in row)}   {policy.id}{where}")
-
-
-def _named_weights(text: str, objectives: tuple[str, ...]) -> list[float]:
-    import difflib
-
-    from palm_core.errors import InputError
-    from palm_core.text import one_line
-
-    shown = one_line(text, 200)
-    found: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, value = part.rpartition("=")
-        name = name.strip()
-        if not equals:
-            raise InputError(f"--weights {shown}: {part!r} must be name=value")
-        if name not in objectives:
-            near = difflib.get_close_matches(name, objectives, 1)
-            ask = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(objectives)}"
-            raise InputError(f"--weights {shown}: the portfolio has no objective {name!r}; {ask}")
-        if name in found:
-            raise InputError(f"--weights {shown}: {name!r} is given twice")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            raise InputError(f"--weights {shown}: {value!r} is not a number") from None
-    return [found.get(name, 0.0) for name in objectives]
 
 
 def _select_document(found: Selection) -> dict[str, Any]:

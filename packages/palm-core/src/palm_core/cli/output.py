@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -22,14 +23,22 @@ if TYPE_CHECKING:
     from palm_core.sizes import SizeGap
 
 
+class Lines(Console):
+    """A console that leaves it to the command line that its reader went away."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass the error on; rich would end the program."""
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """Return the console for results; plain text when it is not a terminal."""
-    return Console(highlight=False, soft_wrap=True, emoji=False)
+    return Lines(highlight=False, soft_wrap=True, emoji=False)
 
 
 def err() -> Console:
     """Return the console for progress, notes and errors."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    return Lines(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
@@ -46,9 +55,10 @@ def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document; numbers JSON cannot write become null."""
     import msgspec
 
-    sys.stdout.write(
-        msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain)).decode() + "\n"
-    )
+    text = msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain)).decode()
+    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        text = json.dumps(json.loads(text), indent=2)  # escapes what is not ASCII
+    sys.stdout.write(f"{text}\n")
 
 
 def _plain(value: Any) -> Any:
@@ -73,7 +83,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
         )
     for row in rows:
         grid.add_row(*(Text(harmless(cell)) for cell in row))
-    console = Console(highlight=False, emoji=False)
+    console = Lines(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 10_000  # a file or a pipe has no width to fit
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from palm_core.cli.commands import group_of
 from palm_core.errors import InputError
 from palm_core.text import one_line
 
@@ -36,9 +37,11 @@ def add_commands(app: App, arguments: Sequence[str], own: Sequence[str]) -> None
             continue
         if arguments and not arguments[0].startswith("-") and arguments[0] != entry.name:
             # Not asked for, but known: a mistyped name is compared with it.
-            app.command(_unloaded, name=entry.name)
+            function = _unloaded
         else:
-            app.command(_loaded(entry), name=entry.name)
+            function = _loaded(entry)
+        group, place = group_of(entry.name)
+        app.command(function, name=entry.name, group=group, sort_key=place)
 
 
 def has_command(name: str) -> bool:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from palm_core.cli import output, showing
+from palm_core.cli.checks import check_curve, check_portfolio_file
+from palm_core.cli.model_commands import MOST
+from palm_core.cli.parameters import Count, File, Flag, Folder, Number, RunFolder, TaskFile
 from palm_core.cli.plugin_commands import has_command
 from palm_core.cli.watching import Watch, going_on
 
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-
 
 def oracles(*, json: Flag = False) -> None:
-    """List the oracles that a task can name, and what to install for the others.
+    """List the oracles that a task can name.
+
+        palm oracles
+
+    Those that are not installed are listed too, with what to install.
 
     Parameters
     ----------
@@ -56,10 +60,10 @@ def oracles(*, json: Flag = False) -> None:
     output.say('An oracle of your own needs no package: [oracle] name = "module:factory"')
 
 
-def plan(task_file: Annotated[Path, Parameter(name="TASK")], /, *, json: Flag = False) -> None:
-    """Say what a task will cost and what it will guarantee, before anything is spent.
+def plan(task_file: TaskFile, /, *, json: Flag = False) -> None:
+    """Say what a task costs and guarantees, before anything is spent.
 
-    Example: palm plan task.toml
+        palm plan task.toml
 
     Parameters
     ----------
@@ -99,24 +103,25 @@ def plan(task_file: Annotated[Path, Parameter(name="TASK")], /, *, json: Flag = 
 
 
 def build(
-    task_file: Annotated[Path, Parameter(name="TASK")],
+    task_file: TaskFile,
     /,
     *,
-    out: Path,
-    target: float | None = None,
-    max_calls: int | None = None,
-    workers: int | None = None,
+    out: Folder,
+    target: Number | None = None,
+    max_calls: Count | None = None,
+    workers: Count | None = None,
     executor: Literal["local", "ray", "here"] | None = None,
-    address: str | None = None,
+    address: Annotated[str | None, Parameter(metavar="HOST:PORT")] = None,
     extend: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Ask the oracle for policies, on the task's grid or adaptively, and keep few of them.
+    """Ask the oracle for policies and keep the few that are enough.
 
-    Every answer is kept as it arrives: run the same command again and it goes
-    on where it stood.
+        palm build task.toml --out runs/first --workers 2
 
-    Example: palm build task.toml --out runs/first --workers 2
+    It is asked at the weights of the task's grid, or where the certified gap is
+    largest ([adaptive] in the task, or --target). Every answer is kept as it
+    arrives: run the same command again and it goes on where it stood.
 
     Parameters
     ----------
@@ -185,22 +190,23 @@ def build(
 
 
 def prune(
-    run: Annotated[Path, Parameter(name="RUN")],
+    run: RunFolder,
     /,
     *,
-    mu: float | None = None,
-    alpha: float | None = None,
+    mu: Number | None = None,
+    alpha: Number | None = None,
     method: Literal["minimal", "greedy", "exact"] | None = None,
     solver: Literal["cbc", "highs"] | None = None,
-    time_limit: float | None = None,
+    time_limit: Number | None = None,
     curve: Flag = False,
-    most: int = 8,
-    save: Path | None = None,
+    most: Count | None = None,
+    save: File | None = None,
     json: Flag = False,
 ) -> None:
-    """Choose a portfolio of another size out of a run; no oracle call.
+    """Choose another size out of a run, without an oracle call.
 
-    Example: palm prune runs/first --mu 0.02 --method exact
+        palm prune runs/first --mu 0.02
+        palm prune runs/first --curve
 
     Parameters
     ----------
@@ -220,7 +226,7 @@ def prune(
     curve
         Show what each further policy buys: the least gap of every size.
     most
-        The largest size that --curve looks for.
+        The largest size that --curve looks for, by default 8.
     save
         Write the portfolio to this file (the run's own is left as it is).
     json
@@ -228,7 +234,15 @@ def prune(
     """
     from palm_core.errors import InputError
     from palm_core.runs import Run
+    from palm_core.simplex import check_number
 
+    own = {"mu": mu, "alpha": alpha, "method": method, "solver": solver, "save": save}
+    check_curve(curve, most, own)
+    check_portfolio_file(save)
+    if mu is not None:
+        check_number(mu, name="--mu", least=0.0, most=1.0)
+    if alpha is not None:
+        check_number(alpha, name="--alpha", least=0.0)
     made = Run.open(run)
     changes: dict[str, Any] = {
         "prune_mu": mu,
@@ -239,11 +253,8 @@ def prune(
     }
     settings = replace(made.settings, **{k: v for k, v in changes.items() if v is not None})
     if curve:
-        for name, value in (("mu", mu), ("alpha", alpha), ("method", method), ("save", save)):
-            if value is not None:
-                raise InputError(f"--curve finds all sizes itself: it does not go with --{name}")
         output.show_curve(
-            lambda: made.curve(most=most, time_limit=time_limit or 10.0),
+            lambda: made.curve(most=MOST if most is None else most, time_limit=time_limit or 10.0),
             "policies",
             json=json,
         )
@@ -253,7 +264,7 @@ def prune(
     with output.waiting("looking for the fewest policies", settings.time_limit):
         portfolio = made.prune(settings)
     if save is not None:
-        portfolio.save(save)
+        save = portfolio.save(save)
     if json:
         output.print_json(showing.document(portfolio))
         return

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from palm_core.cli import output, showing
+from palm_core.cli.parameters import Flag, Folder, RunFolder
 
 if TYPE_CHECKING:
     from palm_core.portfolio import Portfolio
     from palm_core.status import RunStatus
 
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-
 
 def status(
-    run: Annotated[Path, Parameter(name="RUN")],
+    run: RunFolder,
     /,
     *,
     verify: Flag = False,
@@ -25,7 +24,7 @@ def status(
 ) -> None:
     """Say how far a run is, also while it is being built.
 
-    Example: palm status runs/first
+        palm status runs/first
 
     Parameters
     ----------
@@ -74,10 +73,16 @@ def _show(found: RunStatus) -> None:
         output.say(f"To go on: palm build TASK --out {run}")
 
 
-def runs(folder: Annotated[Path, Parameter(name="DIR")] = Path(), /, *, json: Flag = False) -> None:
+def runs(
+    folder: Annotated[Folder, Parameter(name="DIR", show_default=False)] = Path(),
+    /,
+    *,
+    json: Flag = False,
+) -> None:
     """List the runs in a folder and below it.
 
-    Example: palm runs runs
+        palm runs
+        palm runs /data/experiments
 
     Parameters
     ----------

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from palm_core.calls.protocol import Failure
     from palm_core.policies import Policy
 
+#: The ledger, in the folder of its run.
 FILE_NAME = "ledger.sqlite"
 
 

@@ -1,10 +1,8 @@
-"""What the commands share: flags, the oracle of a run's task."""
+"""What the commands share: the runs they are given, the oracle of a run's task."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +13,6 @@ if TYPE_CHECKING:
 
 #: The folder of a run for what baselines are asked for.
 BASELINES = "baselines"
-
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def oracle_of(made: Run, run: Path, file: Path) -> Oracle:

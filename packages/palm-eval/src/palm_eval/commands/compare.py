@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from palm_core.cli import output
-from palm_eval.commands.common import Flag, opened_runs
+from palm_core.cli.parameters import Count, Flag, RunFolder
+from palm_eval.commands.common import opened_runs
 
 if TYPE_CHECKING:
     from palm_eval.comparison import Rivals
@@ -16,18 +14,20 @@ if TYPE_CHECKING:
 
 
 def compare(
-    run: Annotated[Path, Parameter(name="RUN")],
-    other: Annotated[Path, Parameter(name="RUN")],
+    run: RunFolder,
+    other: RunFolder,
     /,
-    *more: Annotated[Path, Parameter(name="RUN")],
+    *more: RunFolder,
     normalize: Literal["minmax", "none"] | None = None,
-    samples: int = 1000,
-    seed: int = 0,
+    samples: Count = 1000,
+    seed: Count = 0,
     json: Flag = False,
 ) -> None:
-    """Set runs of different oracles side by side: whose policies serve preferences better.
+    """Set runs of different oracles side by side.
 
-    Example: palm compare runs/safety-mini runs/safety-soup
+        palm compare runs/safety-mini runs/safety-soup
+
+    For every weighting, what each run's policies lose to the best of all of them.
 
     Parameters
     ----------

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from palm_core.cli import output
+from palm_core.cli.parameters import Count, Flag, Names, RunFolder, TaskOption
 from palm_core.text import at_most
-from palm_eval.commands.common import BASELINES, Flag, oracle_of
-
-Names = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
+from palm_eval.commands.common import BASELINES, oracle_of
 
 if TYPE_CHECKING:
     from palm_core.oracle import Oracle
@@ -24,20 +21,23 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path, Parameter(name="RUN")],
+    run: RunFolder,
     /,
     *,
-    task: Path | None = None,
-    prompts: int | None = None,
+    task: TaskOption | None = None,
+    prompts: Count | None = None,
     normalize: Literal["minmax", "none"] | None = None,
-    samples: int = 1000,
-    seed: int = 0,
+    samples: Count = 1000,
+    seed: Count = 0,
     metric: Names = (),
     json: Flag = False,
 ) -> None:
-    """Measure a run's portfolio as the literature does, beside baselines of equal size.
+    """Measure a run as the literature does, beside baselines.
 
-    Example: palm evaluate runs/first --task task.toml
+        palm evaluate runs/first --task task.toml
+
+    Gaps (exact and sampled), usage, utility and their intervals, beside portfolios that
+    other methods choose at equal size.
 
     Parameters
     ----------

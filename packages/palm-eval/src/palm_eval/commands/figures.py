@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_eval.commands.common import Flag, oracle_of
+from palm_core.cli.checks import check_out
+from palm_core.cli.parameters import Count, Flag, Folder, RunFolder, TaskOption
+from palm_eval.commands.common import oracle_of
 
 
 def figures(
-    run: Annotated[Path, Parameter(name="RUN")],
+    run: RunFolder,
     /,
     *,
-    out: Path,
+    out: Folder,
     format: Literal["svg", "pdf", "png"] = "svg",  # noqa: A002  as users call it
-    task: Path | None = None,
-    most: int = 8,
-    cells: str = "2/5,1/80",
-    seed: int = 0,
+    task: TaskOption | None = None,
+    most: Count = 8,
+    cells: Annotated[str, Parameter(metavar="ε',δ'", allow_leading_hyphen=True)] = "2/5,1/80",
+    seed: Count = 0,
     json: Flag = False,
 ) -> None:
-    """Draw a run: who serves whom, the reward front, the gap of each size, the weights.
+    """Draw a run: who serves whom, the front, the gap of each size.
 
-    Example: palm figures runs/first --out pictures
+        palm figures runs/first --out pictures
+
+    Also the weights that were asked for, and what each of them covers.
 
     Parameters
     ----------
@@ -55,6 +58,7 @@ def figures(
     from palm_eval.run_figures import run_figures
 
     check_count(most, name="most", least=1)
+    check_out(out)
     reach = _reach(cells)
     made = Run.open(run)
     oracle = None if task is None else oracle_of(made, run, task)

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import webbrowser
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_eval.commands.common import Flag, oracle_of
+from palm_core.cli.checks import check_new
+from palm_core.cli.parameters import Count, File, Flag, RunFolder, TaskOption
+from palm_eval.commands.common import oracle_of
 
 
 def report(
-    run: Annotated[Path, Parameter(name="RUN")],
+    run: RunFolder,
     /,
     *,
-    out: Path | None = None,
-    task: Path | None = None,
-    prompts: int = 200,
-    most: int = 8,
-    seed: int = 0,
+    out: File | None = None,
+    task: TaskOption | None = None,
+    prompts: Count = 200,
+    most: Count = 8,
+    seed: Count = 0,
     open: Flag = False,  # noqa: A002  as users call it
     json: Flag = False,
 ) -> None:
-    """Make one HTML page of a run: move the weights, see who serves them and why.
+    """Make a page of a run: move the weights, see who serves them.
 
-    Example: palm report runs/first --task task.toml --open
+        palm report runs/first --task task.toml --open
+
+    One HTML file that asks for nothing else: answers side by side, how we know, figures,
+    how it was made.
 
     Parameters
     ----------
@@ -54,6 +55,8 @@ def report(
     from palm_eval.report import gather_report, write_report
     from palm_eval.report.page import report_file
 
+    if out is not None:
+        check_new(out, "--out", "page", b"<!doctype html>")
     oracle = None
     if task is not None:
         if not is_folder(run):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from palm_core.cli import output
-from palm_eval.commands.common import Flag
+from palm_core.cli.checks import check_out
+from palm_core.cli.parameters import Count, Flag, Folder, TaskFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,23 +19,24 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    task: Annotated[Path, Parameter(name="TASK")],
+    task: TaskFile,
     /,
     *,
-    out: Path | None = None,
-    page: Path | None = None,
-    workers: int | None = None,
-    simulate: int = 0,
-    prompts: int = 200,
-    responses: int = 2000,
+    out: Folder | None = None,
+    page: Folder | None = None,
+    workers: Count | None = None,
+    simulate: Count = 0,
+    prompts: Count = 200,
+    responses: Count = 2000,
     json: Flag = False,
 ) -> None:
-    """Do a task's experiment as in section 4 of the paper: tables, figures, claims.
+    """Do the experiments of the paper's section 4 on a task.
+
+        palm reproduce examples/safety_mini.toml --out runs/safety-study
 
     The oracle is asked at the weights of every grid of [study], of V and of all baselines;
-    a study that was stopped goes on where it stood.
-
-    Example: palm reproduce examples/safety_mini.toml --out runs/safety-study
+    a study that was stopped goes on where it stood. A page tells what came out: tables,
+    figures, and which of the paper's claims hold.
 
     Parameters
     ----------
@@ -76,6 +76,8 @@ def reproduce(
         ("responses", responses, 2),
     ):
         check_count(value, name=f"--{name}", least=least)
+    if page is not None:
+        check_out(page, "--page")
     asked = load_task(task)
     study = study_of(asked, task.stem)
     folder = Path("runs") / f"study-{task.stem}" if out is None else out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_eval.commands.common import Flag, opened_runs, oracle_of
+from palm_core.cli.checks import check_out
+from palm_core.cli.parameters import Count, Counts, Flag, Folder, RunFolder, TaskOption
+from palm_eval.commands.common import opened_runs, oracle_of
 
 if TYPE_CHECKING:
     from palm_eval.tables.formats import Table
@@ -20,23 +21,25 @@ _MANY = Parameter(negative="", show_default=False)
 
 
 def tables(
-    run: Annotated[Path, Parameter(name="RUN")],
+    run: RunFolder,
     /,
-    *more: Annotated[Path, Parameter(name="RUN")],
-    task: Path | None = None,
-    out: Path | None = None,
+    *more: RunFolder,
+    task: TaskOption | None = None,
+    out: Folder | None = None,
     format: Literal["text", "markdown", "latex", "csv"] = "text",  # noqa: A002  as users call it
     table: Annotated[tuple[Literal["1", "3", "4", "5"], ...], _MANY] = (),
-    sizes: Annotated[tuple[int, ...], Parameter(consume_multiple=True), _MANY] = (),
+    sizes: Counts = (),
     gaps: Literal["exact", "sampled"] = "exact",
     normalize: Literal["minmax", "none"] | None = None,
-    samples: int = 1000,
-    seed: int = 0,
+    samples: Count = 1000,
+    seed: Count = 0,
     json: Flag = False,
 ) -> None:
-    """Write the tables of the paper: PALM beside its baselines, by size and by oracle calls.
+    """Write the paper's tables of a run: text, Markdown, LaTeX, CSV.
 
-    Example: palm tables runs/first --task task.toml --format markdown
+        palm tables runs/first --task task.toml --format markdown
+
+    PALM beside its baselines, by size and by oracle calls.
 
     Parameters
     ----------
@@ -75,7 +78,7 @@ def tables(
     if format == "csv" and out is None and len(numbers) > 1 and not json:
         raise InputError("format = csv: prints one table only; say which (--table), or --out DIR")
     if out is not None:
-        _check_folder(out)
+        check_out(out)
     runs = opened_runs([run, *more])
     oracle = None if task is None else oracle_of(runs[str(run)], run, task)
     with output.waiting("measuring", None):
@@ -103,22 +106,6 @@ def tables(
     if format == "csv":  # has no room for them
         for note in dict.fromkeys(note for one in made.values() for note in one.notes):
             output.note(note)
-
-
-def _check_folder(out: Path) -> None:
-    """Refuse a folder that cannot be written to before the oracle is asked."""
-    from palm_core.errors import InputError
-    from palm_core.text import one_line
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = one_line(getattr(error, "strerror", None) or error)
-        raise InputError(
-            f"--out {one_line(out)}: is no folder and cannot be made: {reason}"
-        ) from error
-    if not os.access(out, os.W_OK):
-        raise InputError(f"--out {one_line(out)}: cannot be written to")
 
 
 def _write(made: dict[str, Table], out: Path, form: str) -> dict[str, Path]:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from palm_core.cli import output
-
-Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+from palm_core.cli.parameters import Flag, Folder, RunFolder, TaskOption
 
 
 def export(
-    run: Annotated[Path, Parameter(name="RUN")],
+    run: RunFolder,
     /,
     *,
     to: Literal["vllm", "hf"],
-    out: Path | None = None,
-    task: Path | None = None,
-    base: str | None = None,
+    out: Folder | None = None,
+    task: TaskOption | None = None,
+    base: Annotated[str | None, Parameter(metavar="MODEL")] = None,
     json: Flag = False,
 ) -> None:
-    """Copy a portfolio's models to where they can be served or published.
+    """Copy a portfolio's models to be served or published.
+
+        palm export runs/first --to vllm --out served
 
     Every model is held against the hash that the run recorded: what is exported is what
     was measured.
-
-    Example: palm export runs/first --to vllm --out served
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import numpy as np
 
 from palm_core.artifacts import FOLDER, locate, verify
 from palm_core.errors import InputError
-from palm_core.files import is_folder
+from palm_core.files import is_folder, unportable
 from palm_core.ledger import Ledger
 from palm_core.portfolio import Portfolio
 from palm_core.text import one_line
@@ -145,7 +145,9 @@ def model_names(ids: Sequence[str]) -> list[str]:
     """
     taken, names = {BASE}, []
     for policy in ids:
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", policy).strip("._-")[:_LONGEST_NAME] or "policy"
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", policy).strip("._-")[:_LONGEST_NAME].rstrip(".")
+        if not plain or unportable(plain):
+            plain = f"policy-{plain}".rstrip("-")
         name, number = plain, 1
         while name.casefold() in taken:
             number += 1

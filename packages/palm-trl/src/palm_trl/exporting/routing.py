@@ -40,7 +40,7 @@ class Serves(Struct, kw_only=True, frozen=True):
 class ModelRecord(Struct, kw_only=True, frozen=True):
     """One model.
 
-    Args:
+    Attributes:
         name: what it is asked by.
         policy: its id in the portfolio.
         path: of its files, in this folder.

@@ -1,0 +1,22 @@
+"""The reference of the command line, out of the commands themselves."""
+
+from __future__ import annotations
+
+from cyclopts.docs.markdown import generate_markdown_docs
+
+from palm_core.cli.app import make_app
+
+_HEAD = """# The command line
+
+Every command takes `--help`. With `--json` it prints one document for a program instead of
+text for people; progress goes to standard error. Exit codes: 0 done, 1 the work failed, 2 the
+request was wrong, in which case one line says what would be accepted.
+
+"""
+
+
+def command_line_page() -> str:
+    """The page: each command with its arguments, options and defaults."""
+    return _HEAD + generate_markdown_docs(
+        make_app(["--help"]), no_root_title=True, generate_toc=False, flatten_commands=True
+    )

@@ -1,0 +1,86 @@
+"""What commands refuse before any work is done: options apart, files not ours."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from palm_core.errors import InputError
+from palm_core.files import is_folder, is_special
+from palm_core.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+#: How far into a file its kind is looked for.
+BEGINNING = 4096
+
+
+def check_curve(curve: bool, most: object, others: Mapping[str, Any]) -> None:
+    """Refuse options that ``--curve`` leaves nothing to do for, and ``--most`` without it."""
+    for name, value in others.items():
+        if curve and value is not None:
+            raise InputError(f"--curve finds all sizes itself: it does not go with --{name}")
+    if most is not None and not curve:
+        raise InputError(f"--most {most}: goes with --curve only")
+
+
+def check_portfolio_file(save: Path | None) -> None:
+    """Refuse a ``--save`` that would write over something else than a portfolio."""
+    if save is not None:
+        file = save / "portfolio.json" if is_folder(save) else save
+        check_new(file, "--save", "portfolio", b'"palm-portfolio"')
+
+
+def check_out(folder: Path, option: str = "--out") -> None:
+    """Make the folder that is going to be written to, or refuse one that cannot be."""
+    name = f"{option} {one_line(folder)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        if folder.is_file():
+            raise InputError(f"{name}: is a file, must be a folder") from error
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise InputError(f"{name}: is no folder and cannot be made: {reason}") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{name}: cannot be written to")
+
+
+def check_apart(option: str, names: Iterable[str], columns: Collection[str]) -> None:
+    """Refuse columns that were named with commas between: a column's name may have one."""
+    for name in names:
+        parts = [part.strip() for part in name.split(",") if part.strip()]
+        if name not in columns and "," in name and all(part in columns for part in parts):
+            raise InputError(
+                f"--{option} {one_line(name)}: names take spaces between: --{option} "
+                f"{' '.join(parts)}"
+            )
+
+
+def check_new(file: Path, option: str, kind: str, mark: bytes) -> None:
+    """Refuse to write over a file that is something else, before any work is done.
+
+    Args:
+        file: that is going to be written; where there is none, all is well.
+        option: that named it.
+        kind: what the command writes.
+        mark: what such a file has near its beginning.
+
+    Raises:
+        InputError: the file is there and is not of that kind.
+    """
+    name = f"{option} {one_line(file)}"
+    if is_special(file):
+        raise InputError(f"{name}: is a pipe, a socket or a device, must be a file")
+    if is_folder(file):
+        raise InputError(f"{name}: is a folder, must be a file")
+    try:
+        if not file.is_file():
+            return
+        with file.open("rb") as stream:
+            beginning = stream.read(BEGINNING)
+    except (OSError, ValueError):
+        return  # what is wrong with it is said where it is written
+    if beginning and mark not in beginning:
+        raise InputError(f"{name}: is there already and is no {kind}; name another file")
