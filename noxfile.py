@@ -185,7 +185,7 @@ def third_parties(name: str, extras: Iterable[str] = ()) -> list[str]:
     project = tomllib.loads(text)["project"]
     asked = [*project["dependencies"]]
     asked += [line for extra in extras for line in project["optional-dependencies"][extra]]
-    lines = []
+    lines: list[str] = []
     for line in asked:
         ours = re.match(r"(palm-\w+)(?:\[(.*)\])?==", line)
         lines += third_parties(ours[1], re.findall(r"\w+", ours[2] or "")) if ours else [line]
@@ -228,7 +228,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, with the dependencies that the wheels declare."""
-    install(session, *PACKAGES, tools=(MYPY,))
+    install(session, *PACKAGES, tools=(MYPY, NOX))
     session.run("mypy")
 
 
