@@ -35,6 +35,11 @@ NOX = "nox>=2025.5.1"
 PYTEST = ("pytest>=9,<10", "pytest-xdist>=3.8", "hypothesis>=6.130")
 BROWSER = ("playwright>=1.55", "axe-playwright-python>=0.1.4")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+# mkdocs-material is looked after until May 2027; mkdocs 2 is another program.
+SITE = (
+    *("mkdocs>=1.6.1,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0"),
+    *("griffe-sphinx>=0.3", "latex2mathml>=3.78", "pyte>=0.8.2", "requests>=2.32"),
+)
 # What these two find fault with changes from version to version.
 RUFF, MYPY = "ruff==0.17.6", "mypy==2.4.1"
 
@@ -126,7 +131,7 @@ if not place.startswith(sysconfig.get_path("purelib")):
 def tests(session: nox.Session) -> None:
     """Everything that has to hold before a change lands."""
     keys = (*TESTS, "ray", "report", "repo")
-    for name in ("lint", "types", *(f"tests-{key}" for key in keys)):
+    for name in ("lint", "types", *(f"tests-{key}" for key in keys), "docs"):
         session.notify(name)
 
 
@@ -199,14 +204,40 @@ def tests_ray(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *(session.posargs or ["tests/ray"]))
 
 
+def chromium(session: nox.Session) -> dict[str, str]:
+    """The variable that names the machine's Chromium; where there is none, get Playwright's."""
+    browser = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if browser is None:
+        session.run("python", "-m", "playwright", "install", "chromium")
+    return {"PALM_CHROMIUM": browser or ""}
+
+
 @nox.session(name="tests-report")
 def tests_report(session: nox.Session) -> None:
     """The report in a real browser: Chromium, the machine's own or else Playwright's."""
     install(session, "palm-core", "palm-eval", tools=(*PYTEST, *BROWSER), without=LARGE)
-    browser = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if browser is None:
-        session.run("python", "-m", "playwright", "install", "chromium")
-    run_tests(session, "tests/report", env={"PALM_CHROMIUM": browser or ""})
+    run_tests(session, "tests/report", env=chromium(session))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every block of every page, tried; the site with its pictures, built and checked: site/.
+
+    ``nox -s docs -- --external`` asks for the links to other hosts, too.
+    """
+    external = "--external" in session.posargs
+    session.posargs[:] = [word for word in session.posargs if word != "--external"]
+    # hatchling builds the packages that pages write
+    tools = (*PYTEST, *BROWSER, *SITE, NOX, RUFF, "sybil>=10.1,<11", "hatchling>=1.27")
+    install(session, *PACKAGES, tools=tools)
+    run_tests(session, "tests/docs", by="worksteal")
+    if session.posargs:
+        return  # those tests alone
+    browser = chromium(session)
+    session.run("python", "docs/building/assemble.py")
+    session.run("python", "docs/building/pictures.py", env=browser)
+    session.run("python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+    run_tests(session, "tests/site", env=browser | {"PALM_EXTERNAL_LINKS": str(int(external))})
 
 
 @nox.session(name="tests-repo")

@@ -19,13 +19,13 @@ alpha = 0.5
 
 ```console
 palm plan here/task.toml | cat
-palm plan nowhere.toml  # exit 2
+python -c "import sys; sys.exit('no such file')"  # exit 1
 python -m pip install "./packages/palm-core[cli]" ./packages/palm-eval
 pipx run nox -s demo tests -- --quick
 ```
 
 ```text
-palm: nowhere.toml: no such task file
+no such file
 …
 ```
 

@@ -1,4 +1,4 @@
-"""What tests of several packages share, the tiny models, lies in tests/language."""
+"""What tests of several packages share lies in tests/language and tests/commands."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-SHARED = str(Path(__file__).parent.parent / "language")
-if SHARED not in sys.path:  # at the end
-    sys.path.append(SHARED)
+for shared in ("language", "commands"):
+    folder = str(Path(__file__).parent.parent / shared)
+    if folder not in sys.path:  # at the end
+        sys.path.append(folder)

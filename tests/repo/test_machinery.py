@@ -35,7 +35,7 @@ def test_there_is_a_session_per_package_and_for_the_repository(
     # Ray is large and slow to start, so its tests have a session of their own.
     expected = {f"tests-{name}" for name in [*packages, "ray", "report", "repo"]}
     assert {name for name in sessions if name.startswith("tests-")} == expected
-    assert {"demo", "tests", "lint", "types"} <= set(sessions)
+    assert {"demo", "tests", "lint", "types", "docs"} <= set(sessions)
     for name in expected:
         assert list((root / "tests" / name.removeprefix("tests-")).glob("test_*.py"))
 
@@ -74,7 +74,8 @@ def test_tests_runs_every_check(root: Path, sessions: dict[str, str]) -> None:
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     queued = json.loads(ran.stdout)
-    assert set(queued) == {"lint", "types", *(n for n in sessions if n.startswith("tests-"))}
+    kinds = (name for name in sessions if name.startswith("tests-"))
+    assert set(queued) == {"lint", "types", "docs", *kinds}
     assert len(queued) == len(set(queued))
 
 

@@ -1,0 +1,148 @@
+"""What every command of ``palm`` keeps to, whichever package brings it; tests call these."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from palm_core.cli.app import make_app, run
+from palm_core.text import is_plain
+
+WIDTHS = (40, 80, 200)
+#: What people, shells and programs put where something else was asked for. Nothing of it
+#: is there, but "folder"; no slash, so that no command walks through this machine.
+JUNK = (
+    *("", " ", "-", "--", "---", "-x", "=", "--=", ",", "0", "-1", "2", "0.5", "1e999", "nan"),
+    *("inf", "0,5", "5%", "1/0", "true", "x", "none", "a=1", "a=1,b=0", "=1", "missing.csv"),
+    *("missing.toml", "missing.json", "missing", ".", "folder", "é", "💥", "\x1b[31m", "a\nb"),
+    *("[bold]", "\udcff", "n" * 300, "9" * 5000),
+)
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def palm(*arguments: object) -> Result:
+    """Run a command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run([str(argument) for argument in arguments])
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def commands_of(package: str) -> list[str]:
+    """The commands that an installed package announces."""
+    found = entry_points(group="palm.commands")
+    return sorted({entry.name for entry in found if entry.dist and entry.dist.name == package})
+
+
+def options_of(name: str) -> list[str]:
+    """The options that a command has."""
+    found = make_app([name])[name].assemble_argument_collection()
+    return [option for one in found for option in one.names if option.startswith("--")]
+
+
+def examples_of(name: str) -> list[str]:
+    """The examples in a command's help, as they are shown."""
+    lines = palm(name, "--help").out.splitlines()
+    return [line.strip() for line in lines if line.startswith("  palm ")]
+
+
+def check_help(name: str, width: int) -> None:
+    """Help is plain, narrow, and shows an example before all that the command takes."""
+    code, out, err = palm(name, "--help")
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    lines = out.splitlines()
+    assert lines[0].startswith(f"Usage: palm {name}")
+    assert lines[2].endswith(".") or width < 80, "a line that says what it does"
+    examples = [index for index, line in enumerate(lines) if line.startswith("  palm ")]
+    assert examples, "an example"
+    wide = [line for line in lines if len(line) > min(width, 100)]
+    labels = [line for line in wide if re.fullmatch(r"Usage: .*|  (palm|--|[A-Z]).*", line)]
+    assert wide == labels, "prose fits"
+    headings = [index for index, line in enumerate(lines) if line in {"Needed", "Options"}]
+    assert headings
+    assert examples[0] < headings[0], "the example comes first"
+    required = [one.name for one in arguments_of(name) if one.required]
+    assert (lines[headings[0]] == "Needed") is bool(required)
+    assert not required or lines[headings[0] + 1].startswith(f"  {required[0]}")
+    assert "--json" in out or name == "completion"
+
+
+def arguments_of(name: str):
+    """What a command takes."""
+    return make_app([name])[name].assemble_argument_collection()
+
+
+def check_examples(name: str) -> None:
+    """Every example is a command line that is understood, of this command."""
+    for example in examples_of(name):
+        words = shlex.split(example)[1:]
+        app = make_app(words)
+        command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+        assert command.__name__ == name == words[0], example
+        assert bound.arguments or len(words) == 1, example
+
+
+def check_mistyped_options(name: str) -> None:
+    """An option with a letter too many is refused in one line, which names the right one."""
+    for option in options_of(name):
+        for typo in (f"{option}s", option.replace("--", "--x", 1)):
+            if typo in options_of(name):
+                continue
+            told = palm(name, typo, "1")
+            assert told.code == 2, told
+            assert told.out == ""
+            line = rf"palm: {name} has no option {typo}; did you mean (--\S+)\?\n"
+            assert (found := re.fullmatch(line, told.err)), told.err
+            assert found[1] == option or f"{found[1]}s" == typo, told.err
+
+
+def check_one_argument_too_many(name: str) -> None:
+    """What is left over is named."""
+    needed = [one for one in arguments_of(name) if one.required]
+    given = []
+    for one in needed:
+        value = (one.get_choices() or ("missing",))[0]
+        given += [value] if one.index is not None else [one.name, value]
+    if name in {"compare", "tables"}:  # take any number
+        return
+    several = ["folder"] if name == "runs" else []
+    told = palm(name, *several, *given, "leftover")
+    assert (told.code, told.out) == (2, ""), told
+    assert told.err == (
+        f"palm: 'leftover' is one argument too many; palm {name} --help tells what it takes\n"
+    )
+
+
+def bad_arguments(name: str) -> st.SearchStrategy[list[str]]:
+    """Options of a command and junk, in any order."""
+    words = st.text(st.characters(codec="utf-8", exclude_characters="./\\~\0"), max_size=8)
+    # --install and --open act outside of the folder that the tests are in
+    options = [one for one in options_of(name) if one not in {"--install", "--open"}]
+    options += [f"{option}=x" for option in options]
+    return st.lists(st.sampled_from([*options, *JUNK]) | words, max_size=8)
+
+
+def check_refusal(name: str, arguments: list[str], folder: Path) -> None:
+    """Whatever is typed: an exit code, and one plain line if it is not 0."""
+    (folder / "folder").mkdir(exist_ok=True)
+    told = palm(name, *arguments)
+    assert told.code in {0, 1, 2}, told
+    assert "Traceback" not in told.out + told.err
+    if told.code:
+        assert told.err.startswith("palm: "), told
+        assert told.err.endswith("\n")
+        assert is_plain(told.err[:-1]), told
+        assert told.code == 1 or told.out == "", told

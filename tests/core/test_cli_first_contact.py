@@ -1,0 +1,359 @@
+"""What somebody meets who types a command for the first time, or types it wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import command_rules as rules
+import pytest
+from command_rules import palm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from palm_core import Portfolio
+from palm_core.cli import plugin_commands
+from palm_core.cli.app import HELP, OWN, make_app
+from palm_core.cli.commands import PACKAGES
+from palm_core.cli.completion import add_completion
+
+COMMANDS = [*(function.__name__ for function in OWN), "completion"]
+MODELS = "model,helpful,safe,cost\na,40,60,0.1\nb,64,70,2\nc,72,71,6\nd,50,90,3\n"
+TASK = """[oracle]
+name = "tabular"
+prompts = 2
+responses = 10
+[grid]
+mu = 0.5
+alpha = 0.5
+[prune]
+mu = 0.05
+[run]
+executor = "here"
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path_factory.mktemp("first")
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    (place / "models.csv").write_text(MODELS)
+    (place / "task.toml").write_text(TASK)
+    return place
+
+
+@pytest.mark.parametrize("width", rules.WIDTHS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    rules.check_help(name, width)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_are_understood(name: str) -> None:
+    rules.check_examples(name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_mistyped_options_are_corrected(name: str) -> None:
+    rules.check_mistyped_options(name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_is_too_much_is_named(name: str, folder: Path) -> None:
+    (folder / "folder").mkdir()
+    rules.check_one_argument_too_many(name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@given(data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_junk_is_refused_in_one_line(name: str, folder: Path, data: st.DataObject) -> None:
+    for file in ("models.csv", "task.toml"):
+        (folder / file).unlink(missing_ok=True)
+    rules.check_refusal(name, data.draw(rules.bad_arguments(name)), folder)
+
+
+@pytest.mark.parametrize("asked", [(), ("--help",), ("-h",), ("help",)])
+def test_orientation_is_one_screen_that_names_every_command(asked: tuple[str, ...]) -> None:
+    told = palm(*asked)
+    assert (told.code, told.err) == (0, "")
+    lines = told.out.splitlines()
+    assert len(lines) <= 36
+    assert max(map(len, lines)) <= 80
+    for name in set(make_app()) - {"-h", "--help", "--version"}:
+        listed = [line for line in lines if line.startswith(f"  {name} ")]
+        assert len(listed) == 1, name
+        assert listed[0].endswith("."), "a line each"
+    assert lines.index("From a table of models") < lines.index("From an oracle")
+    assert "From other packages" not in lines, "ours have a place"
+
+
+def test_examples_of_the_orientation_are_understood() -> None:
+    examples = [line.split()[1:] for line in HELP.splitlines() if line.startswith("    palm ")]
+    assert len(examples) == 3
+    for words in examples[:2]:
+        assert make_app(words).parse_args(words, exit_on_error=False)[0].__name__ == words[0]
+
+
+def test_help_before_a_command_is_its_help() -> None:
+    assert palm("help", "select") == palm("select", "--help")
+
+
+def test_version_tells_what_is_installed() -> None:
+    lines = palm("--version").out.splitlines()
+    assert re.fullmatch(r"palm-core \d+\.\d+\.\d+", lines[0])
+    assert re.fullmatch(r"python 3\.\d+\.\d+\S*", lines[-1])
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_colours_are_for_terminals(force: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    colour = re.compile(r"\x1b\[[\d;]*3\dm")
+    if force:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm-256color")
+    assert bool(colour.search(palm("select", "--help").out)) is force
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colour.search(palm("select", "--help").out)
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES))
+def test_a_command_that_is_not_installed_is_known(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin_commands, "entry_points", lambda group: [])
+    told = palm(name, "run")
+    assert told.code == 2
+    package = PACKAGES[name][-1]
+    assert told.err.startswith(f"palm: palm {name} comes with {package}, which is not installed; ")
+    assert f"./packages/{package}" in told.err
+
+
+SELECT = ("select", "models.csv", "--maximize", "helpful", "safe")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (("bild",), "unknown command 'bild'; did you mean 'build'?"),
+        (("SELECT",), "unknown command 'SELECT'; did you mean 'select'?"),
+        (("zzz",), "unknown command 'zzz'; palm --help lists the commands"),
+        (
+            ("models.csv",),
+            "unknown command 'models.csv'; for a table of models: palm select models.csv "
+            "--maximize COLUMN --minimize COLUMN",
+        ),
+        (
+            ("task.toml",),
+            "unknown command 'task.toml'; for a task file: palm build task.toml --out RUN",
+        ),
+        (("--verzion",), "no option --verzion; did you mean --version?"),
+        (("-x",), "no option -x: a command comes first; palm --help lists them"),
+        (
+            ("select",),
+            "select needs TABLE; for example: palm select models.csv --maximize helpful "
+            "--minimize cost --epsilon 0.02",
+        ),
+        (
+            ("build", "task.toml"),
+            "build needs --out; for example: palm build task.toml --out runs/first --workers 2",
+        ),
+        (
+            ("completion",),
+            "completion needs SHELL (bash, zsh, fish or powershell); for example: palm completion "
+            "bash --install",
+        ),
+        (("build", "task.toml", "-o", "r"), "build has no option -o; did you mean --out?"),
+        ((*SELECT, "--max", "cost"), "select has no option --max; did you mean --maximize?"),
+        ((*SELECT, "-m", "cost"), "select has no option -m; palm select --help lists them"),
+        (("prune", "r", "--epsilon", "0.1"), "prune has no option --epsilon; did you mean --mu?"),
+        ((*SELECT, "--epsilon"), "--epsilon needs a value: NUMBER"),
+        ((*SELECT, "--normalize"), "--normalize needs a value: minmax or none"),
+        ((*SELECT, "--epsilon", "2%"), "--epsilon '2%': must be a number; 2 % is 0.02"),
+        (
+            (*SELECT, "--epsilon", "0,02"),
+            "--epsilon '0,02': must be a number, with a point: 0.02",
+        ),
+        ((*SELECT, "--epsilon", "1/0"), "--epsilon '1/0': must be a number"),
+        ((*SELECT, "--epsilon", "0.1", "--epsilon", "0.2"), "--epsilon is given twice"),
+        (
+            (*SELECT, "--json=perhaps"),
+            "--json 'perhaps': must be left out or given without a value",
+        ),
+        (
+            (*SELECT, "--normalize", "MinMax"),
+            "--normalize 'MinMax': must be minmax or none; did you mean 'minmax'?",
+        ),
+        ((*SELECT, "--most", "4"), "--most 4: goes with --curve only"),
+        (
+            (*SELECT, "--curve", "--epsilon", "0.1"),
+            "--curve finds all sizes itself: it does not go with --epsilon",
+        ),
+        (
+            ("build", "task.toml", "--out", "r", "--target", "0.1", "--max-calls", "2.5"),
+            "--max-calls '2.5': must be a whole number",
+        ),
+        (("build", "task.toml", "--out", ""), "--out '': must not be empty"),
+        (
+            ("build", "models.csv", "--out", "r"),
+            "TASK 'models.csv': must be a task, a .toml file; palm select is for tables of models",
+        ),
+        (("plan", "tsk.toml"), "tsk.toml: no such task file; did you mean 'task.toml'?"),
+        (("select", "model.csv"), "model.csv: no such file; did you mean 'models.csv'?"),
+        (
+            ("select", "MODELS"),
+            "MODELS: must be a table file ending in one of .csv, .tsv, .json, .parquet, .npy, .npz",
+        ),
+        (("select", "no/models.csv"), "no/models.csv: no such file (there is no folder no)"),
+        (("status", "task.toml"), "task.toml: is a file, must be a run folder"),
+        (("runs", "task.toml"), "task.toml: is a file, must be a folder"),
+        (
+            ("select", "models.csv", "--maximize", "helpful,safe"),
+            "--maximize helpful,safe: names take spaces between: --maximize helpful safe",
+        ),
+        (
+            ("select", "models.csv", "--maximize", "HELPFUL", "safe"),
+            "models.csv: no column 'HELPFUL'; did you mean 'helpful'?",
+        ),
+        (
+            ("select", "comma.csv", "--maximize", "a", "b"),
+            "comma.csv: column 'a', line 2: '1,5' is not a number; with a point it is: 1.5",
+        ),
+        (
+            ("select", "utf16.csv", "--maximize", "a", "b"),
+            "utf16.csv: must be UTF-8 text, byte 0 is not (spreadsheets call it 'CSV UTF-8')",
+        ),
+        (
+            ("plan", "utf16.toml"),
+            "utf16.toml: is not TOML: must be UTF-8 text, byte 0 is not",
+        ),
+    ],
+)
+def test_mistakes_say_what_to_do(typed: tuple[str, ...], told: str, folder: Path) -> None:
+    (folder / "comma.csv").write_text('m,a,b\nx,"1,5",2\ny,1,3\n')
+    (folder / "utf16.csv").write_text("m,a,b\nx,1,2\n", encoding="utf-16")
+    (folder / "utf16.toml").write_text(TASK, encoding="utf-16")
+    assert palm(*typed) == (2, "", f"palm: {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        (("0.5,0.5",), "0.5,0.5: '0.5' must be name=value; for example helpful=0.5,safe=0.5"),
+        (("helpful",), "helpful: 'helpful' must be name=value; for example helpful=0.5,safe=0.5"),
+        (
+            ("helpfull=1",),
+            "helpfull=1: the portfolio has no objective 'helpfull'; did you mean 'helpful'?",
+        ),
+        (("zzz=1",), "zzz=1: the portfolio has no objective 'zzz'; it has helpful, safe"),
+        (("helpful=1,helpful=0",), "helpful=1,helpful=0: 'helpful' is given twice"),
+        (("helpful=50%",), "helpful=50%: '50%' is not a number such as 0.5"),
+        (("helpful=-1,safe=2",), "helpful=-1,safe=2: helpful must be a number in [0, 1]"),
+        (("helpful=inf",), "helpful=inf: helpful must be a number in [0, 1]"),
+        (
+            ("helpful=7,safe=3",),
+            "helpful=7,safe=3: 7 and 3 add to 10, must add to 1; in that proportion: "
+            "helpful=0.7,safe=0.3",
+        ),
+        (
+            ("helpful=0.33,safe=0.33",),
+            "helpful=0.33,safe=0.33: 0.33 and 0.33 add to 0.66, must add to 1; in that proportion: "
+            "helpful=0.5,safe=0.5",
+        ),
+        (
+            ("helpful=0.5", "safe=0.5"),
+            "helpful=0.5: adds to 0.5, must add to 1; one weighting is one word: "
+            "helpful=0.5,safe=0.5",
+        ),
+        (("helpful=0",), "helpful=0: adds to 0, must add to 1"),
+    ],
+)
+def test_weightings_that_are_none(weights: tuple[str, ...], told: str) -> None:
+    assert palm(*SELECT, "--save", "p.json").code == 0
+    assert palm("route", "p.json", "--weights", *weights) == (2, "", f"palm: --weights {told}\n")
+
+
+@given(
+    st.lists(st.floats(0, 1e6), min_size=2, max_size=6).filter(lambda row: sum(row) > 1e-3),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_proportion_that_is_suggested_is_accepted(row: list[float]) -> None:
+    from palm_core.cli.weightings import read_weightings
+    from palm_core.errors import InputError
+
+    names = [f"o{index}" for index in range(len(row))]
+    text = ",".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True))
+    try:
+        found = read_weightings([text], names)
+    except InputError as error:
+        found = read_weightings([str(error).rpartition(": ")[2]], names)
+        for share, value in zip(found[0], row, strict=True):
+            assert abs(share - value / sum(row)) < 0.01
+    assert abs(sum(found[0]) - 1) < 1e-6
+
+
+def test_fractions_are_numbers(folder: Path) -> None:
+    assert (
+        palm(*SELECT, "--epsilon", "1/50", "--json").out
+        == palm(*SELECT, "--epsilon", "0.02", "--json").out
+    )
+
+
+def test_nothing_but_a_portfolio_is_written_over(folder: Path) -> None:
+    refused = palm(*SELECT, "--save", "models.csv")
+    assert refused == (
+        2,
+        "",
+        "palm: --save models.csv: is there already and is no portfolio; name another file\n",
+    )
+    assert (folder / "models.csv").read_text() == MODELS
+    assert palm(*SELECT, "--save", "p.json").code == 0
+    assert palm(*SELECT, "--epsilon", "1", "--save", "p.json").code == 0
+    assert len(Portfolio.load("p.json")) == 1
+    (folder / "empty.json").touch()
+    assert palm(*SELECT, "--save", "empty.json").code == 0
+    (folder / "place").mkdir()
+    (folder / "place" / "portfolio.json").write_text("mine")
+    assert palm(*SELECT, "--save", "place").code == 2
+    assert (folder / "place" / "portfolio.json").read_text() == "mine"
+
+
+def test_no_device_or_pipe_is_replaced_by_a_file(folder: Path) -> None:
+    import os
+
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    told = palm(*SELECT, "--save", pipe)
+    assert told.code == 2
+    assert "is a pipe, a socket or a device, must be a file" in told.err
+    assert pipe.is_fifo()
+
+
+def test_prune_refuses_what_does_not_go_together() -> None:
+    assert palm("build", "task.toml", "--out", "run").code == 0
+    for more, told in (
+        (("--mu", "2"), "--mu = 2.0: must be in [0, 1]"),
+        (("--mu", "0.1", "--most", "3"), "--most 3: goes with --curve only"),
+        (("--curve", "--solver", "cbc"), "it does not go with --solver"),
+        (("--mu", "0.1", "--save", "task.toml"), "is there already and is no portfolio"),
+    ):
+        result = palm("prune", "run", *more)
+        assert (result.code, result.out) == (2, "")
+        assert told in result.err
+    assert Path("task.toml").read_text() == TASK
+    assert palm("prune", "run/portfolio.json", "--mu", "0.1").err == (
+        "palm: run/portfolio.json: is a file, must be a run folder\n"
+    )
+    assert palm("prune", "rum", "--mu", "0.1").err == (
+        "palm: rum: no such run folder; did you mean 'run'?\n"
+    )
+
+
+def test_completion_knows_its_commands_only_once() -> None:
+    app = make_app(["completion"])
+    with pytest.raises(Exception, match="completion"):
+        add_completion(app)

@@ -1,0 +1,143 @@
+"""The commands of palm-eval, typed for the first time or typed wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import command_rules as rules
+import pytest
+from command_rules import palm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+COMMANDS = rules.commands_of("palm-eval")
+TASK = """[oracle]
+name = "tabular"
+prompts = 2
+responses = 10
+[grid]
+mu = 0.5
+alpha = 0.5
+[prune]
+mu = 0.05
+[run]
+executor = "here"
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path_factory.mktemp("first")
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    return place
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("made")
+    (place / "task.toml").write_text(TASK)
+    assert palm("build", place / "task.toml", "--out", place / "run").code == 0
+    return place / "run"
+
+
+def test_all_of_them_are_here() -> None:
+    assert COMMANDS == ["compare", "evaluate", "figures", "report", "reproduce", "tables"]
+
+
+@pytest.mark.parametrize("width", rules.WIDTHS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    rules.check_help(name, width)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_are_understood(name: str) -> None:
+    rules.check_examples(name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_mistyped_options_are_corrected(name: str) -> None:
+    rules.check_mistyped_options(name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_is_too_much_is_named(name: str) -> None:
+    rules.check_one_argument_too_many(name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@given(data=st.data())
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_junk_is_refused_in_one_line(name: str, folder: Path, data: st.DataObject) -> None:
+    rules.check_refusal(name, data.draw(rules.bad_arguments(name)), folder)
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (
+            ("evaluate",),
+            "evaluate needs RUN; for example: palm evaluate runs/first --task task.toml",
+        ),
+        (
+            ("figures", "RUN"),
+            "figures needs --out; for example: palm figures runs/first --out pictures",
+        ),
+        (("evaluate", "task.toml"), "task.toml: is a file, must be a run folder"),
+        (("evaluate", "RUN", "--metric", "hypervolum"), "Did you mean 'hypervolume'?"),
+        (
+            ("evaluate", "RUN", "--task", "m.csv"),
+            "--task 'm.csv': must be a task, a .toml file; palm select is for tables of models",
+        ),
+        (("evaluate", "RUN", "--samples", "1.5"), "--samples '1.5': must be a whole number"),
+        (
+            ("evaluate", "RUN", "--normalise", "none"),
+            "evaluate has no option --normalise; did you mean --normalize?",
+        ),
+        (("figures", "RUN", "--out", "m.csv"), "--out m.csv: is a file, must be a folder"),
+        (
+            ("figures", "RUN", "--out", "m.csv/x"),
+            "--out m.csv/x: is no folder and cannot be made: Not a directory",
+        ),
+        (
+            ("figures", "RUN", "--out", "p", "--format", "PNG"),
+            "--format 'PNG': must be svg, pdf or png; did you mean 'png'?",
+        ),
+        (
+            ("figures", "RUN", "--out", "p", "--cells", "-1,2"),
+            "--cells, ε' = -1.0: must be a finite number of at least 0",
+        ),
+        (
+            ("tables", "RUN", "--sizes", "1,2"),
+            "--sizes '1,2': must be whole numbers with spaces between: 1 2 3",
+        ),
+        (("tables", "RUN", "--table", "2"), "--table '2': must be 1, 3, 4 or 5"),
+        (
+            ("report", "RUN", "--out", "m.csv"),
+            "--out m.csv: is there already and is no page; name another file",
+        ),
+        (("report", "RUN", "--out", "place"), "--out place: is a folder, must be a file"),
+        (
+            ("reproduce", "task.toml", "--page", "m.csv"),
+            "--page m.csv: is a file, must be a folder",
+        ),
+        (
+            ("reproduce", "m.csv"),
+            "TASK 'm.csv': must be a task, a .toml file; palm select is for tables of models",
+        ),
+    ],
+)
+def test_mistakes_say_what_to_do(
+    typed: tuple[str, ...], told: str, folder: Path, run_folder: Path
+) -> None:
+    (folder / "task.toml").write_text(TASK)
+    (folder / "m.csv").write_text("mine")
+    (folder / "place").mkdir()
+    result = palm(*(run_folder if word == "RUN" else word for word in typed))
+    assert (result.code, result.out) == (2, ""), result
+    assert result.err.count("\n") == 1
+    assert result.err.endswith(f"{told}\n"), result
+    assert (folder / "m.csv").read_text() == "mine"
