@@ -114,7 +114,7 @@ def trainer_options(
     """The recipe with what the task says in its stead; names checked.
 
     Args:
-        algorithm: see :class:`~palm_trl.settings.GrpoSettings`.
+        algorithm: see :class:`~palm_trl.oracle.GrpoOracle`.
         preset: likewise.
         tuning: likewise.
         given: the table ``[oracle.trainer]``.

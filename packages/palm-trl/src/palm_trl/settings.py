@@ -38,47 +38,7 @@ LAUNCHERS = ("python", "torchrun", "accelerate", "here")
 class GrpoSettings:
     """The options of :class:`~palm_trl.oracle.GrpoOracle`. Making them loads no model.
 
-    Args:
-        model: π_ref, which training starts from: a folder, or a name on the hub,
-            "name@revision".
-        rewards: by objective the name of a reward function, a table with its ``name`` and
-            options, or a function with TRL's signature.
-        prompts: to train on: JSON lines, another file, a folder, a dataset on the hub, or a
-            table, see :class:`~palm_trl.prompt_sets.PromptSet`.
-        evaluation: to measure on, likewise; by default those trained on, which flatters.
-        algorithm: "grpo" or "rloo" (reinforce leave-one-out, whose KL is part of the reward).
-        preset: "objective" optimises J_w; "paper" does as appendix B.2 says: advantages scaled
-            by their group's spread, rewards min–max normalised in each batch, G = 4, 208 steps
-            of 48 prompts, full fine-tuning at learning rate 5e-7.
-        trainer: any other option of TRL's configuration, by its name there.
-        tuning: "lora" trains an adapter, "full" all weights.
-        lora: options of peft's LoraConfig; r = 16 on all linear layers by default.
-        beta: β ≥ 0.
-        kl: f = β·KL of whole responses ("sequence", in nats) or per token of them ("token").
-        steps: optimisation steps.
-        new_tokens: the most tokens of a response.
-        temperature: T > 0 of the policies, in training and when measured.
-        samples: responses to each prompt when measuring.
-        rows: responses generated at once when measuring.
-        start: "base", or "nearest": from the adapter of the nearest weight vector that is
-            finished (π_ref stays the model), for ``warm_steps`` steps.
-        warm_steps: see there; ``None`` takes ``steps``.
-        checkpoint_every: steps between two checkpoints, from which a killed call goes on.
-        launcher: what a call is run by: "python" in a process of its own, "torchrun" or
-            "accelerate" in several, "here" in this one (for tests).
-        processes: that train together, each on a GPU of its own.
-        launch: further arguments for torchrun or accelerate, such as those for many nodes.
-        tokenizer: where it is not the model's.
-        format, system, shortest, longest, others: how prompts are put and which lengths are
-            accepted, see :class:`~palm_eval.language.prompts.PromptFormat`.
-        device: "auto" takes GPUs if there are any; or "cpu".
-        dtype: of the model: "auto" as it was saved, "float32", "bfloat16" or "float16".
-        task_dir: where models, prompts and modules of rewards are looked for first, by
-            default the folder of the task file.
-        epsilon, delta: the slack to claim. How near training comes to the best policy is not
-            known, so 1 claims nothing; a smaller claim is held against the run's own answers.
-        artifact_dir, work_dir: of the run; PALM gives them.
-        run_seed: of the task.
+    What each is, says the oracle; the calls, which only read them, take these.
 
     Raises:
         InputError: an option is wrong: named, with what would be accepted.
