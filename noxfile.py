@@ -176,7 +176,10 @@ def lowest(session: nox.Session, name: str) -> None:
     """
     folder = Path(session.create_tmp())
     asked, found = folder / "asked.txt", folder / "lowest.txt"
-    asked.write_text("\n".join(third_parties(name, PACKAGES[name].extras)), encoding="utf-8")
+    # uv decides in this order, and PyTorch would have it take the newest of what it needs.
+    lines = sorted(third_parties(name, PACKAGES[name].extras), key=lambda x: x.startswith("torch"))
+    asked.write_text("\n".join(lines), encoding="utf-8")
+    found.unlink(missing_ok=True)  # uv would prefer what it found before
     session.install("uv>=0.8")
     held = ("--constraint", "constraints.txt", "--resolution", "lowest-direct")
     session.run("uv", "pip", "compile", "--quiet", "--no-annotate", *held, "-o", found, asked)
@@ -191,10 +194,14 @@ def third_parties(name: str, extras: Iterable[str] = ()) -> list[str]:
     asked = [*project["dependencies"]]
     asked += [line for extra in extras for line in project["optional-dependencies"][extra]]
     lines: list[str] = []
+    below: list[str] = []
     for line in asked:
         ours = re.match(r"(palm-\w+)(?:\[(.*)\])?==", line)
-        lines += third_parties(ours[1], re.findall(r"\w+", ours[2] or "")) if ours else [line]
-    return lines
+        if ours:
+            below += third_parties(ours[1], re.findall(r"\w+", ours[2] or ""))
+        else:
+            lines.append(line)
+    return lines + below
 
 
 @nox.session(name="tests-ray")

@@ -479,8 +479,9 @@ def writer(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_killed_writer_loses_nothing_it_had_recorded(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    recorded = 0
-    for _ in range(4):
+    recorded = kills = 0
+    while kills < 4 or recorded <= 4:  # on a busy machine it is killed before it writes much
+        kills += 1
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
         )
@@ -496,4 +497,4 @@ def test_a_killed_writer_loses_nothing_it_had_recorded(tmp_path: Path) -> None:
         assert [found.policy.id for found in answers] == [str(i) for i in range(len(answers))]
         assert len(answers) >= max(recorded, int(told[-1]) + 1 if told else 0)
         recorded = len(answers)
-    assert recorded > 4
+        assert kills < 40

@@ -461,7 +461,7 @@ def test_load_makes_the_default_task():
     [
         ({"beta": 0}, "beta = 0: must be a finite number above 0"),
         ({"beta": "small"}, "beta = 'small'"),
-        ({"prompts": 2.5}, "n_prompts = 2.5: must be a whole number"),
+        ({"prompts": 2.5}, "prompts = 2.5: must be a whole number"),
         ({"objectives": "helpful"}, "must be a list of names"),
         ({"objectives": [1, 2]}, "must be a list of names"),
         ({"table": "t.csv", "prompts": 3}, "table and prompts exclude each other"),

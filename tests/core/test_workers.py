@@ -268,13 +268,13 @@ def test_each_answer_has_the_timeout_for_itself(workers, tmp_path: Path) -> None
 
 
 def test_workers_start_side_by_side(workers) -> None:
-    """Four oracles that take a second each to be made do not take four."""
-    executor = workers("sleep", workers=4, timeout=1.0)
+    """Four oracles that take two seconds each to be made do not take eight."""
+    executor = workers("sleep", workers=4, timeout=2.0)
     begun = time.monotonic()
     told = events_of(executor, *(call(number, "none") for number in range(4)))
-    assert time.monotonic() - begun < 3.5
+    assert time.monotonic() - begun < 7.5
     assert {event.failure for event in told} == {
-        Failure("timeout", "the oracle was not made within 1 s")
+        Failure("timeout", "the oracle was not made within 2 s")
     }
 
 

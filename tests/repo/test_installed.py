@@ -126,7 +126,7 @@ class TestPlugins:
             user, user.python, "-c", "import palm_core; palm_core.load_oracle('fake', radios=2)"
         )
         assert ran.stderr.strip().endswith(
-            "[oracle] radios: unknown option of 'fake'; did you mean 'radius'? Accepted: radius"
+            "[oracle] radios: unknown option of 'fake'; did you mean 'radius'?"
         )
 
 

@@ -17,7 +17,10 @@ from palm_core.errors import InputError, PalmError, PluginError
 from palm_core.text import did_you_mean, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+#: Options that are listed also to somebody who left out one of them.
+SHORT_LIST = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +113,23 @@ def _check_not_taken(kind: Kind, name: str, top: str, folder: Path) -> None:
 
 
 def check_options(
-    kind: Kind, name: str, factory: Callable[..., Any], options: Mapping[str, Any]
+    kind: Kind,
+    name: str,
+    factory: Callable[..., Any],
+    options: Mapping[str, Any],
+    offers: Collection[str] = (),
 ) -> None:
     """Refuse options that ``factory`` does not take, and their absence where it needs them.
 
+    Args:
+        kind: of the plugin.
+        name: what it is called.
+        factory: takes the options.
+        options: by name.
+        offers: options that are given to it without being asked for, and not listed.
+
     Raises:
-        InputError: naming the option, the nearest accepted one, and all of them.
+        InputError: naming the option, and the nearest accepted one or all of them.
     """
     known = _parameters(factory)
     if known is None:
@@ -123,16 +137,18 @@ def check_options(
     parameters = known.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     accepted = [parameter.name for parameter in named]
-    listed = f"Accepted: {', '.join(accepted)}" if accepted else "It takes no options"
+    told = [option for option in accepted if option not in offers]
+    listed = f". Accepted: {', '.join(told)}" if told else ". It takes no options"
     where = kind.table or kind.noun
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         for option in options:
             if option not in accepted:
-                near = did_you_mean(option, accepted) or "."
-                raise InputError(f"{where} {option}: unknown option of {name!r}{near} {listed}")
+                near = did_you_mean(option, told) or listed
+                raise InputError(f"{where} {option}: unknown option of {name!r}{near}")
     for parameter in named:
         if parameter.default is parameter.empty and parameter.name not in options:
-            raise InputError(f"{where} {parameter.name}: missing, {name!r} needs it. {listed}")
+            more = listed if len(told) <= SHORT_LIST else ""
+            raise InputError(f"{where} {parameter.name}: missing, {name!r} needs it{more}")
 
 
 def settle(

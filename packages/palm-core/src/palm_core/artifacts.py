@@ -84,7 +84,7 @@ def writing(folder: str | Path, name: str) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file, _ in _entries(temporary):
+        for _, file, _ in _entries(temporary):
             _flush(file)
         _flush(temporary)
         # Removed under its own name, an older one would be there by halves for a while.
@@ -179,7 +179,7 @@ def content_hash(path: Path) -> tuple[str, int]:
     if not path.is_dir():
         raise OracleAnswerError(f"artifact {_shown(path.name)}: is neither a file nor a folder")
     digest, total = hashlib.sha256(b"palm artifact 1\n"), 0
-    found = {file.relative_to(path).as_posix(): (file, mode) for file, mode in _entries(path)}
+    found = {name: (file, mode) for name, file, mode in _entries(path)}
     for name, (file, mode) in sorted(found.items()):
         if stat.S_ISLNK(mode):
             entry = ["link", os.readlink(file)]  # noqa: PTH115  as text, unresolved
@@ -221,16 +221,18 @@ def _file_hash(file: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _entries(folder: Path) -> Iterator[tuple[Path, int]]:
-    """All that is in a folder, at any depth, with its mode; links are not followed."""
-    waiting = [folder]
+def _entries(folder: Path) -> Iterator[tuple[str, Path, int]]:
+    """All that is in a folder, at any depth: name below it, path, mode; no link is followed."""
+    waiting = [("", folder)]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        above, inner = waiting.pop()
+        with os.scandir(inner) as entries:
             for entry in entries:
                 mode = entry.stat(follow_symlinks=False).st_mode
-                yield Path(entry.path), mode
+                name, path = above + entry.name, Path(entry.path)
+                yield name, path, mode
                 if stat.S_ISDIR(mode):
-                    waiting.append(Path(entry.path))
+                    waiting.append((name + "/", path))
 
 
 def _remove(path: Path) -> None:

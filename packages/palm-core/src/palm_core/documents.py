@@ -6,6 +6,7 @@ keep the version; a change that an older reader would misunderstand raises it.
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -168,6 +169,9 @@ def too_deep(values: list[Any]) -> bool:
 def portfolio_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of ``portfolio.json``."""
     schema = msgspec.json.schema(PortfolioDocument)
+    for declared in schema["$defs"].values():
+        if "description" in declared:  # a docstring; Python 3.13 takes its indentation away
+            declared["description"] = inspect.cleandoc(declared["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "PALM portfolio",

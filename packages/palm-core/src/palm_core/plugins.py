@@ -202,7 +202,7 @@ def _make(
             f"oracle {name!r} is of type {type(factory).__name__}: must be a class or a function"
         )
     settled = settle(factory, options, offers=offers, folder=folder)
-    check_options(_ORACLE, name, factory, settled)
+    check_options(_ORACLE, name, factory, settled, offers)
     oracle = make(_ORACLE, name, factory, settled)
     from palm_core.oracle import check_oracle  # not for those who only list: it takes NumPy
 

@@ -10,6 +10,7 @@ from palm_core.errors import InputError
 from palm_core.grid import ALPHA_HINT, MU_HINT
 from palm_core.normalization import NORMALIZATIONS
 from palm_core.simplex import check_count, check_number
+from palm_core.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,4 +145,5 @@ def check_choice(value: object, accepted: tuple[str, ...], *, name: str) -> str:
     """Return ``value`` if it is one of ``accepted``, or raise :class:`InputError`."""
     if isinstance(value, str) and value in accepted:
         return value
-    raise InputError(f"{name} = {value!r}: must be one of {', '.join(accepted)}")
+    near = did_you_mean(str(value), accepted)
+    raise InputError(f"{name} = {value!r}: must be one of {', '.join(accepted)}{near}")

@@ -21,7 +21,7 @@ import numpy as np
 from palm_core.errors import InputError
 from palm_core.oracle import weight_id
 from palm_core.policies import Policy
-from palm_core.simplex import SUM_TOLERANCE, check_number, check_weights
+from palm_core.simplex import SUM_TOLERANCE, check_count, check_number, check_weights
 from palm_core.tasks import TaskTable, make_task, read_task
 
 if TYPE_CHECKING:
@@ -225,8 +225,10 @@ def load(
     if table is None:
         task = make_task(
             ("helpful", "brief") if objectives is None else objectives,
-            n_prompts=20 if prompts is None else prompts,
-            n_responses=200 if responses is None else responses,
+            n_prompts=20 if prompts is None else check_count(prompts, name="prompts", least=1),
+            n_responses=200
+            if responses is None
+            else check_count(responses, name="responses", least=2),
             seed=0 if seed is None else seed,
         )
     elif given:
