@@ -335,7 +335,9 @@ def _try_installed(session: nox.Session, folder: Path, dist: Path) -> None:
     (folder / "work").mkdir()
     with session.chdir(folder / "work"):
         places = (dist, ROOT, folder / "examples", helpers)
-        session.run(python, "-I", helpers / "installed.py", *places, external=True)
+        # What third parties warn one another of is for the tests; here it would hide the table.
+        quiet = ("-I", "-W", "ignore::FutureWarning")
+        session.run(python, *quiet, helpers / "installed.py", *places, external=True)
 
 
 @nox.session
@@ -360,7 +362,7 @@ def demo(session: nox.Session) -> None:
 # declares simulators and trackers that its linear support does not use.
 BASELINES = (
     ("atheris>=3",),
-    ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1"),
+    ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1", "pymoo>=0.6"),
     ("--no-deps", "morl-baselines>=1.3,<2"),
 )
 

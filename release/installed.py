@@ -198,7 +198,8 @@ def lines(dist: Path, checkout: Path, examples: Path, folder: Path) -> Iterator[
 
 def main(dist: Path, checkout: Path, examples: Path, helpers: Path) -> int:
     """Check everything, whatever fails on the way; print the table; the exit status."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    quiet = {"TQDM_DISABLE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **quiet}
     sys.path.append(str(helpers))
     folder = Path.cwd()
     table = []

@@ -110,8 +110,10 @@ class Site:
 
     def code(self, code: str, before: str, place: str) -> str:
         """Code as it is, but a public name as a link to its reference."""
+        if code.lstrip().startswith("```console"):  # without prompts, it is what a shell reads
+            return code.replace("```console", "```bash", 1)
         name = _NAME.fullmatch(code)
-        if name is None or place.startswith(("files/", "reference/", "changelog")):
+        if name is None or place.startswith(("files/", "reference/palm_", "changelog")):
             return code
         if not exists(name[1]):
             self.unknown.append(f"{place}: there is no {name[1]}")

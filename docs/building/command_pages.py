@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cyclopts.docs.markdown import generate_markdown_docs
 
 from palm_core.cli.app import make_app
@@ -17,6 +19,12 @@ request was wrong, in which case one line says what would be accepted.
 
 def command_line_page() -> str:
     """The page: each command with its arguments, options and defaults."""
-    return _HEAD + generate_markdown_docs(
-        make_app(["--help"]), no_root_title=True, generate_toc=False, flatten_commands=True
+    told = generate_markdown_docs(
+        make_app(["--help"]),
+        heading_level=2,
+        no_root_title=True,
+        generate_toc=False,
+        flatten_commands=True,
     )
+    # examples stand in the help as a line of their own
+    return _HEAD + re.sub(r"(?m)(?:^palm .*\n)+(?=\n)", r"```bash\n\g<0>```\n", told)

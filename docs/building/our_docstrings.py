@@ -13,7 +13,7 @@ from typing import Any
 
 import griffe
 
-_ROLE = re.compile(r":(?:class|func|meth|data|mod|attr|exc):`(~?)([\w.]+)`")
+ROLE = re.compile(r":(?:class|func|meth|data|mod|attr|exc):`(~?)([\w.]+)`")
 _EXAMPLE = re.compile(r"^Example:(?=\n\s+>>>)", re.MULTILINE)
 _SEVERAL = re.compile(r"^( +)((?:\w+, )+\w+):( .*(?:\n\1 +.*)*)", re.MULTILINE)
 
@@ -27,7 +27,7 @@ class OurDocstrings(griffe.Extension):
             return
         text = _EXAMPLE.sub("Examples:", obj.docstring.value)
         text = _SEVERAL.sub(lambda found: _each(found, obj), text)
-        obj.docstring.value = _ROLE.sub(lambda found: _link(found, obj), text)
+        obj.docstring.value = ROLE.sub(lambda found: _link(found, obj), text)
 
 
 def _link(found: re.Match[str], obj: griffe.Object) -> str:

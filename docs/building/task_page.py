@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import griffe
+from our_docstrings import ROLE
 
 from palm_core.execution import Execution
 from palm_core.plugins import describe_oracles
@@ -108,25 +109,27 @@ def _table(names: dict[str, str], told: dict[str, str], values: dict[str, str]) 
 
 
 def described(found: Any) -> dict[str, str]:
-    """The parameters that a docstring describes, by name."""
+    """The parameters that a docstring describes, by name; those of a class's bases, too."""
     texts = (
         [one.__doc__ for one in reversed(inspect.getmro(found))]
         if inspect.isclass(found)
         else [found.__doc__]
     )
+    told: dict[str, str] = {}
+    for text in texts:
+        told |= described_in(inspect.cleandoc(text or ""))
+    return told
+
+
+def described_in(text: str) -> dict[str, str]:
+    """The parameters and attributes that the text of a docstring describes, by name."""
     told = {}
-    for section in (
-        s
-        for text in texts
-        for s in griffe.Docstring(inspect.cleandoc(text or "")).parse("google", warnings=False)
-    ):
-        if section.kind in (
-            griffe.DocstringSectionKind.parameters,
-            griffe.DocstringSectionKind.attributes,
-        ):
-            for one in section.value:
-                text = " ".join(one.description.split()).replace("|", "\\|")
-                told |= {name.strip(): text for name in one.name.split(",")}
+    kinds = (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.attributes)
+    for section in griffe.Docstring(text).parse("google", warnings=False):
+        for one in section.value if section.kind in kinds else ():
+            meaning = " ".join(one.description.split()).replace("|", "\\|")
+            meaning = ROLE.sub(lambda found: f"`{found[2]}`", meaning)
+            told |= {name.strip(): meaning for name in one.name.split(",")}
     return told
 
 
@@ -150,7 +153,8 @@ def _toml(value: Any) -> str:
 
 
 def _first(found: Any) -> str:
-    return " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
+    text = " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
+    return ROLE.sub(lambda role: f"`{role[2]}`", text)
 
 
 def _imported(value: str) -> Any:

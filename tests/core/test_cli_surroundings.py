@@ -65,7 +65,8 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_a_full_disk_is_told(more: tuple[str, ...]) -> None:
+def test_a_full_disk_is_told(more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # else it is told earlier
     with Path("/dev/full").open("wb") as full:
         told = subprocess.run([*PALM, *SELECT, *more], stdout=full, stderr=subprocess.PIPE)
     assert told.returncode == 1

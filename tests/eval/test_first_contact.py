@@ -141,3 +141,14 @@ def test_mistakes_say_what_to_do(
     assert result.err.count("\n") == 1
     assert result.err.endswith(f"{told}\n"), result
     assert (folder / "m.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_page_that_no_browser_shows_is_named(
+    started: bool, run_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda _: started)
+    told = palm("report", run_folder, "--most", "2", "--out", "page.html", "--open")
+    assert told.code == 0
+    line = f"No browser could be started; the page is {(folder / 'page.html').resolve()}"
+    assert (line in told.err) is not started

@@ -71,5 +71,5 @@ def report(
         output.say(str(file))
         for line in found.missing:
             output.note(line)
-    if open:
-        webbrowser.open(file.resolve().as_uri())
+    if open and not webbrowser.open(file.resolve().as_uri()):
+        output.note(f"No browser could be started; the page is {file.resolve()}")
