@@ -62,7 +62,10 @@ ABOUT = Benchmark(
             "40 times faster than NumPy",
             FASTER,
             least=40,
-            remark="REMARK",
+            remark="How far it is met depends on how busy the machine is: on one day it was met on "
+            "one of these eight instances (14× to 56×), and an hour later on all of them (41× to "
+            "99×). Processor time, the second figure, hardly changes; fronts in four and five "
+            "objectives are lowest. Ours uses every core and NumPy mostly one.",
         ),
         Aim("64 times less memory than NumPy's matrices", SMALLER, least=64),
         Aim(

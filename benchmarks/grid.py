@@ -36,8 +36,8 @@ ABOUT = Benchmark(
     baseline="Filling an array of the same shape with one number (`numpy.empty`, `fill`).",
     why="No grid can be built without writing its memory once: 1× is as fast as can be "
     "with one thread, and what is missing to it is the price of the arithmetic.",
-    quick="ten repeats; ten seconds",
-    full="forty repeats; half a minute",
+    quick="twenty repeats; ten seconds",
+    full="a hundred repeats; a minute",
     figures=(SPEED, CPU, FIVE),
     aims=(
         Aim(
@@ -59,7 +59,7 @@ def fill(shape: tuple[int, int]) -> None:
 
 
 def measure(given: Namespace, record: Record) -> None:
-    repeats = 10 if given.quick else 40
+    repeats = 20 if given.quick else 100
     table = record.table(
         f"{_kernels.n_threads()} threads; fastest of {repeats}, milliseconds",
         *("d", "  weights", "  MiB", "  build", "   fill", "   copy", "fill / build", "first call"),

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from common.documents import Value
 
 
+NARROW = "\u202f"  # a narrow space at which no line is broken
+
+
 @dataclass(frozen=True)
 class Figure:
     """A measured quantity, of which there is a value for each instance.
@@ -31,15 +34,15 @@ class Figure:
 
     def shown(self, value: float, bound: str = "") -> str:
         """A value as text, with what bounds it: "≥ 40×"."""
-        sign = f"{bound} " if bound else ""
+        sign = f"{bound}{NARROW}" if bound else ""
         if self.unit == "%":
-            return f"{sign}{100 * value:.3g} %"
+            return f"{sign}{100 * value:.3g}{NARROW}%"
         if self.unit == "J":
             return f"{sign}{value:+.4f}"
         text = f"{value:,.0f}" if self.unit == "" or abs(value) >= 100 else f"{value:.3g}"
         if abs(value) >= 1e6:
             text = f"{value:.1e}"
-        return f"{sign}{text}{'' if self.unit in ('×', '') else ' '}{self.unit}"
+        return f"{sign}{text}{'' if self.unit in ('×', '') else NARROW}{self.unit}"
 
 
 @dataclass(frozen=True)

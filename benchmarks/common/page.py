@@ -64,13 +64,13 @@ nox -s benchmarks -- grid cover --full # some of them, whole
 
 def summary(about: Mapping[str, Benchmark], found: Mapping[str, Document]) -> str:
     """One table: a row for each aim."""
-    rows = ["| Benchmark | Question | Against | Aim | Median (range) | Met? |"]
+    rows = ["| Benchmark | Question | Against | Aim | Median (range; how many) | Met? |"]
     rows.append("|---|---|---|---|---|---|")
     for name, one in about.items():
         heads = [f"[{name}](#{name})", one.question, one.against]
         for aim in one.aims:
             values = values_of(found.get(name), aim.figure)
-            measured = spread(aim.figure, values) if values else "–"
+            measured = measured_words(aim, values)
             cells = (*heads, aim.says, measured, verdict(aim, values))
             rows.append(f"| {' | '.join(cells)} |")
             heads = ["", "", ""]
@@ -200,6 +200,18 @@ def section(
 def escaped(cell: str) -> str:
     """A cell that Markdown leaves as it is."""
     return cell.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def measured_words(aim: Aim, values: Sequence[Value]) -> str:
+    """The median and range of an aim's figure, and the mean where that is what counts."""
+    if not values:
+        return "–"
+    text = spread(aim.figure, values)
+    if aim.over != "geometric mean":
+        return text
+    mean = statistics.geometric_mean(one.value for one in values)
+    bound = "≥" if {one.bound for one in values} == {"", "≥"} else ""
+    return f"{text}; geometric mean {aim.figure.shown(mean, bound)}"
 
 
 def run_words(document: Document, found: Mapping[str, Document]) -> str:

@@ -20,7 +20,20 @@ WIDTHS = (40, 80, 200)
 #: is there, but "folder"; no slash, so that no command walks through this machine.
 JUNK = (
     *("", " ", "-", "--", "---", "-x", "=", "--=", ",", "0", "-1", "2", "0.5", "1e999", "nan"),
-    *("inf", "0,5", "5%", "1/0", "true", "x", "none", "a=1", "a=1,b=0", "=1", "missing.csv"),
+    *(
+        "inf",
+        "~nobody-here",
+        "0,5",
+        "5%",
+        "1/0",
+        "true",
+        "x",
+        "none",
+        "a=1",
+        "a=1,b=0",
+        "=1",
+        "missing.csv",
+    ),
     *("missing.toml", "missing.json", "missing", ".", "folder", "é", "💥", "\x1b[31m", "a\nb"),
     *("[bold]", "\udcff", "n" * 300, "9" * 5000, "--\x1b[31m", "-\u202e", "--é\n"),
 )

@@ -231,7 +231,7 @@ if __name__ == "__main__":
         asked = {"small": importlib.import_module("small").ABOUT}
         row = page.summary(asked, found).splitlines()[-1]
         assert row.startswith("| [small](#small) | Is it? | the other | 2 times faster |")
-        assert row.endswith("| ≥ 1.67× (≥ 0.333× to 3×; 2) | not decided (1 of 2) |")
+        assert row.endswith("| ≥\u202f1.67× (≥\u202f0.333× to 3×; 2) | not decided (1 of 2) |")
         text = page.section("small", asked["small"], found["small"], found)
         assert "- 2 times faster: not decided (1 of 2)." in text
         assert "| a\\|b | 1.0 |" in text

@@ -77,6 +77,8 @@ def sides(polygon: Array) -> Array:
 
 def overlap(first: Array, second: Array) -> Array:
     """What two convex polygons, or segments, share: a polygon, or no corners."""
+    if not len(second):
+        return second
     for side in sides(second):
         if not len(first):
             break
