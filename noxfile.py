@@ -194,7 +194,8 @@ def third_parties(name: str, extras: Iterable[str] = ()) -> list[str]:
     project = tomllib.loads(text)["project"]
     asked = [*project["dependencies"]]
     asked += [line for extra in extras for line in project["optional-dependencies"][extra]]
-    lines, below = [], []
+    lines: list[str] = []
+    below: list[str] = []
     for line in asked:
         ours = re.match(r"(palm-\w+)(?:\[(.*)\])?==", line)
         if ours:
@@ -266,7 +267,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, with the dependencies that the wheels declare."""
-    install(session, *PACKAGES, tools=(MYPY,))
+    install(session, *PACKAGES, tools=(MYPY, NOX))
     session.run("mypy")
 
 

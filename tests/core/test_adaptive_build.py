@@ -238,7 +238,7 @@ def test_progress_tells_calls_and_certified_gap() -> None:
 def test_settings_that_do_not_go_together(arguments: dict[str, object], message: str) -> None:
     oracle = Counting(tabular())
     with pytest.raises(InputError, match=message):
-        build_portfolio(oracle, **arguments)  # type: ignore[arg-type]  # wrong on purpose
+        build_portfolio(oracle, **arguments)
     assert oracle.calls == 0
 
 

@@ -170,7 +170,7 @@ class Wrong(Finite):
 
     def solve(self, weights: np.ndarray) -> Iterator[Policy]:
         for row in weights:
-            yield self.answer(row) if callable(self.answer) else self.answer  # type: ignore[misc]
+            yield self.answer(row) if callable(self.answer) else self.answer
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_an_oracle_that_stops_early_is_told() -> None:
 def test_bad_settings_cost_no_call(arguments: dict[str, object], message: str) -> None:
     oracle = finite(0)
     with pytest.raises(InputError, match=message):
-        build_portfolio(oracle, **arguments)  # type: ignore[arg-type]  # wrong on purpose
+        build_portfolio(oracle, **arguments)
     assert oracle.asked == []
 
 

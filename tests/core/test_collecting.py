@@ -116,7 +116,7 @@ def test_every_weight_is_answered_or_given_up_after_the_attempts_allowed(
 
     def fails(call: Call, count: int) -> Failure | None:
         times, kind = bad.get(call.weights.tobytes(), (0, "raised"))
-        return Failure(kind, "trouble") if count <= times else None  # type: ignore[arg-type]
+        return Failure(kind, "trouble") if count <= times else None
 
     workers = Workers(slots, seed, fails)
     collector = Collector(workers, retries=retries, batch=batch)
@@ -326,9 +326,9 @@ def test_batches_are_as_large_as_asked_or_as_the_oracle_likes() -> None:
     oracle = Counting()
     assert build(oracle, None) == [15]
     assert build(oracle, 4) == [4, 4, 4, 3]
-    oracle.batch = 6  # type: ignore[attr-defined]
+    oracle.batch = 6
     assert build(oracle, None) == [6, 6, 3]
-    oracle.batch = 0  # type: ignore[attr-defined]
+    oracle.batch = 0
     with pytest.raises(InputError, match=r"oracle.batch = 0: must be at least 1"):
         build(oracle, None)
 

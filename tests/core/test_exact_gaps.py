@@ -470,7 +470,7 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(InputError, match="portfolio: 2 objectives, the candidates have 3"):
         gaps([[1.0, 0.0]], [[1.0, 0.0, 0.0]])
     with pytest.raises(InputError, match="method = 'simplex': must be one of auto, corners"):
-        gaps([[1.0, 0.0]], [[1.0, 0.0]], method="simplex")  # type: ignore[arg-type]
+        gaps([[1.0, 0.0]], [[1.0, 0.0]], method="simplex")
     with pytest.raises(InputError, match=r"epsilons = 1.5: must be in \[0, 1\]"):
         gap_frontier([[1.0, 0.0]], [[1.0, 0.0]], [0.1, 1.5])
     with pytest.raises(InputError, match="epsilon"):

@@ -52,14 +52,14 @@ def policy(weights: np.ndarray, name: str = "", prompts: int | None = 3) -> Poli
 
 
 def begin(folder: Path, asked: np.ndarray = HALF, **options: object) -> Ledger:
-    ledger = Ledger.begin(folder, TASK, NAMES, **options)  # type: ignore[arg-type]
+    ledger = Ledger.begin(folder, TASK, NAMES, **options)
     ledger.request(asked)
     return ledger
 
 
 def answer(ledger: Ledger, row: np.ndarray, seconds: float = 1.0, **options: object) -> None:
     ledger.started(row[np.newaxis])
-    ledger.record(row, policy(row, **options), seconds)  # type: ignore[arg-type]
+    ledger.record(row, policy(row, **options), seconds)
 
 
 def change(folder: Path, *statements: str) -> None:

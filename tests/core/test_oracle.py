@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +55,16 @@ class TestCheckOracle:
     def test_an_oracle_is_what_has_both(self) -> None:
         assert isinstance(an_oracle(), Oracle)
         assert not isinstance(SimpleNamespace(objectives=NAMES), Oracle)
+
+    def test_a_subclass_sets_its_objectives(self) -> None:
+        class Mine(Oracle):
+            def __init__(self) -> None:
+                self.objectives = NAMES
+
+            def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+                yield from ()
+
+        check_oracle(Mine())
 
     @pytest.mark.parametrize("solve", [None, "solve", 3])
     def test_solve_must_be_callable(self, solve: Any) -> None:

@@ -78,7 +78,7 @@ def test_from_policies_keeps_order_and_ids() -> None:
 )
 def test_refusals(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        PolicySet(**arguments)  # type: ignore[arg-type]  # wrong on purpose
+        PolicySet(**arguments)
 
 
 def test_repr_is_short() -> None:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import cover
+from palm_core._intervals import fewest_intervals
 from palm_core.errors import InputError, WorkError
 from palm_core.policies import PolicySet
-from palm_core.pruning import fewest_intervals, prune, prune_curve, prune_report
+from palm_core.pruning import prune, prune_curve, prune_report
 from palm_core.simplex import sample_weights, uniform_lattice
 
 HAS_HIGHS = find_spec("highspy") is not None
@@ -144,19 +145,20 @@ def test_the_fewest_intervals_are_found(m, k, seed):
     first[0], last[0] = 0, max(k // 3, last[0])
     first[-1], last[-1] = min(first[-1], last[0] + 1), k - 1
     first[:1] = 0
+    runs = np.column_stack([first, last + 1])
     table = (first[:, None] <= np.arange(k)) & (np.arange(k) <= last[:, None])
     if not table.any(axis=0).all():
-        with pytest.raises(WorkError, match="is covered by no policy"):
-            fewest_intervals(first, last, k)
+        with pytest.raises(WorkError, match="none covers what is just above"):
+            fewest_intervals(runs, k)
         return
-    chosen = fewest_intervals(first, last, k)
+    chosen = fewest_intervals(runs, k)
     assert table[chosen].any(axis=0).all()
     assert len(chosen) == smallest(table)
 
 
 def test_of_intervals_that_reach_equally_far_the_lowest_index_is_taken():
-    first, last = np.array([0, 0, 1, 0]), np.array([2, 5, 9, 5])
-    np.testing.assert_array_equal(fewest_intervals(first, last, 10), [1, 2])
+    runs = np.array([[0, 3], [0, 6], [1, 10], [0, 6]])
+    np.testing.assert_array_equal(fewest_intervals(runs, 10), [1, 2])
 
 
 def test_intervals_are_read_in_blocks(monkeypatch):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from palm_core import _integer, _kernels, setcover
+from palm_core._heuristics import greedy_rows, local_search
 from palm_core._integer import integer_program
 from palm_core.errors import InputError, WorkError
 from palm_core.reductions import (
@@ -28,7 +29,7 @@ from palm_core.reductions import (
     uncovered,
     unpacked,
 )
-from palm_core.setcover import greedy_rows, local_search, solve_set_cover
+from palm_core.setcover import solve_set_cover
 
 HAS_HIGHS = find_spec("highspy") is not None
 SOLVERS = [

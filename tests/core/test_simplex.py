@@ -58,7 +58,7 @@ def test_rounding_in_the_sum_is_mended_and_the_input_left_alone() -> None:
 )
 def test_refusals_name_the_row_and_the_sum(weights: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_weights(weights)  # type: ignore[arg-type]  # wrong on purpose
+        check_weights(weights)
 
 
 def test_the_number_of_objectives_is_checked() -> None:

@@ -164,4 +164,4 @@ def test_settings_check_themselves() -> None:
         {"normalize": "z"},
     ):
         with pytest.raises(InputError, match=f"^{next(iter(change))} = "):
-            dataclasses.replace(good, **change)  # type: ignore[arg-type]  # wrong on purpose
+            dataclasses.replace(good, **change)

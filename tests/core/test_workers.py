@@ -89,8 +89,8 @@ def workers(tmp_path: Path) -> Iterator[Callable[..., WorkerProcesses]]:
     made: list[WorkerProcesses] = []
 
     def make(how: str = "well", make: object = None, **settings: object) -> WorkerProcesses:
-        todo = Work(make or Make(tmp_path, how), OBJECTIVES, tmp_path)  # type: ignore[arg-type]
-        made.append(WorkerProcesses(todo, Execution(**settings), tmp_path / "logs"))  # type: ignore[arg-type]
+        todo = Work(make or Make(tmp_path, how), OBJECTIVES, tmp_path)
+        made.append(WorkerProcesses(todo, Execution(**settings), tmp_path / "logs"))
         return made[-1]
 
     yield make
@@ -307,9 +307,9 @@ def test_what_cannot_be_pickled_is_refused_at_once(tmp_path: Path) -> None:
     class Local:
         objectives = OBJECTIVES
 
-    for make, name in ((Given(Local()), "Local"), (lambda: Given(Local()), "<lambda>")):  # type: ignore[arg-type]
+    for make, name in ((Given(Local()), "Local"), (lambda: Given(Local()), "<lambda>")):
         with pytest.raises(InputError, match=f"^oracle .*{name}: cannot be handed to worker") as e:
-            WorkerProcesses(Work(make, OBJECTIVES), Execution())  # type: ignore[arg-type]
+            WorkerProcesses(Work(make, OBJECTIVES), Execution())
         assert "use executor = 'here'" in str(e.value)
         assert "\n" not in str(e.value)
 
@@ -441,7 +441,7 @@ def test_a_worker_that_cannot_be_started_is_a_failure(workers) -> None:
     executor = workers()
     events_of(executor, call(1, "kill"))  # what is started once and for all is there now
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    opened = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    opened = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  a Path holds one open
     for spare in (0, 2, 4):
         resource.setrlimit(resource.RLIMIT_NOFILE, (opened - 1 + spare, hard))
         try:
@@ -450,7 +450,7 @@ def test_a_worker_that_cannot_be_started_is_a_failure(workers) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert failure.kind == "died"
         assert failure.message.startswith("a worker process cannot be started: OSError: ")
-        assert len(os.listdir("/proc/self/fd")) == opened  # noqa: PTH208
+        assert len(os.listdir("/proc/self/fd")) == opened  # noqa: PTH208  a Path holds one open
     assert kinds(events_of(executor, call(3, "none"))) == ["answered", "ended"]
 
 

@@ -315,7 +315,7 @@ def test_a_model_that_is_nowhere(tmp_path):
     with pytest.raises(InputError, match="cannot be loaded, must be a name on the Hugging Face"):
         reward(["why"], ["yes"])
     with pytest.raises(InputError, match="cannot be loaded"):
-        reward.fingerprint  # noqa: B018
+        reward.fingerprint  # noqa: B018  asking is the test
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch):

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from palm_eval.language.estimates import PEAK, TRAINING, computing, downloads, gigabytes, sized
+from palm_eval.language.estimates import (
+    PEAK,
+    TRAINING,
+    computing,
+    downloads,
+    gigabytes,
+    judges_of,
+    sized,
+)
 from palm_eval.language.sources import Source
 
 
@@ -46,6 +54,18 @@ def test_downloads_name_what_is_missing_once():
         "about 6 GB: org/three-3b (3 billion), org/some (size unknown)"
     )
     assert downloads([unknown]) == "org/some (size unknown)"
+
+
+def test_judges_are_the_models_that_rewards_ask():
+    def asks(prompts, completions):
+        return [0.0] * len(completions)
+
+    def counts(prompts, completions):
+        return [0.0] * len(completions)
+
+    asks.models = ("org/judge-3b", "org/other-1b")
+    judges = judges_of({"brief": counts, "kind": asks})
+    assert [str(one) for one in judges] == ["org/judge-3b (3 billion)", "org/other-1b (1 billion)"]
 
 
 def test_hours_follow_the_operations():

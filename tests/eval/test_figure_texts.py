@@ -169,6 +169,6 @@ def test_of_many_parts_the_first_are_told() -> None:
 
 
 def test_a_drawn_figure_must_hold_a_figure() -> None:
-    wrong = Drawn(figure="x", title="", caption="", description="")  # type: ignore[arg-type]  # the test is of that
+    wrong = Drawn(figure="x", title="", caption="", description="")
     with pytest.raises(InputError, match="must be a matplotlib Figure"):
         figures.render(wrong)

@@ -382,7 +382,7 @@ def test_the_band_is_wider_than_the_interval_and_holds_each_end_s_direction():
 
 def policy(**values: object) -> Policy:
     base = {"id": "a", "weights": CENTRE, "rewards": CENTRE, "prompt_rewards": np.ones((3, 2))}
-    return Policy(**{**base, **values})  # type: ignore[arg-type]
+    return Policy(**{**base, **values})
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,12 @@ class TestPromptFiles:
         found = self.read(tmp_path, *rows, skip=2, first=3)
         assert (found.texts, found.columns) == (("2", "3", "4"), {"n": (2, 3, 4)})
 
+    def test_those_of_some_numbers(self, tmp_path):
+        found = self.read(tmp_path, *({"prompt": str(n), "n": n} for n in range(4)))
+        some = found.chosen([3, 0, 3])
+        assert (some.texts, some.columns) == (("3", "0", "3"), {"n": (3, 0, 3)})
+        assert found.chosen(range(4)) == found
+
     @pytest.mark.parametrize(
         ("rows", "options", "said"),
         [

@@ -85,7 +85,7 @@ def comparison(name: str = "", **changes: object) -> Comparison:
         samples=1000,
         seed=7,
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]  # fields of the dataclass
+    return replace(plain, **changes)
 
 
 def rows_of(written: str) -> list[list[str]]:
@@ -237,7 +237,7 @@ def test_latex_is_whole(number: str) -> None:
     table = make_table(number, [made])
     written = table.render("latex")
     check_latex(written)
-    columns = len(re.search(r"\\begin{tabular}{([lr]+)}", written)[1])  # type: ignore[index]
+    columns = len(re.search(r"\\begin{tabular}{([lr]+)}", written)[1])
     inside = written.split(r"\toprule")[1].split(r"\bottomrule")[0]
     rows = [line for line in inside.splitlines() if line.endswith(r"\\")]
     for row in rows:

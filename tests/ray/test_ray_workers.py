@@ -285,7 +285,7 @@ class TestMaking:
 
     def test_of_what_cannot_be_pickled_is_refused(self) -> None:
         with pytest.raises(InputError, match=r"oracle .*: cannot be handed to Ray workers"):
-            workers(Work(threading.Lock().acquire, OBJECTIVES))  # type: ignore[arg-type]
+            workers(Work(threading.Lock().acquire, OBJECTIVES))
 
     def test_a_folder_that_nodes_do_not_share_is_refused(self, tmp_path: Path) -> None:
         folder = tmp_path / "run" / "artifacts"
@@ -322,7 +322,7 @@ class TestRoom:
         executor.patience = 0.5
         told = events_of(executor, call(1, "none"), call(2, "none"))
         assert [event.call for event in told] == [1, 2]
-        failure = told[0].failure  # type: ignore[union-attr]  # kinds() says that it is Ended
+        failure = told[0].failure
         assert kinds(told) == ["lost", "lost"]
         assert failure is not None
         assert failure.hopeless

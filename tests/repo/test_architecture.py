@@ -31,13 +31,18 @@ def modules(source: Path) -> dict[str, Path]:
     }
 
 
-def imported(path: Path) -> set[str]:
-    """What a module imports when it runs, in functions too; "a.b" for ``from a import b``."""
+def imported(path: Path, *, for_types: bool) -> set[str]:
+    """What a module imports, in functions too; "a.b" for ``from a import b``.
+
+    ``for_types``: also what only type checkers import.
+    """
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+                if for_types:
+                    visit(child)
                 continue
             if isinstance(child, ast.Import):
                 found.update(alias.name for alias in child.names)
@@ -52,13 +57,14 @@ def imported(path: Path) -> set[str]:
 
 
 def cycle(source: Path, home: dict[str, str]) -> list[str]:
-    """Modules that import one another in a circle, or none.
+    """Modules that know one another in a circle, or none; by their types is knowing too.
 
     ``home``: public name → module, for what a package loads lazily.
     """
     files = modules(source)
     graph = {
-        name: {home.get(item, item) for item in imported(path)} & (files.keys() - {name})
+        name: {home.get(item, item) for item in imported(path, for_types=True)}
+        & (files.keys() - {name})
         for name, path in files.items()
     }
     # A package is imported with each of its modules; that is no circle of its own.
@@ -109,7 +115,8 @@ def test_no_modules_import_one_another_in_a_circle(source: Path, package: str) -
 def test_packages_import_one_another_in_one_direction(source: Path, package: str) -> None:
     own = package.replace("-", "_")
     for name, path in modules(source).items():
-        ours = {item.partition(".")[0] for item in imported(path)} & MAY_IMPORT.keys()
+        found = imported(path, for_types=True)
+        ours = {item.partition(".")[0] for item in found} & MAY_IMPORT.keys()
         assert ours <= MAY_IMPORT[own] | {own}, name
 
 
@@ -120,7 +127,7 @@ def test_what_is_imported_is_declared(source: Path, package: str, projects: Any)
         re.split(r"[^\w-]", line)[0].replace("-", "_") for group in groups for line in group
     }
     for name, path in modules(source).items():
-        needed = {item.partition(".")[0] for item in imported(path)}
+        needed = {item.partition(".")[0] for item in imported(path, for_types=False)}
         strangers = needed - declared - sys.stdlib_module_names - {package.replace("-", "_")}
         assert not strangers, name
 
@@ -188,6 +195,10 @@ class TestTheChecksThemselves:
             ("from p import b", "from p.a import thing"),
             ("def f():\n    from p.b import x", "import p.a"),
             ("from p import Name", "from p import a"),
+            (
+                "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.b import Type",
+                "def f():\n    from p.a import thing",
+            ),
         ],
     )
     def test_a_circle_is_found(self, tree: Path, a: str, b: str) -> None:
@@ -197,7 +208,11 @@ class TestTheChecksThemselves:
 
     def test_a_line_is_no_circle(self, tree: Path) -> None:
         (tree / "p/a.py").write_text("import p.b\nimport json\nimport p")
-        (tree / "p/b.py").write_text(
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import p.a"
-        )
+        (tree / "p/b.py").write_text("import json\nimport p")
         assert cycle(tree, {}) == []
+
+    def test_what_is_for_types_only_is_told_apart(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.py"
+        file.write_text("import b\nif TYPE_CHECKING:\n    from c import d\ndef f():\n    import e")
+        assert imported(file, for_types=False) == {"b", "e"}
+        assert imported(file, for_types=True) == {"b", "c", "c.d", "e"}

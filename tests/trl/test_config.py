@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core.errors import InputError
+from palm_trl import GrpoOracle, GrpoSettings
 from palm_trl.config import _ours, _save_steps, check_config, seed_of, trainer_config
 from palm_trl.options import ALGORITHMS, OURS
 
@@ -134,8 +135,12 @@ def test_asking_beforehand_counts_all_processes(make_oracle):
 
 
 def test_a_calls_process_does_not_ask_again(make_oracle, monkeypatch):
-    monkeypatch.setenv("PALM_TRL_CALL", "1")
-    check_config(make_oracle(trainer={"optim": "adamm"}))
+    refused = make_oracle().plain_options() | {"trainer": {"optim": "adamm"}}
+    GrpoSettings(**refused)
+    with pytest.raises(InputError, match=r"^trainer\.optim"):
+        GrpoOracle(**refused)
+    monkeypatch.setenv("RANK", "1")  # several processes, each of which makes the oracle
+    GrpoOracle(**refused)
 
 
 @given(

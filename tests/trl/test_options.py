@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -225,3 +227,9 @@ def test_a_task_gives_its_folder_and_its_seed(tmp_path):
     assert made.work_dir == tmp_path / "run" / "work"
     with pytest.raises(InputError, match="modle: unknown option of 'grpo'; did you mean 'model'"):
         load_oracle("grpo", modle="x", rewards=REWARDS, prompts="p.jsonl")
+
+
+def test_help_tells_of_every_option():
+    lines = re.findall(r"^ *([a-z_]+(?:, [a-z_]+)*): ", GrpoOracle.__doc__, re.MULTILINE)
+    told = {name for line in lines for name in line.split(", ")}
+    assert {one.name for one in fields(GrpoOracle) if not one.name.startswith("_")} <= told

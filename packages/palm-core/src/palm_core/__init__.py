@@ -6,8 +6,9 @@ costs milliseconds and needs neither Numba nor SciPy.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from palm_core._on_demand import on_demand
 
 __version__ = "0.1.0"
 
@@ -119,7 +120,6 @@ _HOME = {
     ),
     "tabular": ("TabularOracle",),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "AdaptiveGrid",
@@ -181,15 +181,5 @@ __all__ = [
     "violations",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE})
+if not TYPE_CHECKING:  # to whom it would say that there is every name
+    __getattr__, __dir__ = on_demand(__name__, _HOME)

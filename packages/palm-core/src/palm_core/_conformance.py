@@ -16,11 +16,11 @@ from palm_core._trial import (
     iterator,
     kept,
     order,
-    reason,
     rows,
     shown,
     unchanged,
 )
+from palm_core.text import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable

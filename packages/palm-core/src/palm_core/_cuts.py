@@ -157,8 +157,8 @@ def _greedy(cover: Cover) -> Indices:
 
 
 def _near_smallest(cover: Cover) -> Indices:
+    from palm_core._heuristics import greedy_rows, local_search
     from palm_core.reductions import Core
-    from palm_core.setcover import greedy_rows, local_search
 
     core = Core.of(cover.bits, cover.n_weights)
     if not core.n_columns:

@@ -8,9 +8,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import import_named, importable, reason
+from palm_core._factories import import_named, importable
 from palm_core.errors import InputError
-from palm_core.text import did_you_mean
+from palm_core.text import did_you_mean, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, PalmError, PluginError
-from palm_core.text import did_you_mean
+from palm_core.text import did_you_mean, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-LONGEST_REASON = 300
 #: Options that are listed also to somebody who left out one of them.
 SHORT_LIST = 12
 
@@ -204,13 +203,3 @@ def make(kind: Kind, name: str, factory: Callable[..., Any], options: Mapping[st
     except Exception as error:
         what = "does not import" if isinstance(error, ImportError) else "could not be made"
         raise kind.broken(f"{kind.noun} {name!r} {what}: {reason(error)}") from error
-
-
-def reason(error: Exception) -> str:
-    """What ``error`` says, on one line; its type too where the text alone is no sentence."""
-    text = " ".join(str(error).split())
-    if len(text) > LONGEST_REASON:
-        text = text[:LONGEST_REASON] + " …"
-    if isinstance(error, (ImportError, OSError)) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

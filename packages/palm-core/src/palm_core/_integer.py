@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core._factories import reason
 from palm_core.errors import InputError, WorkError
 from palm_core.settings import SOLVERS
-from palm_core.text import did_you_mean
+from palm_core.text import did_you_mean, reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -84,10 +84,12 @@ def _last(
     return near
 
 
-def fewest_intervals(intervals: Array) -> NDArray[np.intp]:
-    """Indices of the fewest intervals (m, 2) that cover [0, ∞], in order; NaN rows are none.
+def fewest_intervals(intervals: Array, end: float = np.inf) -> NDArray[np.intp]:
+    """Indices of the fewest intervals (m, 2) that cover [0, end], in order; NaN rows are none.
 
-    Of intervals that reach equally far the one with the lowest index is taken. O(m log m).
+    From what is covered always the interval that reaches furthest, of several the one with
+    the lowest index. No interval holds two of the places at which a new one had to be taken,
+    so no cover is smaller. O(m log m).
 
     Raises:
         WorkError: they leave a hole.
@@ -98,14 +100,14 @@ def fewest_intervals(intervals: Array) -> NDArray[np.intp]:
     chosen: list[int] = []
     reached, place = 0.0, 0
     furthest, candidate = -np.inf, -1
-    while not chosen or reached < np.inf:
+    while not chosen or reached < end:
         while place < len(order) and begins[place] <= reached:
             reach, index = float(reaches[place]), int(order[place])
             if reach > furthest or (reach == furthest and index < candidate):
                 furthest, candidate = reach, index
             place += 1
         if not furthest > reached:
-            raise WorkError(f"no policy covers the weights with w_2 / w_1 just above {reached:g}")
+            raise WorkError(f"intervals: none covers what is just above {reached:g}")
         chosen.append(candidate)
         reached = furthest
     return np.array(chosen, dtype=np.intp)

@@ -18,6 +18,7 @@ import numpy as np
 from palm_core.errors import InputError, OracleAnswerError
 from palm_core.oracle import Claims, Oracle, check_answer, check_oracle, claims
 from palm_core.simplex import check_number, check_weights, sample_weights
+from palm_core.text import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,11 +271,6 @@ def count(batch: Batch) -> str:
     if batch.error is not None:
         return f"{text} and raised {reason(batch.error)}"
     return f"{text} and stopped"
-
-
-def reason(error: Exception) -> str:
-    """An exception by type and text."""
-    return f"{type(error).__name__}: {error}"
 
 
 def shown(numbers: ArrayLike) -> str:

@@ -19,6 +19,7 @@ from palm_core.policies import Policy
 if TYPE_CHECKING:
     from palm_core.certificate import Certificate
     from palm_core.exact_gaps import Gaps
+    from palm_core.normalization import Normalization
 
 FORMAT: Final = "palm-portfolio"
 VERSION: Final = 1
@@ -176,6 +177,13 @@ def portfolio_schema() -> dict[str, Any]:
         "title": "PALM portfolio",
         **schema,
     }
+
+
+def record_of_normalization(given: Normalization) -> NormalizationRecord:
+    """Return what is written of a normalisation."""
+    return NormalizationRecord(
+        method=given.method, lower=list(given.lower), upper=list(given.upper), over=given.over
+    )
 
 
 def record_of_policy(policy: Policy) -> PolicyRecord:

@@ -50,7 +50,15 @@ class Oracle(Protocol):
       prompts; ``palm evaluate --prompts`` asks for it.
     """
 
-    objectives: tuple[str, ...]
+    if TYPE_CHECKING:
+        # Only read, so that ("kind", "brief") of a class will do; a subclass may set it.
+        @property
+        def objectives(self) -> tuple[str, ...]:
+            """Names of the d objectives."""
+            ...
+
+    else:
+        objectives: tuple[str, ...]
 
     def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:
         """Yield one policy per row of ``weights`` (k, d), in order, as each is ready."""

@@ -21,12 +21,12 @@ from palm_core.documents import (
     CertificateRecord,
     GapsRecord,
     MissingRecord,
-    NormalizationRecord,
     PortfolioDocument,
     PruningRecord,
     SlackRecord,
     TheoremRecord,
     policy_from_record,
+    record_of_normalization,
     record_of_policy,
     too_deep,
 )
@@ -201,12 +201,7 @@ class Portfolio:
     def _document(self) -> PortfolioDocument:
         return PortfolioDocument(
             objectives=list(self.objectives),
-            normalization=NormalizationRecord(
-                method=self.normalization.method,
-                lower=list(self.normalization.lower),
-                upper=list(self.normalization.upper),
-                over=self.normalization.over,
-            ),
+            normalization=record_of_normalization(self.normalization),
             policies=[record_of_policy(policy) for policy in self.policies],
             oracle_calls=self.oracle_calls,
             candidates=self.candidates,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core._integer import check_solver
+from palm_core._intervals import fewest_intervals
 from palm_core.errors import InputError, WorkError
 from palm_core.reductions import packing_bound, uncovered, unpacked
 from palm_core.setcover import relative_gap, solve_set_cover
@@ -270,7 +271,9 @@ class _Request:
         if self.weights.shape[1] == 2 and self.solver is None:
             intervals = covered_intervals(cover, np.argsort(self.weights[:, 0], kind="stable"))
             if intervals is not None:
-                chosen = fewest_intervals(*intervals, cover.n_weights)
+                first, last = intervals
+                reaches = np.column_stack([first, last + 1])
+                chosen = np.sort(fewest_intervals(reaches, cover.n_weights))
                 if len(uncovered(cover.bits[chosen], cover.n_weights)):
                     raise WorkError("intervals: the policies chosen leave weights uncovered")
                 return chosen, len(chosen), "intervals"
@@ -306,26 +309,3 @@ def covered_intervals(
         if (last[begin + some] - first[begin + some] + 1 != count[some]).any():
             return None
     return first, last
-
-
-def fewest_intervals(first: NDArray[np.int64], last: NDArray[np.int64], n_weights: int) -> Indices:
-    """The fewest of the intervals that cover 0 … n_weights − 1, ascending. O(m log m).
-
-    From the first uncovered weight on always the interval that reaches furthest (of
-    several the lowest index). No interval holds two of the weights at which a new one
-    had to be taken, so no cover is smaller.
-    """
-    order = np.argsort(first, kind="stable")
-    chosen: list[int] = []
-    place, reached, furthest, candidate = 0, 0, -1, -1
-    while reached < n_weights:
-        while place < len(order) and first[order[place]] <= reached:
-            index = int(order[place])
-            if (last[index], -index) > (furthest, -candidate):
-                furthest, candidate = int(last[index]), index
-            place += 1
-        if furthest < reached:
-            raise WorkError(f"intervals: weight {reached} in order is covered by no policy")
-        chosen.append(candidate)
-        reached = furthest + 1
-    return np.sort(np.array(chosen, dtype=np.intp))

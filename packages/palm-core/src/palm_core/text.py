@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: The longest message: what was given is shown, a megabyte of it is not.
 LONGEST = 600
+#: The longest of what an exception says.
+LONGEST_REASON = 300
 #: The longest name of a policy, an objective or an artifact.
 LONGEST_NAME = 4096
 # Controls (a terminal obeys them), line breaks, turns of the reading direction, and
@@ -68,6 +70,16 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where a name is near, else nothing."""
     near = nearest(given, names)
     return "" if near is None else f"; did you mean {near!r}?"
+
+
+def reason(error: Exception) -> str:
+    """What ``error`` says, on one line; its type too where the text alone is no sentence."""
+    text = " ".join(str(error).split())
+    if len(text) > LONGEST_REASON:
+        text = text[:LONGEST_REASON] + " …"
+    if isinstance(error, (ImportError, OSError)) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def read_number(text: str) -> float:

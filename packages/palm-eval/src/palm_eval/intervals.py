@@ -20,6 +20,7 @@ import numpy as np
 
 from palm_core import InputError, Normalization, WorkError, gaps
 from palm_core.simplex import check_count, check_number
+from palm_eval._resampling import bca_ends, jackknife, resample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 Method = Literal["union", "bca", "percentile", "basic"]
 METHODS = ("union", "bca", "percentile", "basic")
-# Resampled means are held for that many numbers at once.
-_BLOCK = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -213,7 +212,7 @@ def delta_band(
 
     rng = np.random.default_rng(seed)
     reach = np.quantile(
-        _resample(flat - total, total, largest, n_resamples, rng), (1 + level) / 2, axis=0
+        resample(flat - total, total, largest, n_resamples, rng), (1 + level) / 2, axis=0
     )
     value = gaps(measured[chosen], measured).delta
     return Interval(
@@ -281,7 +280,7 @@ def _interval(
     n = len(flat)
     total = flat.mean(axis=0)
     value = evaluate(total[np.newaxis])[0]
-    resampled = _resample(flat - total, total, evaluate, n_resamples, np.random.default_rng(seed))
+    resampled = resample(flat - total, total, evaluate, n_resamples, np.random.default_rng(seed))
     unfit = ~np.isfinite(resampled).reshape(n_resamples, -1).all(axis=1)
     if unfit.any() or not np.isfinite(value).all():
         raise WorkError(
@@ -290,7 +289,7 @@ def _interval(
         )
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "bca":
-        ends = _bca_ends(resampled, value, _jackknife(flat, total, evaluate), tails)
+        ends = bca_ends(resampled, value, jackknife(flat, total, evaluate), tails)
     else:
         ends = np.quantile(resampled, tails, axis=0)
         reflected = 2 * value - ends[::-1]
@@ -310,61 +309,6 @@ def _interval(
         n_resamples=n_resamples,
         n_prompts=n,
     )
-
-
-def _resample(
-    centred: Array,
-    total: Array,
-    evaluate: Callable[[Array], Array],
-    n_resamples: int,
-    rng: np.random.Generator,
-) -> Array:
-    n = len(centred)
-    rows = max(1, _BLOCK // max(centred.shape[1], n))
-    parts = []
-    for start in range(0, n_resamples, rows):
-        size = min(rows, n_resamples - start)
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
-        parts.append(evaluate(total + counts @ centred / n))
-    return np.concatenate(parts)
-
-
-def _jackknife(flat: Array, total: Array, evaluate: Callable[[Array], Array]) -> Array:
-    n = len(flat)
-    rows = max(1, _BLOCK // flat.shape[1])
-    parts = [
-        evaluate(total + (total - flat[start : start + rows]) / (n - 1))
-        for start in range(0, n, rows)
-    ]
-    return np.concatenate(parts)
-
-
-def _bca_ends(resampled: Array, value: Array, left_out: Array, tails: Array) -> Array:
-    """Both ends, (2, …): percentiles at Φ(z0 + (z0 + z)/(1 − a(z0 + z))) (Efron 1987)."""
-    from scipy.special import ndtr, ndtri
-
-    shape, size = value.shape, len(resampled)
-    resampled, left_out = resampled.reshape(size, -1), left_out.reshape(len(left_out), -1)
-    flat_value = value.reshape(-1)
-    ends = np.empty((2, flat_value.size))
-    scale = np.abs(resampled).max(axis=0, initial=0.0)
-    for q, theta in enumerate(flat_value):
-        column = resampled[:, q]
-        # Ties count half, so that a statistic stuck at its boundary has no bias there;
-        # what differs by rounding only is a tie.
-        near = np.abs(column - theta) <= 1e-12 * scale[q]
-        share = ((column < theta) & ~near).mean() + near.mean() / 2
-        z0 = ndtri(np.clip(share, 0.5 / size, 1 - 0.5 / size))
-        pull = left_out[:, q].mean() - left_out[:, q]
-        spread = (pull**2).sum()
-        a = (pull**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
-        z = z0 + ndtri(tails)
-        # At 1 − a·z ≤ 0 the correction has left its range: the percentile is the last one.
-        room = 1 - a * z
-        with np.errstate(divide="ignore", invalid="ignore"):
-            at = np.where(room > 0, ndtr(z0 + z / room), (z > 0).astype(float))
-        ends[:, q] = np.quantile(column, at)
-    return ends.reshape(2, *shape)
 
 
 def _normalized(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from palm_core import InputError, PalmError, PolicySet, WorkError
 from palm_core._entry_points import available, load_function
-from palm_core._factories import Kind, reason
+from palm_core._factories import Kind
 from palm_core.simplex import check_number
-from palm_core.text import one_line
+from palm_core.text import one_line, reason
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,7 @@ import numpy as np
 from palm_eval.diversity import distinct_n, self_bleu
 from palm_eval.intervals import bootstrap_mean
 from palm_eval.rewards.texts import completion_text
+from palm_eval.run_intervals import plain_intervals
 from palm_eval.run_responses import responses_of
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class RunDiversity:
     def document(self) -> dict[str, Any]:
         """As plain values."""
         return {
-            "together": _plain(self.together),
-            "alone": {name: _plain(found) for name, found in self.alone.items()},
+            "together": plain_intervals(self.together),
+            "alone": {name: plain_intervals(found) for name, found in self.alone.items()},
             "missing": dict(self.missing),
             "prompts": self.prompts,
             "completions": self.completions,
@@ -123,17 +124,3 @@ def _measures(sets: Sequence[Sequence[str]]) -> dict[str, NDArray[np.float64]]:
     if len(sets) > 1:
         found["self_bleu"] = self_bleu(sets)
     return found
-
-
-def _plain(found: Mapping[str, Interval]) -> dict[str, Any]:
-    return {
-        name: {
-            "value": float(one.value),
-            "lower": float(one.lower),
-            "upper": float(one.upper),
-            "level": one.level,
-            "method": one.method,
-            "prompts": one.n_prompts,
-        }
-        for name, one in found.items()
-    }

@@ -6,8 +6,9 @@ load neither NumPy nor PyTorch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from palm_core._on_demand import on_demand
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from palm_mod.sampling import (
         GumbelNoise,
         Sampling,
+    )
+    from palm_mod.settings import (
+        LanguageSettings,
     )
     from palm_mod.soup import (
         SoupOracle,
@@ -88,6 +92,7 @@ _HOME = {
         "GumbelNoise",
         "Sampling",
     ),
+    "settings": ("LanguageSettings",),
     "soup": ("SoupOracle",),
     "splitters": ("WeightSplitter",),
     "whole": (
@@ -95,12 +100,12 @@ _HOME = {
         "family_of",
     ),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Counts",
     "Family",
     "GumbelNoise",
+    "LanguageSettings",
     "Leaf",
     "Limits",
     "Mixing",
@@ -124,15 +129,5 @@ __all__ = [
     "whole_simplex",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE})
+if not TYPE_CHECKING:  # to whom it would say that there is every name
+    __getattr__, __dir__ = on_demand(__name__, _HOME)

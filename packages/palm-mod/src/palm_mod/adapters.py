@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
-from palm_core.text import one_line
+from palm_core.text import one_line, reason
 from palm_eval.language.memory import check_memory
 from palm_mod.running import WITHOUT, CausalModel
 

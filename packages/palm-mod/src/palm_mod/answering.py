@@ -86,18 +86,16 @@ class Answering:
                 fresh.setdefault(prompt, {})[self._texts[key]] = None
         if not fresh:
             return
-        chosen = sorted(fresh)
+        numbers = sorted(fresh)
+        prompts = self.prompts.chosen(numbers)
         found = score(
             self.rewards,
-            [self.prompts.texts[prompt] for prompt in chosen],
-            [list(fresh[prompt]) for prompt in chosen],
-            columns={
-                name: [values[prompt] for prompt in chosen]
-                for name, values in self.prompts.columns.items()
-            },
+            prompts.texts,
+            [list(fresh[prompt]) for prompt in numbers],
+            columns=prompts.columns,
             cache=self.cache,
         )
-        for prompt, rewards in zip(chosen, found.per_completion, strict=True):
+        for prompt, rewards in zip(numbers, found.per_completion, strict=True):
             for text, row in zip(fresh[prompt], rewards, strict=True):
                 self._scores[prompt, text] = row
         _log.info("scored %d different responses", sum(map(len, fresh.values())))

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palm_eval.language.prompt_files import Prompts
 from palm_eval.language.prompts import encode_prompts
 from palm_eval.language.texts import Responder
 from palm_mod.answering import Answering, Response
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from palm_mod.asking import LanguageOracle
     from palm_mod.experts import Experts
     from palm_mod.mixing import Mixing
+    from palm_mod.settings import LanguageSettings
 
 _log = logging.getLogger("palm_mod")
 
@@ -52,47 +51,40 @@ class Loaded:
     seed: int
 
 
-def prepare(oracle: LanguageOracle, experts: Experts) -> Loaded:
+def prepare(settings: LanguageSettings, experts: Experts) -> Loaded:
     """Put the prompts to the experts' tokenizer; see how much fits.
 
     Raises:
         InputError: a prompt that has no tokens, or too many.
     """
-    total = min((n for n in (oracle.total, experts.context) if n is not None), default=None)
-    encoded = encode_prompts(experts.tokenizer, oracle.asked.texts, oracle.put, room=total)
+    total = min((n for n in (settings.total, experts.context) if n is not None), default=None)
+    encoded = encode_prompts(experts.tokenizer, settings.asked.texts, settings.put, room=total)
     if encoded.dropped:
         _log.warning("%d prompts have another length and are dropped", len(encoded.dropped))
-    responder = Responder(experts.tokenizer, oracle.stop)
-    longest = max(map(len, encoded.tokens)) + oracle.new_tokens
-    rows = oracle.rows or experts.rows_that_fit(longest) or 64
-    prompts = Prompts(
-        tuple(oracle.asked.texts[number] for number in encoded.kept),
-        {
-            name: tuple(values[number] for number in encoded.kept)
-            for name, values in oracle.asked.columns.items()
-        },
-    )
+    responder = Responder(experts.tokenizer, settings.stop)
+    longest = max(map(len, encoded.tokens)) + settings.new_tokens
+    rows = settings.rows or experts.rows_that_fit(longest) or 64
     return Loaded(
         experts,
         encoded.tokens,
         Limits(
             end_tokens=experts.end_tokens,
-            new_tokens=oracle.new_tokens,
+            new_tokens=settings.new_tokens,
             total=total,
             rows=rows,
             stop=responder.stopped if responder.stops else None,
         ),
         Answering(
-            oracle.functions,
-            prompts,
+            settings.functions,
+            settings.asked.chosen(encoded.kept),
             lambda tokens: responder.text(tokens).strip(),
-            beta=oracle.beta,
-            cache=oracle.cache,
-            artifact_dir=oracle.artifact_dir,
+            beta=settings.beta,
+            cache=settings.cache,
+            artifact_dir=settings.artifact_dir,
         ),
-        oracle.temperature,
-        oracle.samples,
-        oracle.run_seed,
+        settings.temperature,
+        settings.samples,
+        settings.run_seed,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from palm_core.errors import InputError
-from palm_mod.asking import LanguageOracle
+from palm_mod.language_oracle import LanguageOracle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ _CHOICES = ("reverse-kl", "forward-kl", "alpha", "jensen-shannon")
 
 @dataclass(eq=False)
 class ModOracle(LanguageOracle):
-    """Mixes d experts at every token; see :class:`~palm_mod.asking.LanguageOracle`.
+    """Mixes d experts at every token; options of :class:`~palm_mod.settings.LanguageSettings`.
 
     Args:
         divergence: "reverse-kl", "forward-kl", "alpha" or "jensen-shannon" (which needs

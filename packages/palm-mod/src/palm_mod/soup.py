@@ -20,7 +20,7 @@ import numpy as np
 
 from palm_core.errors import InputError, WorkError
 from palm_core.text import one_line
-from palm_mod.asking import LanguageOracle
+from palm_mod.language_oracle import LanguageOracle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ _SOUP = "soup"
 
 @dataclass(eq=False)
 class SoupOracle(LanguageOracle):
-    """Averages d experts into one model; see :class:`~palm_mod.asking.LanguageOracle`.
+    """Averages d experts into one model; options of :class:`~palm_mod.settings.LanguageSettings`.
 
     Args:
         save_models: keep each mixed model beside its responses, as save_pretrained writes

@@ -9,7 +9,7 @@ instead of sampled ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,8 +19,22 @@ from palm_mod.families import RegionPolicies, policies_of_regions
 from palm_mod.regions import decode_regions
 
 if TYPE_CHECKING:
+    from palm_mod.decoding import Loaded
     from palm_mod.forest import Counts
-    from palm_mod.oracle import ModOracle
+    from palm_mod.mixing import Mixing
+
+
+class Decodes(Protocol):
+    """An oracle that decodes by mixing experts, as :class:`~palm_mod.oracle.ModOracle` does."""
+
+    temperature: float
+    objectives: tuple[str, ...]
+
+    def load(self) -> Loaded:
+        """What it decodes with."""
+
+    def mixing(self) -> Mixing:
+        """How it mixes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +56,7 @@ class Family:
     counts: Counts
 
 
-def family_of(oracle: ModOracle, *, leaves: int = 1000, most_cells: int = 20_000) -> Family:
+def family_of(oracle: Decodes, *, leaves: int = 1000, most_cells: int = 20_000) -> Family:
     """Decode the oracle's prompts at all weights; score each different response once.
 
     Args:

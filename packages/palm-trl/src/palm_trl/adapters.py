@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
-from palm_core.text import did_you_mean, one_line
+from palm_core.text import did_you_mean, one_line, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 #: Where the task says nothing.
 DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
@@ -21,7 +20,7 @@ _OURS = ("task_type", "base_model_name_or_path", "revision", "inference_mode", "
 _BEGINNINGS = (True, False, "gaussian", "orthogonal")
 
 
-def lora_config(oracle: GrpoOracle) -> Any:
+def lora_config(settings: GrpoSettings) -> Any:
     """Peft's LoraConfig by the table ``[oracle.lora]``.
 
     Raises:
@@ -30,18 +29,18 @@ def lora_config(oracle: GrpoOracle) -> Any:
     from peft import LoraConfig
 
     known = [one.name for one in fields(LoraConfig) if one.init and one.name not in _OURS]
-    for name in oracle.lora:
+    for name in settings.lora:
         if name not in known:
             hint = did_you_mean(name, known)
             raise InputError(f"lora.{name}: peft's LoraConfig has no such option to set{hint}")
-    begins = oracle.lora.get("init_lora_weights", True)
+    begins = settings.lora.get("init_lora_weights", True)
     if begins not in _BEGINNINGS:
         raise InputError(
             f"lora.init_lora_weights = {begins!r}: changes the base model, which is the "
             f"reference; must be one of {', '.join(map(repr, _BEGINNINGS))}"
         )
     try:
-        return LoraConfig(**{**DEFAULTS, **oracle.lora}, task_type="CAUSAL_LM")
+        return LoraConfig(**{**DEFAULTS, **settings.lora}, task_type="CAUSAL_LM")
     except Exception as error:
         raise InputError(f"lora: peft refuses it: {reason(error)}") from error
 

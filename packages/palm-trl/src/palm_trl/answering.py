@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 MEASURED, ASKED, CURVES, TRAINED = "measurement.json", "answer.json", "training.jsonl", "policy"
 
@@ -49,7 +49,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start: str | None = None
 
 
-def answer(oracle: GrpoOracle, weights: NDArray[np.float64]) -> Policy:
+def answer(settings: GrpoSettings, weights: NDArray[np.float64]) -> Policy:
     """The policy for ``weights`` (d,): from its artifact, or trained and measured.
 
     Raises:
@@ -59,29 +59,31 @@ def answer(oracle: GrpoOracle, weights: NDArray[np.float64]) -> Policy:
     """
     from palm_trl.launching import run_call
 
-    name, fingerprint = weight_id(weights), oracle.fingerprint
-    if oracle.artifact_dir is not None:
-        made = Path(oracle.artifact_dir) / name
+    name, fingerprint = weight_id(weights), settings.fingerprint
+    if settings.artifact_dir is not None:
+        made = Path(settings.artifact_dir) / name
         known = _asked(made)
         if known is not None and known.fingerprint == fingerprint:
-            return policy_of(oracle, weights, Measurement.load(made / MEASURED), name, known.start)
-    with _folder(oracle, name) as folder:
-        asked = _begun(oracle, folder, weights, fingerprint)
+            return policy_of(
+                settings, weights, Measurement.load(made / MEASURED), name, known.start
+            )
+    with _folder(settings, name) as folder:
+        asked = _begun(settings, folder, weights, fingerprint)
         start = None
         if asked.start is not None:
-            assert oracle.artifact_dir is not None
-            start = Path(oracle.artifact_dir) / asked.start
-        run_call(oracle, weights, folder, start=start)
+            assert settings.artifact_dir is not None
+            start = Path(settings.artifact_dir) / asked.start
+        run_call(settings, weights, folder, start=start)
         measured = Measurement.load(folder / MEASURED)
         artifact = None
-        if oracle.artifact_dir is not None:
+        if settings.artifact_dir is not None:
             artifact = name
-            _keep(oracle, measured, folder, name)
-    return policy_of(oracle, weights, measured, artifact, asked.start)
+            _keep(settings, measured, folder, name)
+    return policy_of(settings, weights, measured, artifact, asked.start)
 
 
 def policy_of(
-    oracle: GrpoOracle,
+    settings: GrpoSettings,
     weights: NDArray[np.float64],
     measured: Measurement,
     artifact: str | None,
@@ -90,16 +92,16 @@ def policy_of(
     """The policy that was measured.
 
     Args:
-        oracle: says β and which KL f is.
+        settings: say β and which KL f is.
         weights: (d,) that it was trained for.
         measured: on the evaluation prompts.
         artifact: its name in the run, or ``None``.
         start: the artifact that its training started from, or ``None``.
     """
-    beta = float(oracle.beta or 0.0)
-    per_prompt_f = measured.prompt_regularizer(beta, oracle.kl)
+    beta = float(settings.beta or 0.0)
+    per_prompt_f = measured.prompt_regularizer(beta, settings.kl)
     return Policy(
-        id=f"{oracle.kind}-{weight_id(weights)}",
+        id=f"{settings.kind}-{weight_id(weights)}",
         weights=weights,
         rewards=measured.mean_rewards,
         regularizer=float(per_prompt_f.mean()),
@@ -108,21 +110,21 @@ def policy_of(
         prompt_regularizer=per_prompt_f if beta > 0 else None,
         artifact=artifact,
         info={
-            "oracle": oracle.kind,
-            "base": oracle.model,
-            "algorithm": oracle.algorithm,
-            "preset": oracle.preset,
-            "tuning": oracle.tuning,
-            "steps": oracle.steps if start is None else oracle.warm_steps or oracle.steps,
+            "oracle": settings.kind,
+            "base": settings.model,
+            "algorithm": settings.algorithm,
+            "preset": settings.preset,
+            "tuning": settings.tuning,
+            "steps": settings.steps if start is None else settings.warm_steps or settings.steps,
             "start": start,
             "beta": beta,
-            "temperature": oracle.temperature,
-            "new_tokens": oracle.new_tokens,
-            "format": oracle.format,
-            "system": oracle.system,
-            "dtype": oracle.dtype,
-            "trainer": oracle.options,
-            "regularizer": _words(oracle),
+            "temperature": settings.temperature,
+            "new_tokens": settings.new_tokens,
+            "format": settings.format,
+            "system": settings.system,
+            "dtype": settings.dtype,
+            "trainer": settings.options,
+            "regularizer": _words(settings),
             "kl": measured.mean_kl,
             "kl_error": measured.kl_error,
             "kl_k1": measured.mean_kl_k1,
@@ -133,51 +135,51 @@ def policy_of(
     )
 
 
-def _words(oracle: GrpoOracle) -> str:
-    if not oracle.beta:
+def _words(settings: GrpoSettings) -> str:
+    if not settings.beta:
         return "0: beta is 0"
-    per = "per token" if oracle.kl == "token" else "of whole responses"
+    per = "per token" if settings.kl == "token" else "of whole responses"
     return f"beta * KL {per}, over the whole vocabulary at each step of the responses drawn"
 
 
 @contextmanager
-def _folder(oracle: GrpoOracle, name: str) -> Iterator[Path]:
+def _folder(settings: GrpoSettings, name: str) -> Iterator[Path]:
     """Where a call works: kept where the block fails, removed where it ends."""
-    if oracle.work_dir is None:
+    if settings.work_dir is None:
         with tempfile.TemporaryDirectory(prefix="palm-grpo-") as made:
             yield Path(made)
         return
-    folder = Path(oracle.work_dir) / name
+    folder = Path(settings.work_dir) / name
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
     shutil.rmtree(folder)
 
 
 def _begun(
-    oracle: GrpoOracle, folder: Path, weights: NDArray[np.float64], fingerprint: str
+    settings: GrpoSettings, folder: Path, weights: NDArray[np.float64], fingerprint: str
 ) -> Asked:
     """What the call in ``folder`` was begun as; begins it, where that is not the same."""
     begun = _asked(folder)
     if (
         begun is not None
         and begun.fingerprint == fingerprint
-        and (begun.start is None or _asked(Path(oracle.artifact_dir or "") / begun.start))
+        and (begun.start is None or _asked(Path(settings.artifact_dir or "") / begun.start))
     ):
         return begun
     for left in folder.iterdir():
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-    start = _nearest(oracle, weights, fingerprint) if oracle.start == "nearest" else None
+    start = _nearest(settings, weights, fingerprint) if settings.start == "nearest" else None
     asked = Asked(fingerprint, np.asarray(weights).tolist(), start)
     write_atomically(folder / ASKED, msgspec.json.encode(asked))
     return asked
 
 
-def _nearest(oracle: GrpoOracle, weights: NDArray[np.float64], fingerprint: str) -> str | None:
+def _nearest(settings: GrpoSettings, weights: NDArray[np.float64], fingerprint: str) -> str | None:
     """The finished artifact whose weights are nearest (‖·‖₁), by name where two are."""
-    if oracle.artifact_dir is None or not Path(oracle.artifact_dir).is_dir():
+    if settings.artifact_dir is None or not Path(settings.artifact_dir).is_dir():
         return None
     found = []
-    for folder in Path(oracle.artifact_dir).iterdir():
+    for folder in Path(settings.artifact_dir).iterdir():
         asked = _asked(folder)
         if asked is not None and asked.fingerprint == fingerprint:
             distance = float(np.abs(np.asarray(asked.weights) - weights).sum())
@@ -193,21 +195,15 @@ def _asked(folder: Path) -> Asked | None:
         return None
 
 
-def _keep(oracle: GrpoOracle, measured: Measurement, folder: Path, name: str) -> None:
+def _keep(settings: GrpoSettings, measured: Measurement, folder: Path, name: str) -> None:
     """Make the artifact of what lies in ``folder``."""
-    assert oracle.artifact_dir is not None
-    prompts = oracle.evaluation_prompts
-    with writing(oracle.artifact_dir, name) as place:
+    assert settings.artifact_dir is not None
+    prompts = settings.evaluation_prompts.chosen(measured.prompts)
+    with writing(settings.artifact_dir, name) as place:
         shutil.copytree(folder / TRAINED, place, dirs_exist_ok=True, copy_function=_linked)
         for file in (CURVES, MEASURED, ASKED):
             _linked(folder / file, place / file)
-        kept = measured.prompts
-        write_responses(
-            place,
-            [prompts.texts[i] for i in kept],
-            measured.texts,
-            {name: [values[i] for i in kept] for name, values in prompts.columns.items()},
-        )
+        write_responses(place, prompts.texts, measured.texts, prompts.columns)
 
 
 def _linked(source: str | Path, target: str | Path) -> Any:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 #: What a call is asked, and what it measured, in its folder.
 CALL, MEASURED = "call.json", "measurement.json"
@@ -20,14 +20,14 @@ LEASH = "PALM_TRL_LEASH"
 
 
 def perform(
-    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+    settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
 ) -> None:
     """Train, and measure the policy, where that is not done yet.
 
     Of several processes all train, and the first measures.
 
     Args:
-        oracle: says how.
+        settings: say how.
         weights: (d,).
         folder: of the call.
         start: see :func:`palm_trl.training.train`.
@@ -41,11 +41,11 @@ def perform(
     from palm_trl.saving import POLICY
     from palm_trl.training import train
 
-    train(oracle, weights, folder, start=start)
+    train(settings, weights, folder, start=start)
     _part()
     release()
     if int(os.environ.get("RANK", "0")) == 0 and not (folder / MEASURED).exists():
-        measure(oracle, folder / POLICY).save(folder / MEASURED)
+        measure(settings, folder / POLICY).save(folder / MEASURED)
 
 
 def _part() -> None:

@@ -24,18 +24,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 #: TRL's checkpoints, in a call's folder.
 CHECKPOINTS = "checkpoints"
-#: Set in the processes that a call runs in.
-IN_CALL = "PALM_TRL_CALL"
 # What a machine decides about, which is asked on the machine that trains.
 _HARDWARE = ("bf16", "fp16", "tf32", "deepspeed", "fsdp", "fsdp_config", "parallelism_config")
 
 
 def trainer_config(
-    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+    settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
 ) -> Any:
     """TRL's GRPOConfig or RLOOConfig for a call.
 
@@ -43,7 +41,7 @@ def trainer_config(
     that have them.
 
     Args:
-        oracle: whose options are read.
+        settings: whose options are taken.
         weights: (d,), as ``reward_weights``.
         folder: of the call.
         start: the adapter that training starts from, or ``None``.
@@ -55,39 +53,41 @@ def trainer_config(
 
     from palm_eval.language.causal import device_of
 
-    options = dict(oracle.options)
-    on_gpu = device_of(oracle.device).type == "cuda"
+    options = dict(settings.options)
+    on_gpu = device_of(settings.device).type == "cuda"
     if not options.get("fp16"):
         options.setdefault("bf16", on_gpu and torch.cuda.is_bf16_supported())
     options.setdefault("gradient_checkpointing", on_gpu)
     if options.get("use_vllm"):
         _check_vllm()
-    return _made(oracle, options | _ours(oracle, weights, folder, start) | {"use_cpu": not on_gpu})
+    return _made(
+        settings, options | _ours(settings, weights, folder, start) | {"use_cpu": not on_gpu}
+    )
 
 
-def check_config(oracle: GrpoOracle) -> None:
+def check_config(settings: GrpoSettings) -> None:
     """Ask TRL whether it accepts the options, before anything is spent.
 
     Imports TRL's configuration (seconds, once) and asks on a CPU: no GPU is touched, and
     accelerate's state is put back. Options of the hardware are asked about in the call
-    itself. Does nothing in a call's processes.
+    itself. Does nothing in one of several processes that train together.
 
     Raises:
         InputError: see :func:`trainer_config`.
     """
-    if IN_CALL in os.environ or "RANK" in os.environ:
+    if "RANK" in os.environ:
         return
     import numpy as np
 
-    even = np.full(len(oracle.objectives), 1 / len(oracle.objectives))
-    options = {name: value for name, value in oracle.options.items() if name not in _HARDWARE}
+    even = np.full(len(settings.objectives), 1 / len(settings.objectives))
+    options = {name: value for name, value in settings.options.items() if name not in _HARDWARE}
     # One process asks for all of them.
-    options["per_device_train_batch_size"] *= oracle.processes
-    options |= _ours(oracle, even, oracle.task_dir, None)
+    options["per_device_train_batch_size"] *= settings.processes
+    options |= _ours(settings, even, settings.task_dir, None)
     options |= {"bf16": False, "use_cpu": True}
     options.setdefault("gradient_checkpointing", False)
     with _untouched_state():
-        _made(oracle, options)
+        _made(settings, options)
 
 
 def seed_of(run_seed: int, weights: NDArray[np.float64]) -> int:
@@ -96,26 +96,26 @@ def seed_of(run_seed: int, weights: NDArray[np.float64]) -> int:
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4], "big") % 2**31
 
 
-def steps_of(oracle: GrpoOracle, start: Path | None) -> int:
+def steps_of(settings: GrpoSettings, start: Path | None) -> int:
     """How many steps a call trains."""
-    steps = oracle.steps if start is None else oracle.warm_steps or oracle.steps
+    steps = settings.steps if start is None else settings.warm_steps or settings.steps
     assert steps is not None
     return steps
 
 
 def _ours(
-    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, start: Path | None
+    settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, start: Path | None
 ) -> dict[str, Any]:
-    seed = seed_of(oracle.run_seed, weights)
+    seed = seed_of(settings.run_seed, weights)
     return {
-        "beta": oracle.beta,
-        "max_steps": steps_of(oracle, start),
-        "max_completion_length": oracle.new_tokens,
-        "temperature": oracle.temperature,
+        "beta": settings.beta,
+        "max_steps": steps_of(settings, start),
+        "max_completion_length": settings.new_tokens,
+        "temperature": settings.temperature,
         "reward_weights": [float(one) for one in weights],
         "output_dir": str(folder / CHECKPOINTS),
         "save_strategy": "steps",
-        "save_steps": _save_steps(oracle),
+        "save_steps": _save_steps(settings),
         "save_total_limit": 2,  # one may be half written
         "seed": seed,
         "data_seed": seed,
@@ -126,23 +126,23 @@ def _ours(
     }
 
 
-def _save_steps(oracle: GrpoOracle) -> int:
+def _save_steps(settings: GrpoSettings) -> int:
     """``checkpoint_every``, up to where a batch of completions is used up.
 
     Between, what is left of one would be lost, and going on would differ from not stopping.
     """
-    accumulated = int(oracle.options["gradient_accumulation_steps"])
-    rounds = oracle.options.get("steps_per_generation")
-    size = oracle.options.get("generation_batch_size")
+    accumulated = int(settings.options["gradient_accumulation_steps"])
+    rounds = settings.options.get("steps_per_generation")
+    size = settings.options.get("generation_batch_size")
     if size is not None:
-        rounds = int(size) // (oracle.options["per_device_train_batch_size"] * oracle.processes)
-    used = int(rounds or accumulated) * int(oracle.options.get("num_iterations", 1))
+        rounds = int(size) // (settings.options["per_device_train_batch_size"] * settings.processes)
+    used = int(rounds or accumulated) * int(settings.options.get("num_iterations", 1))
     period = math.lcm(accumulated, max(1, used)) // accumulated
-    return -(-oracle.checkpoint_every // period) * period
+    return -(-settings.checkpoint_every // period) * period
 
 
-def _made(oracle: GrpoOracle, options: Mapping[str, Any]) -> Any:
-    if oracle.algorithm == "grpo":
+def _made(settings: GrpoSettings, options: Mapping[str, Any]) -> Any:
+    if settings.algorithm == "grpo":
         from trl.trainer.grpo_config import GRPOConfig as Config
     else:
         # of either, only what both have is used
@@ -157,7 +157,7 @@ def _made(oracle: GrpoOracle, options: Mapping[str, Any]) -> Any:
     try:
         return Config(**chosen)
     except Exception as error:
-        raise InputError(_refused(error, oracle, chosen)) from error
+        raise InputError(_refused(error, settings, chosen)) from error
 
 
 def _check_vllm() -> None:
@@ -184,17 +184,17 @@ def _check_types(config: type, chosen: Mapping[str, Any]) -> None:
             continue  # a type that only TRL itself can judge
 
 
-def _refused(error: Exception, oracle: GrpoOracle, chosen: Mapping[str, Any]) -> str:
+def _refused(error: Exception, settings: GrpoSettings, chosen: Mapping[str, Any]) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     # What the task gave is to blame first: by the place where it is named, else by its value.
-    for names in (oracle.trainer, oracle.options, chosen):
+    for names in (settings.trainer, settings.options, chosen):
         places = {name: re.search(rf"\b{name}\b", text) for name in names}
         named = {found.start(): name for name, found in places.items() if found}
         valued = [name for name, value in names.items() if text.startswith(f"{value} ")]
         name = named[min(named)] if named else next(iter(valued), None)
         if name is not None:
             return f"trainer.{name} = {one_line(repr(names[name]), 60)}: {one_line(text, 400)}"
-    given = ", ".join(f"trainer.{name}" for name in oracle.trainer) or "trainer"
+    given = ", ".join(f"trainer.{name}" for name in settings.trainer) or "trainer"
     return f"{one_line(given, 150)}: refused by TRL: {one_line(text, 400)}"
 
 

@@ -10,12 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palm_core._factories import reason
 from palm_core.errors import InputError, PalmError, WorkError
-from palm_core.text import one_line
+from palm_core.text import one_line, reason
 
 if TYPE_CHECKING:
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 #: Why a call failed, in its folder.
 ERROR = "error.json"
@@ -24,12 +23,12 @@ _NOT_NUMBERS = ("probability tensor contains",)
 _DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter", "Disk quota exceeded")
 
 
-def failure(error: Exception, oracle: GrpoOracle, where: str) -> PalmError:
+def failure(error: Exception, settings: GrpoSettings, where: str) -> PalmError:
     """``error`` as PALM says it.
 
     Args:
         error: as it was raised.
-        oracle: whose options could be changed.
+        settings: whose options could be changed.
         where: "step 7", for instance.
     """
     if isinstance(error, PalmError):
@@ -38,24 +37,24 @@ def failure(error: Exception, oracle: GrpoOracle, where: str) -> PalmError:
 
     text = one_line(str(error).split("\n", 1)[0], 160)
     if out_of_memory(error):
-        return WorkError(f"{where}: out of memory; {smaller(oracle)}: {text}")
+        return WorkError(f"{where}: out of memory; {smaller(settings)}: {text}")
     if any(said in str(error) for said in _NOT_NUMBERS):
         return WorkError(
             f"{where}: the weights are not finite any more; lower trainer.learning_rate = "
-            f"{oracle.options['learning_rate']:g}: {text}"
+            f"{settings.options['learning_rate']:g}: {text}"
         )
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or any(said in str(error) for said in _DISK):
         return WorkError(
             f"{where}: the disk is full; free space, or raise checkpoint_every = "
-            f"{oracle.checkpoint_every}: {text}"
+            f"{settings.checkpoint_every}: {text}"
         )
     return WorkError(f"{where}: training failed: {reason(error)}")
 
 
-def smaller(oracle: GrpoOracle) -> str:
+def smaller(settings: GrpoSettings) -> str:
     """What to change where memory is short."""
-    options = oracle.options
+    options = settings.options
     advice = (
         f"lower trainer.per_device_train_batch_size = {options['per_device_train_batch_size']} "
         "and raise trainer.gradient_accumulation_steps by as much"
@@ -65,7 +64,7 @@ def smaller(oracle: GrpoOracle) -> str:
     if options.get("use_vllm"):
         share = options.get("vllm_gpu_memory_utilization", "0.3, the default")
         advice += f", lower trainer.vllm_gpu_memory_utilization = {share}"
-    if oracle.tuning == "full":
+    if settings.tuning == "full":
         advice += ", or tuning = 'lora'"
     return advice
 

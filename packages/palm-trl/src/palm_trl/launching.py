@@ -27,7 +27,6 @@ from palm_core.files import write_atomically
 from palm_core.simplex import check_weights
 from palm_core.text import one_line
 from palm_trl.calling import CALL, LEASH, MEASURED, perform
-from palm_trl.config import IN_CALL
 from palm_trl.failures import ERROR, read_failure
 from palm_trl.saving import POLICY
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 #: Lines of a process's output that the error tells, where it left no other.
 LINES = 12
@@ -44,16 +43,16 @@ GRACE = 10.0
 
 
 def run_call(
-    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+    settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
 ) -> None:
-    """Train and measure the policy for ``weights``, by the oracle's launcher.
+    """Train and measure the policy for ``weights``, by its launcher.
 
     Leaves ``policy``, ``training.jsonl`` and ``measurement.json`` in ``folder``; does only
     what is not there yet. The processes' output goes to standard error. They end when this
     process ends, however it does.
 
     Args:
-        oracle: says how.
+        settings: say how.
         weights: (d,).
         folder: of the call; made where it is not there.
         start: the adapter that training starts from, or ``None``.
@@ -66,18 +65,18 @@ def run_call(
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / POLICY).is_dir() and (folder / MEASURED).exists():
         return
-    row = check_weights(weights, len(oracle.objectives))[0]
-    if oracle.launcher == "here":
-        perform(oracle, row, folder, start=start)
+    row = check_weights(weights, len(settings.objectives))[0]
+    if settings.launcher == "here":
+        perform(settings, row, folder, start=start)
         return
     (folder / ERROR).unlink(missing_ok=True)
     told = {
-        "options": oracle.plain_options(),
+        "options": settings.plain_options(),
         "weights": [float(one) for one in row],
         "start": None if start is None else str(Path(start).absolute()),
     }
     write_atomically(folder / CALL, json.dumps(told).encode())
-    status, lines = _run(command(oracle, folder))
+    status, lines = _run(command(settings, folder))
     error = read_failure(folder)
     if error is not None:
         raise error
@@ -85,25 +84,25 @@ def run_call(
         raise WorkError(f"the call's process {_ended(status)}; it said last: {_last(lines)}")
 
 
-def command(oracle: GrpoOracle, folder: Path) -> list[str]:
+def command(settings: GrpoSettings, folder: Path) -> list[str]:
     """The command line that runs the call of ``folder``."""
     module = ["-m", "palm_trl.process", str(folder)]
-    given = [one.split("=", 1)[0].replace("_", "-") for one in oracle.launch]
-    if oracle.launcher == "torchrun":
+    given = [one.split("=", 1)[0].replace("_", "-") for one in settings.launch]
+    if settings.launcher == "torchrun":
         ours = []
         if not {"--nproc-per-node"} & set(given):
-            ours = ["--nproc-per-node", str(oracle.processes)]
+            ours = ["--nproc-per-node", str(settings.processes)]
         if not {"--nnodes", "--standalone", "--rdzv-backend", "--master-port"} & set(given):
             ours += ["--standalone"]  # at a port of its own: several calls share a machine
-        return [sys.executable, "-m", "torch.distributed.run", *ours, *oracle.launch, *module]
-    if oracle.launcher == "accelerate":
+        return [sys.executable, "-m", "torch.distributed.run", *ours, *settings.launch, *module]
+    if settings.launcher == "accelerate":
         ours = []
         if "--num-processes" not in given:
-            ours = ["--num_processes", str(oracle.processes)]
+            ours = ["--num_processes", str(settings.processes)]
         if not {"--main-process-port", "--num-machines", "--config-file"} & set(given):
             ours += ["--main_process_port", "0"]
         launch = "accelerate.commands.launch"
-        return [sys.executable, "-m", launch, *ours, *oracle.launch, *module]
+        return [sys.executable, "-m", launch, *ours, *settings.launch, *module]
     return [sys.executable, *module]
 
 
@@ -116,7 +115,6 @@ def _environment() -> dict[str, str]:
         "PYTHONSAFEPATH": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",
-        IN_CALL: "1",
         LEASH: "1",
     }
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import GenerationConfig
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
+from palm_core.text import reason
 from palm_eval.language.causal import (
     device_of,
     dtype_of,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 
 @dataclass(frozen=True)
@@ -72,26 +72,28 @@ class Policy:
         return found
 
 
-def load_base(oracle: GrpoOracle) -> Base:
+def load_base(settings: GrpoSettings) -> Base:
     """Load the oracle's model and tokenizer.
 
     Raises:
         InputError: one of them cannot be loaded.
         WorkError: not enough memory.
     """
-    device = device_of(oracle.device)
-    tokenizer = load_tokenizer(f"tokenizer of {oracle.model!r}", oracle.tokenizer_source)
-    model = load_causal(f"model = {oracle.model!r}", oracle.source, device, dtype_of(oracle.dtype))
+    device = device_of(settings.device)
+    tokenizer = load_tokenizer(f"tokenizer of {settings.model!r}", settings.tokenizer_source)
+    model = load_causal(
+        f"model = {settings.model!r}", settings.source, device, dtype_of(settings.dtype)
+    )
     ends = end_tokens(tokenizer, [model])
     return Base(_plain(model), tokenizer, ends, device)
 
 
 @contextmanager
-def loaded_policy(oracle: GrpoOracle, base: Base, folder: Path | None) -> Iterator[Policy]:
+def loaded_policy(settings: GrpoSettings, base: Base, folder: Path | None) -> Iterator[Policy]:
     """π of ``folder`` on top of ``base``, which afterwards is as it was.
 
     Args:
-        oracle: says what types are loaded as.
+        settings: say what types are loaded as.
         base: π_ref.
         folder: an adapter's or a whole model's; ``None`` for π_ref itself.
 
@@ -109,7 +111,9 @@ def loaded_policy(oracle: GrpoOracle, base: Base, folder: Path | None) -> Iterat
             adapted.unload()
     elif (folder / "config.json").is_file():
         place = f"policy {str(folder)!r}"
-        model = _plain(load_causal(place, Source(str(folder)), base.device, dtype_of(oracle.dtype)))
+        model = _plain(
+            load_causal(place, Source(str(folder)), base.device, dtype_of(settings.dtype))
+        )
         yield Policy(model, base.model)
     else:
         raise InputError(

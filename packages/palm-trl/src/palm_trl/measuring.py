@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from palm_eval.language.prompt_files import Prompts
     from palm_eval.language.prompts import Encoded
     from palm_trl.measured_models import Base
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 __all__ = ["Measurement", "encoded_for", "measure"]
 
@@ -30,7 +30,7 @@ _APART, _ENOUGH = 4.0, 10
 
 
 def measure(
-    oracle: GrpoOracle,
+    settings: GrpoSettings,
     policy: Path | None,
     prompts: Prompts | None = None,
     *,
@@ -41,10 +41,10 @@ def measure(
     """Draw G responses to each prompt; reward them, and measure their KL to π_ref.
 
     Args:
-        oracle: says what is drawn and rewarded, and how.
+        settings: say what is drawn and rewarded, and how; an oracle is its own.
         policy: a folder with an adapter or a whole model; ``None`` for π_ref itself.
-        prompts: by default the oracle's evaluation prompts.
-        samples: G, by default the oracle's.
+        prompts: by default the evaluation prompts.
+        samples: G, by default as set.
         seed: of the draws; by default the run's, the same for all its policies.
         base: π_ref, where it is loaded already.
 
@@ -56,34 +56,34 @@ def measure(
     from palm_trl.generating import draw, wanted_of
     from palm_trl.measured_models import load_base, loaded_policy
 
-    count = oracle.samples if samples is None else check_count(samples, name="samples", least=1)
-    chosen = oracle.run_seed if seed is None else check_count(seed, name="seed", least=0)
-    given = oracle.evaluation_prompts if prompts is None else prompts
-    base = load_base(oracle) if base is None else base
-    encoded = encoded_for(oracle, base.tokenizer, base.context, given)
-    new_tokens = int(oracle.new_tokens or 0)
+    count = settings.samples if samples is None else check_count(samples, name="samples", least=1)
+    chosen = settings.run_seed if seed is None else check_count(seed, name="seed", least=0)
+    given = settings.evaluation_prompts if prompts is None else prompts
+    base = load_base(settings) if base is None else base
+    encoded = encoded_for(settings, base.tokenizer, base.context, given)
+    new_tokens = int(settings.new_tokens or 0)
     wanted = wanted_of(encoded.tokens, count)
-    with loaded_policy(oracle, base, policy) as loaded:
+    with loaded_policy(settings, base, policy) as loaded:
         drawn = draw(
             loaded.model,
             wanted,
             seed=chosen,
-            temperature=oracle.temperature,
+            temperature=settings.temperature,
             new_tokens=new_tokens,
             ends=base.ends,
-            rows=oracle.rows,
+            rows=settings.rows,
         )
         nats = divergences(
             loaded,
             [one.prompt for one in wanted],
             drawn,
-            temperature=oracle.temperature,
-            rows=oracle.rows,
+            temperature=settings.temperature,
+            rows=settings.rows,
         )
     shape = (len(encoded.kept), count)
-    texts, rewards, correct = _rewarded(oracle, base.tokenizer, given, encoded.kept, drawn)
+    texts, rewards, correct = _rewarded(settings, base.tokenizer, given, encoded.kept, drawn)
     found = Measurement(
-        objectives=oracle.objectives,
+        objectives=settings.objectives,
         prompts=encoded.kept,
         texts=texts,
         rewards=rewards,
@@ -92,7 +92,7 @@ def measure(
         tokens=np.array([len(one) for one in drawn]).reshape(shape),
         ended=np.array([one[-1] in base.ends for one in drawn]).reshape(shape),
         correct=correct,
-        temperature=oracle.temperature,
+        temperature=settings.temperature,
         new_tokens=new_tokens,
         seed=chosen,
     )
@@ -101,12 +101,12 @@ def measure(
 
 
 def encoded_for(
-    oracle: GrpoOracle, tokenizer: Any, context: int | None, prompts: Prompts
+    settings: GrpoSettings, tokenizer: Any, context: int | None, prompts: Prompts
 ) -> Encoded:
     """The prompts' tokens, of those that leave room for a response.
 
     Args:
-        oracle: how prompts are put, and which lengths are accepted.
+        settings: how prompts are put, and which lengths are accepted.
         tokenizer: the model's.
         context: the most tokens that the model can read, or ``None``.
         prompts: to measure on.
@@ -116,12 +116,12 @@ def encoded_for(
     """
     from palm_eval.language.prompts import encode_prompts
 
-    room = None if context is None else context - int(oracle.new_tokens or 0) + 1
-    return encode_prompts(tokenizer, prompts.texts, oracle.put, room=room)
+    room = None if context is None else context - int(settings.new_tokens or 0) + 1
+    return encode_prompts(tokenizer, prompts.texts, settings.put, room=room)
 
 
 def _rewarded(
-    oracle: GrpoOracle,
+    settings: GrpoSettings,
     tokenizer: Any,
     prompts: Prompts,
     kept: tuple[int, ...],
@@ -131,6 +131,7 @@ def _rewarded(
     from palm_eval.language.texts import Responder
     from palm_eval.scoring import score
 
+    asked = prompts.chosen(kept)
     count = len(drawn) // len(kept)
     responder = Responder(tokenizer)
     ids = [[list(one) for one in drawn[i : i + count]] for i in range(0, len(drawn), count)]
@@ -139,12 +140,9 @@ def _rewarded(
     def scored(functions: Any) -> Any:
         scores = score(
             functions,
-            [prompts.texts[number] for number in kept],
+            asked.texts,
             [list(several) for several in texts],
-            columns={
-                name: [values[number] for number in kept]
-                for name, values in prompts.columns.items()
-            },
+            columns=asked.columns,
             completion_columns={"completion_ids": ids},
         )
         return np.stack(scores.per_completion)
@@ -152,13 +150,13 @@ def _rewarded(
     judge = next(
         (
             found
-            for function in oracle.functions.values()
+            for function in settings.functions.values()
             if (found := getattr(function, "correctness", None)) is not None
         ),
         None,
     )
     correct = None if judge is None else scored({"correctness": judge})[:, :, 0]
-    return texts, scored(oracle.functions), correct
+    return texts, scored(settings.functions), correct
 
 
 def _check(found: Measurement) -> None:

@@ -17,12 +17,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import reason
 from palm_core.errors import InputError, PalmError, WorkError
+from palm_core.text import reason
 from palm_trl.calling import CALL, LEASH, perform
 
 if TYPE_CHECKING:
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 
 def main(folder: Path) -> int:
@@ -51,23 +51,23 @@ def main(folder: Path) -> int:
 def _perform(folder: Path) -> None:
     call: dict[str, Any] = json.loads((folder / CALL).read_text(encoding="utf-8"))
     from palm_core.simplex import check_weights
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
-    oracle = GrpoOracle(**call["options"])
-    _check_place(oracle)
+    settings = GrpoSettings(**call["options"])
+    _check_place(settings)
     start = None if call["start"] is None else Path(call["start"])
-    perform(oracle, check_weights(call["weights"])[0], folder, start=start)
+    perform(settings, check_weights(call["weights"])[0], folder, start=start)
 
 
-def _check_place(oracle: GrpoOracle) -> None:
+def _check_place(settings: GrpoSettings) -> None:
     """Refuse other processes than were asked for, and more of them than GPUs."""
     running = int(os.environ.get("WORLD_SIZE", "1"))
-    if running != oracle.processes:
+    if running != settings.processes:
         raise InputError(
-            f"processes = {oracle.processes}: launcher = {oracle.launcher!r} started {running}; "
-            "must be as many as launch starts, and on CPUs launcher must be 'torchrun'"
+            f"processes = {settings.processes}: launcher = {settings.launcher!r} started "
+            f"{running}; must be as many as launch starts, and on CPUs launcher must be 'torchrun'"
         )
-    if oracle.processes == 1 and oracle.device != "cpu":
+    if settings.processes == 1 and settings.device != "cpu":
         # TRL refuses a process that sees several. Before PyTorch looks for them.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",", 1)[0]
@@ -75,13 +75,13 @@ def _check_place(oracle: GrpoOracle) -> None:
 
     from palm_eval.language.causal import device_of
 
-    if device_of(oracle.device).type == "cpu":
+    if device_of(settings.device).type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
         return
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if here > torch.cuda.device_count():
         raise InputError(
-            f"processes = {oracle.processes}: {here} on this machine, which shows "
+            f"processes = {settings.processes}: {here} on this machine, which shows "
             f"{torch.cuda.device_count()} GPUs; must be at most as many, or device = 'cpu'"
         )
 

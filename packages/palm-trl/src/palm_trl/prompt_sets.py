@@ -11,11 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
 from palm_core.files import is_folder
 from palm_core.simplex import check_count
-from palm_core.text import one_line
+from palm_core.text import one_line, reason
 from palm_eval.language.prompt_files import Prompts, prompts_of, read_prompts
 
 if TYPE_CHECKING:

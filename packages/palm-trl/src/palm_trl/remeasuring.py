@@ -16,19 +16,24 @@ if TYPE_CHECKING:
 
     from palm_core import Policy
     from palm_trl.measured_models import Base
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
-#: π_ref of oracles that were asked before: small policies measure faster than it loads.
-_LOADED: WeakKeyDictionary[GrpoOracle, Base] = WeakKeyDictionary()
+#: π_ref of what was asked before: small policies measure faster than it loads.
+_LOADED: WeakKeyDictionary[GrpoSettings, Base] = WeakKeyDictionary()
 
 
 def remeasured(
-    oracle: GrpoOracle, policy: Policy, *, artifact: Path, prompts: int, samples: int | None = None
+    settings: GrpoSettings,
+    policy: Policy,
+    *,
+    artifact: Path,
+    prompts: int,
+    samples: int | None = None,
 ) -> Policy:
     """The same policy, with what it is worth on the first ``prompts`` of the evaluation's source.
 
     Args:
-        oracle: that answered it.
+        settings: of the oracle that answered it.
         policy: of a run.
         artifact: its folder.
         prompts: at least 1, and as many as there are at most.
@@ -38,13 +43,13 @@ def remeasured(
         InputError: there are not so many prompts, or no model in ``artifact``.
         WorkError: measuring failed.
     """
-    given = oracle.more_prompts(prompts)
+    given = settings.more_prompts(prompts)
     if not artifact.is_dir():
         raise InputError(f"policy {policy.id!r}: {str(artifact)!r} is no folder, must be its model")
-    base = _LOADED.get(oracle)
+    base = _LOADED.get(settings)
     if base is None:
-        base = _LOADED[oracle] = load_base(oracle)
-    found = measure(oracle, artifact, given, samples=samples, base=base)
+        base = _LOADED[settings] = load_base(settings)
+    found = measure(settings, artifact, given, samples=samples, base=base)
     start = policy.info.get("start")
-    again = policy_of(oracle, policy.weights, found, policy.artifact, start)
+    again = policy_of(settings, policy.weights, found, policy.artifact, start)
     return replace(again, id=policy.id, info={**policy.info, **again.info})

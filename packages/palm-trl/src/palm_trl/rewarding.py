@@ -66,11 +66,10 @@ class _Rewarding:
 
     def _rewards(self, given: Mapping[str, Any]) -> list[float]:
         rows: Sequence[int] = given[ROW]
-        prompts = [self._prompts.texts[row] for row in rows]
+        asked = self._prompts.chosen(rows)
+        prompts = list(asked.texts)
         completion_ids = [list(ids) for ids in given["completion_ids"]]
-        columns: dict[str, Any] = {
-            name: [values[row] for row in rows] for name, values in self._prompts.columns.items()
-        }
+        columns: dict[str, Any] = {name: list(values) for name, values in asked.columns.items()}
         columns["completion_ids"] = completion_ids
         columns |= {name: given[name] for name in _OFFERED if name in given}
         for column in sorted(self._required - set(columns)):

@@ -13,7 +13,7 @@ from palm_core.artifacts import writing
 if TYPE_CHECKING:
     import torch
 
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 #: The policy, in a call's folder.
 POLICY = "policy"
@@ -28,22 +28,22 @@ class Prepared:
     Attributes:
         trainer: TRL's.
         tokenizer: the model's.
-        settings: the model's config and generation_config.
+        configs: the model's config and generation_config.
         dtype: that the weights of a whole model are saved in.
     """
 
     trainer: Any
     tokenizer: Any
-    settings: tuple[Any, Any]
+    configs: tuple[Any, Any]
     dtype: torch.dtype
 
 
-def save_policy(ready: Prepared, oracle: GrpoOracle, folder: Path) -> None:
+def save_policy(ready: Prepared, settings: GrpoSettings, folder: Path) -> None:
     """Write ``folder``/policy; called by all processes, written by the first.
 
     Args:
         ready: whose trainer has trained.
-        oracle: names the model that an adapter is of.
+        settings: name the model that an adapter is of.
         folder: of the call.
 
     Raises:
@@ -63,22 +63,22 @@ def save_policy(ready: Prepared, oracle: GrpoOracle, folder: Path) -> None:
             return
         for name in _LITTER:
             (place / name).unlink(missing_ok=True)
-        if oracle.tuning == "lora":
-            _name_base(place / "adapter_config.json", oracle)
+        if settings.tuning == "lora":
+            _name_base(place / "adapter_config.json", settings)
         else:
             _cast(place, ready.dtype)
-            for one in ready.settings:
+            for one in ready.configs:
                 one.save_pretrained(place)
         ready.tokenizer.save_pretrained(place)
 
 
-def _name_base(file: Path, oracle: GrpoOracle) -> None:
+def _name_base(file: Path, settings: GrpoSettings) -> None:
     """The base of an adapter is what the task calls it, wherever it was found."""
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    source = oracle.source
-    settings["base_model_name_or_path"] = oracle.model if source.revision is None else source.name
-    settings["revision"] = source.revision
-    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    told = json.loads(file.read_text(encoding="utf-8"))
+    source = settings.source
+    told["base_model_name_or_path"] = settings.model if source.revision is None else source.name
+    told["revision"] = source.revision
+    file.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _cast(place: Path, dtype: torch.dtype) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_eval.language.prompt_files import Prompts
-    from palm_trl.oracle import GrpoOracle
+    from palm_trl.settings import GrpoSettings
 
 _log = logging.getLogger("palm_trl")
 #: One JSON object for each logged step, in a call's folder.
@@ -44,7 +44,7 @@ CURVES = "training.jsonl"
 
 
 def train(
-    oracle: GrpoOracle, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+    settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
 ) -> None:
     """Train the policy for ``weights`` and leave it in ``folder``/policy.
 
@@ -52,7 +52,7 @@ def train(
     is there.
 
     Args:
-        oracle: says how.
+        settings: say how.
         weights: (d,).
         folder: of the call: ``policy``, ``training.jsonl``, and ``checkpoints`` meanwhile.
         start: a folder with the adapter that training starts from; the reference stays the
@@ -66,25 +66,25 @@ def train(
     if (folder / POLICY).is_dir():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    row = check_weights(weights, len(oracle.objectives))[0]
-    config = trainer_config(oracle, row, folder, start=start)
-    ready = prepared(oracle, config, folder, start=start)
+    row = check_weights(weights, len(settings.objectives))[0]
+    config = trainer_config(settings, row, folder, start=start)
+    ready = prepared(settings, config, folder, start=start)
     trainer = ready.trainer
     checkpoint = last_whole(folder / CHECKPOINTS, clean=trainer.accelerator.is_main_process)
     if checkpoint is not None:
         _log.info("going on from %s", checkpoint.name)
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        save_policy(ready, oracle, folder)
+        save_policy(ready, settings, folder)
     except Exception as error:
         step = min(trainer.state.global_step + 1, config.max_steps)
-        raise failure(error, oracle, f"step {step}") from error
+        raise failure(error, settings, f"step {step}") from error
     if trainer.accelerator.is_main_process:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def prepared(
-    oracle: GrpoOracle, config: Any, folder: Path, *, start: Path | None = None
+    settings: GrpoSettings, config: Any, folder: Path, *, start: Path | None = None
 ) -> Prepared:
     """Load the model and make the trainer, which has not begun.
 
@@ -92,46 +92,46 @@ def prepared(
         InputError: see :func:`train`.
         WorkError: not enough memory.
     """
-    place, source = f"model = {oracle.model!r}", oracle.source
-    peft_config = lora_config(oracle) if oracle.tuning == "lora" else None
-    tokenizer = load_tokenizer(place, oracle.tokenizer_source)
-    model = load_causal(place, source, torch.device("cpu"), dtype_of(oracle.dtype))
-    dtype, settings = model.dtype, (copy.deepcopy(model.config), model.generation_config)
+    place, source = f"model = {settings.model!r}", settings.source
+    peft_config = lora_config(settings) if settings.tuning == "lora" else None
+    tokenizer = load_tokenizer(place, settings.tokenizer_source)
+    model = load_causal(place, source, torch.device("cpu"), dtype_of(settings.dtype))
+    dtype, configs = model.dtype, (copy.deepcopy(model.config), model.generation_config)
     if peft_config is None:
         # Steps of 1e-6 are lost in the 8 bits of bfloat16, unless it is asked for by name.
         model.requires_grad_(True)
-        if oracle.dtype == "auto":
+        if settings.dtype == "auto":
             model.float()
     ends = sorted(end_tokens(tokenizer, [model]))
     if not ends:
         raise InputError(f"{place}: neither it nor its tokenizer says which token ends a text")
     _generate_freely(model, ends)
-    task = _task(oracle, tokenizer, model, config)
+    task = _task(settings, tokenizer, model, config)
     config.model_init_kwargs = None if source.revision is None else {"revision": source.revision}
-    padded = load_tokenizer(place, oracle.tokenizer_source)  # the trainer sets its padding
+    padded = load_tokenizer(place, settings.tokenizer_source)  # the trainer sets its padding
     if padded.eos_token_id is None:
         padded.eos_token_id = ends[0]
-    trainer_of: Any = Grpo if oracle.algorithm == "grpo" else Rloo
+    trainer_of: Any = Grpo if settings.algorithm == "grpo" else Rloo
     try:
         trainer = trainer_of(
             model=model,
             args=config,
-            reward_funcs=reward_functions(oracle.functions, task.prompts, Responder(tokenizer)),
+            reward_funcs=reward_functions(settings.functions, task.prompts, Responder(tokenizer)),
             train_dataset=task.rows,
             processing_class=padded,
             peft_config=peft_config,
             callbacks=[Curves(folder / CURVES), FiniteGradients(), NoLastCheckpoint()],
             tokens=task.tokens,
-            normalized=oracle.preset == "paper",
+            normalized=settings.preset == "paper",
         )
     except (ValueError, TypeError, ImportError) as error:
         raise InputError(f"{place}: TRL refuses to train it: {_said(error)}") from error
     except Exception as error:
-        raise failure(error, oracle, "before step 1") from error
+        raise failure(error, settings, "before step 1") from error
     trainer.remove_callback(PrinterCallback)
     if start is not None:
         begin_from(trainer.accelerator.unwrap_model(trainer.model), start)
-    return Prepared(trainer, tokenizer, settings, dtype)
+    return Prepared(trainer, tokenizer, configs, dtype)
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,15 @@ class _Task:
     tokens: dict[str, tuple[int, ...]]
 
 
-def _task(oracle: GrpoOracle, tokenizer: Any, model: Any, config: Any) -> _Task:
-    prompts = oracle.training_prompts
+def _task(settings: GrpoSettings, tokenizer: Any, model: Any, config: Any) -> _Task:
+    prompts = settings.training_prompts
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    room = None if context is None else context - oracle.new_tokens + 1
+    room = None if context is None else context - settings.new_tokens + 1
     if room is not None and room < 2:
         raise InputError(
-            f"new_tokens = {oracle.new_tokens}: the model has {context} positions, must be less"
+            f"new_tokens = {settings.new_tokens}: the model has {context} positions, must be less"
         )
-    encoded = encode_prompts(tokenizer, prompts.texts, oracle.put, room=room)
+    encoded = encode_prompts(tokenizer, prompts.texts, settings.put, room=room)
     if encoded.dropped:
         _log.warning("%d prompts have another length and are dropped", len(encoded.dropped))
     batch = config.generation_batch_size // config.num_generations
@@ -161,7 +161,7 @@ def _task(oracle: GrpoOracle, tokenizer: Any, model: Any, config: Any) -> _Task:
             f"batch of {config.generation_batch_size} completions with trainer.num_generations = "
             f"{config.num_generations}; or lower trainer.gradient_accumulation_steps"
         )
-    texts = [oracle.put.text(tokenizer, prompts.texts[number]) for number in encoded.kept]
+    texts = [settings.put.text(tokenizer, prompts.texts[number]) for number in encoded.kept]
     rows = Dataset.from_dict({"prompt": texts, ROW: list(encoded.kept)})
     return _Task(prompts, rows, dict(zip(texts, encoded.tokens, strict=True)))
 

@@ -186,6 +186,16 @@ def _checked(
     return Answered(number, policy, artifact, seconds)
 
 
+def not_handed_over(work: Work, to: str, error: Exception) -> InputError:
+    """What to raise where ``work`` cannot be pickled."""
+    made = getattr(work.make, "oracle", work.make)
+    name = getattr(made, "__qualname__", type(made).__qualname__)
+    return InputError(
+        f"oracle {name}: cannot be handed to {to} ({failure_of(error).message}); make it from a "
+        "class or function of a module, or use executor = 'here'"
+    )
+
+
 def failure_of(error: BaseException) -> Failure:
     """What an exception says, as a :class:`Failure`."""
     text = " ".join(str(error).split()) or "no message"

@@ -32,6 +32,7 @@ from palm_core.calls.protocol import (
     Failure,
     Refused,
     failure_of,
+    not_handed_over,
     perform,
     shortened,
     unreadable,
@@ -351,12 +352,7 @@ def _pickled(work: Work) -> bytes:
     try:
         return bytes(import_module("ray.cloudpickle").dumps(work))
     except Exception as error:
-        made = getattr(work.make, "oracle", work.make)
-        name = getattr(made, "__qualname__", type(made).__qualname__)
-        raise InputError(
-            f"oracle {name}: cannot be handed to Ray workers ({failure_of(error).message}); "
-            "make it from a class or function of a module, or use executor = 'here'"
-        ) from error
+        raise not_handed_over(work, "Ray workers", error) from error
 
 
 def _read(message: bytes, call: int) -> Event:

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from palm_core.calls._process import Guard, Worker, environment, uninterrupted
-from palm_core.calls.protocol import Ended, Failure, failure_of, shortened
+from palm_core.calls.protocol import Ended, Failure, failure_of, not_handed_over, shortened
 from palm_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -180,10 +180,4 @@ def _pickled(work: Work) -> bytes:
     try:
         return pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        made = getattr(work.make, "oracle", work.make)
-        name = getattr(made, "__qualname__", type(made).__qualname__)
-        raise InputError(
-            f"oracle {name}: cannot be handed to worker processes "
-            f"({failure_of(error).message}); make it from a class or function of a module, "
-            "or use executor = 'here'"
-        ) from error
+        raise not_handed_over(work, "worker processes", error) from error

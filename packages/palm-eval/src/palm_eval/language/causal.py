@@ -9,9 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.hub import cached_file
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
-from palm_core.text import one_line
+from palm_core.text import one_line, reason
 from palm_eval.language.memory import check_memory
 
 if TYPE_CHECKING:

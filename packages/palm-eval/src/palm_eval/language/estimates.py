@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palm_eval.language.sources import source_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from palm_eval.language.sources import Source
+    from palm_eval.rewards.base import RewardFunction
 
 #: bfloat16 multiply-adds of one H100 or H200 at best, counted as two operations, a second.
 PEAK = 989e12
@@ -71,6 +74,15 @@ def sized(source: Source) -> Sized:
     return Sized(
         name=str(source), parameters=float(counted) if counted else _named(source.name), here=here
     )
+
+
+def judges_of(rewards: Mapping[str, RewardFunction]) -> list[Sized]:
+    """The models that reward functions ask."""
+    return [
+        sized(source_of(name))
+        for function in rewards.values()
+        for name in getattr(function, "models", ())
+    ]
 
 
 def downloads(models: Iterable[Sized]) -> str:

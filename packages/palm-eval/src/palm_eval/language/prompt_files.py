@@ -22,7 +22,7 @@ from palm_core.text import one_line
 from palm_eval.rewards.texts import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: The largest file in bytes, and the most prompts.
 LARGEST_FILE = 256 * 1024 * 1024
@@ -46,6 +46,13 @@ class Prompts:
         """Changes with any prompt and any value."""
         told = json.dumps([self.texts, dict(self.columns)], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
+
+    def chosen(self, numbers: Sequence[int]) -> Prompts:
+        """Those of the given numbers, in that order; one may stand several times."""
+        return Prompts(
+            tuple(self.texts[number] for number in numbers),
+            {name: tuple(v[number] for number in numbers) for name, v in self.columns.items()},
+        )
 
 
 def read_prompts(path: str | Path, *, skip: int = 0, first: int | None = None) -> Prompts:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
 from palm_core.simplex import check_count
+from palm_core.text import reason
 from palm_eval.rewards.texts import messages, shown
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import numpy as np
 
 from palm_core import InputError, construct_grid, sample_weights
 from palm_core.simplex import check_count, check_number
-from palm_core.text import one_line
+from palm_core.text import one_line, read_number
 from palm_eval.baselines import RANDOM_RUNS
 from palm_eval.comparison.comparable import baseline_weights
 from palm_eval.reproduction.published import PUBLISHED
@@ -171,9 +171,8 @@ def _grid(pair: object, number: int) -> tuple[float, float]:
 
 def _share(value: object, name: str) -> float:
     if isinstance(value, str):  # as the paper writes them
-        above, slash, below = value.partition("/")
         try:
-            value = float(above) / (float(below) if slash else 1.0)
+            value = read_number(value)
         except (ValueError, ZeroDivisionError):
             raise InputError(f"{name} = {value!r}: must be a number or a fraction") from None
     return check_number(value, name=name, above=0.0, most=1.0)

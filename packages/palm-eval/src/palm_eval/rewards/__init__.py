@@ -8,8 +8,9 @@ and only when it scores.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from palm_core._on_demand import on_demand
 
 if TYPE_CHECKING:
     from palm_eval.rewards.base import Reward, RewardFunction
@@ -21,19 +22,15 @@ if TYPE_CHECKING:
     from palm_eval.rewards.presets import PRESETS
     from palm_eval.rewards.verifiable import rlvr
 
-_MODULE = {
-    "PRESETS": "presets",
-    "Reward": "base",
-    "RewardFunction": "base",
-    "available_rewards": "loading",
-    "brevity": "lengths",
-    "classifier": "classifiers",
-    "gsm": "correctness",
-    "length": "lengths",
-    "load_reward": "loading",
-    "math": "correctness",
-    "regex": "patterns",
-    "rlvr": "verifiable",
+_HOME = {
+    "base": ("Reward", "RewardFunction"),
+    "classifiers": ("classifier",),
+    "correctness": ("gsm", "math"),
+    "lengths": ("brevity", "length"),
+    "loading": ("available_rewards", "load_reward"),
+    "patterns": ("regex",),
+    "presets": ("PRESETS",),
+    "verifiable": ("rlvr",),
 }
 
 __all__ = [
@@ -51,15 +48,5 @@ __all__ = [
     "rlvr",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE})
+if not TYPE_CHECKING:  # to whom it would say that there is every name
+    __getattr__, __dir__ = on_demand(__name__, _HOME)

@@ -10,9 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from palm_core._factories import reason
 from palm_core.errors import InputError
-from palm_core.text import one_line
+from palm_core.text import one_line, reason
 
 # Files up to this size are compared by what they hold, larger ones (weights) by size and
 # time of change: reading 16 GB anew for every report would take a minute.

@@ -59,10 +59,10 @@ def asking_of(portfolio: Portfolio) -> Asking:
     """
     options, info = oracle_options(portfolio), portfolio.policies[0].info
     if options.get("name") == info.get("oracle") == "grpo":
-        from palm_trl.oracle import GrpoOracle
+        from palm_trl.settings import GrpoSettings
 
         preset = PRESET_OPTIONS.get(str(options.get("preset", "objective")), {})
-        options = {**{one.name: one.default for one in fields(GrpoOracle)}, **preset, **options}
+        options = {**{one.name: one.default for one in fields(GrpoSettings)}, **preset, **options}
     told = {name: info.get(name, options.get(name)) for name in _READ}
     form, temperature = told["format"], told["temperature"]
     return Asking(

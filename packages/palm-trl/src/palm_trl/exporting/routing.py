@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from palm_core.documents import NormalizationRecord
+from palm_core.documents import NormalizationRecord, record_of_normalization
 from palm_core.envelope import serving_intervals, serving_shares
 
 if TYPE_CHECKING:
@@ -89,17 +89,11 @@ def routing_of(gathered: Gathered, paths: list[str], ports: list[int] | None) ->
         ports: of each, or ``None``.
     """
     portfolio = gathered.portfolio
-    limits = portfolio.normalization
     values = portfolio.policy_set.vertex_values
     serves, shares = serving(portfolio)
     return RoutingDocument(
         objectives=list(portfolio.objectives),
-        normalization=NormalizationRecord(
-            method=limits.method,
-            lower=list(limits.lower),
-            upper=list(limits.upper),
-            over=limits.over,
-        ),
+        normalization=record_of_normalization(portfolio.normalization),
         models=[
             ModelRecord(
                 name=model.name,

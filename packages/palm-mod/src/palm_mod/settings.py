@@ -1,10 +1,8 @@
-"""What an oracle of language models is asked for, checked before anything is loaded."""
+"""What `mod` and `soup` are asked, as data: options checked, prompts and rewards found."""
 
 from __future__ import annotations
 
-import logging
-from abc import ABC, abstractmethod
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,21 +15,12 @@ from palm_eval.language.reward_tables import load_rewards
 from palm_eval.language.sources import located, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from palm_core import Policy
     from palm_eval.rewards.base import RewardFunction
-    from palm_mod.decoding import Loaded
-
-_log = logging.getLogger("palm_mod")
 
 
 @dataclass(eq=False)
-class LanguageOracle(ABC):
-    """What `mod` and `soup` have in common. Making one loads no model; solving does.
+class LanguageSettings:
+    """The options that `mod` and `soup` have in common. Making them loads no model.
 
     Args:
         rewards: by objective, in the order of the experts: the name of a reward function,
@@ -67,8 +56,6 @@ class LanguageOracle(ABC):
         InputError: an option is wrong: named, with what would be accepted.
     """
 
-    #: Weights in one call: those of a run share their forward passes.
-    batch: ClassVar[int] = 4096
     #: The beginning of its policies' ids.
     kind: ClassVar[str]
 
@@ -102,7 +89,6 @@ class LanguageOracle(ABC):
     delta: float = 0.0
     artifact_dir: Path | None = None
     run_seed: int = 0
-    _loaded: Loaded | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.beta = check_number(self.beta, name="beta", least=0.0)
@@ -210,21 +196,3 @@ class LanguageOracle(ABC):
             unimportant |= {"run_seed"}
         names = [one.name for one in fields(self) if not one.name.startswith("_")]
         return [name for name in names if name not in elsewhere | unimportant]
-
-    def __getstate__(self) -> Mapping[str, Any]:
-        """Without loaded models: a worker loads its own."""
-        return {**self.__dict__, "_loaded": None}
-
-    def estimate(self, calls: int | None) -> dict[str, str]:
-        """What so many calls take, in words by what it is of; ``None``: not known."""
-        from palm_mod.estimating import estimated
-
-        return estimated(self, calls)
-
-    @abstractmethod
-    def load(self) -> Loaded:
-        """Load what is asked, once."""
-
-    @abstractmethod
-    def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:
-        """Yield one policy per row of ``weights`` (k, d), in order."""
