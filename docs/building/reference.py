@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = {
     "palm_core": ("errors", "ledger", "oracle", "plugins", "task", "tasks", "testing"),
     "palm_eval": ("comparison", "figures", "report", "rewards", "tables", "testing"),
-    "palm_mod": ("asking",),
+    "palm_mod": (),
     "palm_trl": ("exporting.routing",),
 }
 INTRODUCTIONS = {
