@@ -61,8 +61,8 @@ ABOUT = Benchmark(
             "no growth with the number of calls (at most 1.5)",
             GROWTH,
             most=1.5,
-            remark="A tenth of a quick run is 20 calls, in which one slow write, or one pause, shows. "
-            "The same earlier run: 0.7 to 1.1.",
+            remark="A tenth of a quick run is 20 calls, in which one slow write, or one pause, "
+            "shows. The same earlier run: 0.7 to 1.1.",
         ),
     ),
 )

@@ -210,6 +210,7 @@ if __name__ == "__main__":
         assert "aim not decided (1 of 2): 2 times faster" in shown
         assert [file.name for file in (tmp_path / "results").iterdir()] == ["small.quick.json"]
         found = documents.load(tmp_path / "results")["small"]
+        assert found.tables[0].columns == ["name", "time"]
         assert found.tables[0].rows == [["a|b", "1.0"]]
         assert found.figures["slow / fast"][1] == documents.Value("two", 0.333333, "≥")
         assert found.notes == ["A note."]
