@@ -42,7 +42,7 @@ def _link(found: re.Match[str], obj: griffe.Object) -> str:
 
 def _each(found: re.Match[str], obj: griffe.Object) -> str:
     indent, names, text = found[1], found[2].split(", "), found[3]
-    parameters = {one.name for one in obj.parameters} if obj.is_function else set(obj.members)
-    if not parameters.intersection(names):
+    # those of a class may be its bases', which are not known yet
+    if obj.is_function and not {one.name for one in obj.parameters}.intersection(names):
         return found[0]
     return "\n".join(f"{indent}{name}:{text}" for name in names)
