@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     import pytest
     from sybil import Example
 
-SECONDS = 300
+# For one command: a machine may be busy.
+SECONDS = 900
 _DRAWN = {"", "text", "mermaid", "bibtex", "latex"}
 _NUMBER = re.compile(r"(?<![\w#])[-+−]?\d[\d.]*(e[-+]?\d+)?|\d[\d.]*")
 
