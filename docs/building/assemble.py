@@ -31,6 +31,7 @@ HOME = {
 PICTURES = {".svg", ".png", ".css"}
 LANGUAGES = {".toml": "toml", ".py": "python", ".json": "json", ".jsonl": "json", ".cff": "yaml"}
 _LARGEST = 200_000
+_UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 _NAME = re.compile(r"`(palm_(?:core|eval|mod|trl)(?:\.\w+)+)(?:\(\))?`")
 # Code is left as it is; then links, in Markdown and in HTML, and mathematics.
 _PARTS = re.compile(
@@ -158,7 +159,9 @@ class Site:
             return
         text = file.read_text(encoding="utf-8")
         assert len(text) < _LARGEST, f"{name} is linked to, and too large to show"
-        body = f"# `{name}`\n\n````{LANGUAGES.get(file.suffix, 'text')}\n{text}\n````\n"
+        language = LANGUAGES.get(file.suffix, "text")
+        # the search is for what is written about a name, not for every use of it
+        body = f"{_UNSEARCHED}# `{name}`\n\n````{language}\n{text}\n````\n"
         place = TARGET / "files" / f"{name}.md"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(body, encoding="utf-8")

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sybil import Document, Sybil
@@ -52,6 +53,7 @@ class Page:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
+        self.monkeypatch = monkeypatch
         self.printed = ""
         self.oracle = ""
         shutil.copytree(ROOT / "examples", folder / "examples")
@@ -78,6 +80,10 @@ class Page:
             AssertionError, or what a block raised: with the page and the block's line.
         """
         document = Sybil(parsers=[parser(self.evaluate)], path=str(path.parent)).parse(path)
+        # A module, so that what the page defines can be pickled as a reader's could.
+        module = ModuleType("a_page")
+        document.namespace = vars(module)
+        self.monkeypatch.setitem(sys.modules, module.__name__, module)
         before = set(sys.modules)
         count = 0
         try:

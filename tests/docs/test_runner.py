@@ -160,9 +160,10 @@ def test_files_and_names_last_from_block_to_block(
     text = (
         '```python title="shop.py"\nPRICE = 3\n```\n```python\nfrom shop import PRICE\n```\n'
         "```python\nprint(PRICE)\n```\n```text\n3\n```\n"
+        "```python\nimport pickle\nclass Mine: ...\npickle.loads(pickle.dumps(Mine()))\n```\n"
         '```console\npython -c "import shop; print(shop.PRICE, 1)"\n```\n```text\n3 1\n```\n'
     )
-    assert run(text, tmp_path, monkeypatch) == 6
+    assert run(text, tmp_path, monkeypatch) == 7
     import sys
 
     assert "shop" not in sys.modules
