@@ -489,7 +489,7 @@ class TestTaskFiles:
         + """
     from pathlib import Path
 
-    def asks(table: Path, other: str = "", more: "Path | None" = None, run_seed: int = -1):
+    def asks(table: Path, other: str = "", more: "str | Path | None" = None, run_seed: int = -1):
         return Table(table, other=other, more=more, run_seed=run_seed)
 
     def takes_anything(**options):
@@ -508,13 +508,13 @@ class TestTaskFiles:
 
     def test_paths_are_relative_to_the_task_file(self, here: Site) -> None:
         oracle = self.load(here, "asks", table="t.csv", other="o.csv", more="sub/m.csv")
-        assert oracle.path == str(here.folder / "t.csv")
+        assert oracle.path == here.folder / "t.csv"
         assert oracle.rest["other"] == "o.csv"
         assert oracle.rest["more"] == str(here.folder / "sub/m.csv")
 
     def test_absolute_paths_and_addresses_are_left(self, here: Site, tmp_path: Path) -> None:
         oracle = self.load(here, "asks", table=str(tmp_path / "t.csv"), more="s3://bucket/m.csv")
-        assert oracle.path == str(tmp_path / "t.csv")
+        assert oracle.path == tmp_path / "t.csv"
         assert oracle.rest["more"] == "s3://bucket/m.csv"
 
     def test_the_seed_of_the_run_is_handed_over(self, here: Site) -> None:

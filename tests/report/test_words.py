@@ -24,9 +24,8 @@ def portfolio(size=2, **known):
     )
     objectives = ("kind", "brief")
     plain = Normalization(method="none", lower=(0.0, 0.0), upper=(1.0, 1.0), over="")
-    return Portfolio(
-        policies=policies, objectives=objectives, normalization=plain, candidates=9, **known
-    )
+    known = {"candidates": 9, "oracle_calls": 9, **known}
+    return Portfolio(policies=policies, objectives=objectives, normalization=plain, **known)
 
 
 def gaps(epsilon=0.02):
@@ -60,6 +59,12 @@ class TestHeadline:
         assert "nothing is certified" in lead(found)[0]
         assert "best policy found" in promise(found)
         assert dict(proof(found, None))[TITLE].endswith("comes without a certificate.")
+
+    def test_selected_out_of_a_table_nothing_else_was_to_be_found(self):
+        found = portfolio(gaps=gaps(), oracle_calls=0)
+        assert headline(found).endswith("within 2\xa0% of the best of the 9 given")
+        assert lead(found)[0].endswith("below the best of the 9 there were to choose from.")
+        assert "no oracle has said" in dict(proof(found, None))[TITLE]
 
     def test_why_nothing_is_certified(self):
         slack = SlackRecord(claimed_epsilon=1.0)

@@ -162,19 +162,17 @@ def settle(
 
     An offer (the run's seed) is taken where ``factory`` names it. Text given for
     a parameter annotated with ``Path`` is relative to ``folder``, not to
-    wherever the command was typed.
+    wherever the command was typed; it becomes a path, or stays text where that may be too.
     """
     settled = dict(options)
     for name, parameter in (_parameters(factory) or {}).items():
         if name in offers:
             settled.setdefault(name, offers[name])
         value = settled.get(name)
-        if (
-            isinstance(value, str)
-            and "://" not in value
-            and re.search(r"\bPath\b", str(parameter.annotation))
-        ):
-            settled[name] = str(folder / value)
+        wanted = str(parameter.annotation)
+        if isinstance(value, str) and "://" not in value and re.search(r"\bPath\b", wanted):
+            path = folder / value
+            settled[name] = str(path) if re.search(r"\bstr\b", wanted) else path
     return settled
 
 

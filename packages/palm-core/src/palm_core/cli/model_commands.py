@@ -261,6 +261,10 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
         )
     output.table(headers, rows)
     output.say()
+    if len(rows) > 1 and any(model.gap_without is None for model in found.models):
+        output.say(
+            "—: without it a weighting loses whose best value is not positive, so it is no share."
+        )
     if found.normalization.method == "minmax":
         output.say("Scores were scaled to 0–1 per column (--normalize none keeps them raw).")
     if gaps.note:

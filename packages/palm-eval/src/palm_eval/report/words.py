@@ -25,7 +25,9 @@ def headline(portfolio: Portfolio) -> str:
         condition = " if the oracle keeps its word" if certificate.conditional_on else ""
         return f"{start} every preference within {_share(certificate.epsilon)}{condition}"
     if gaps is not None and gaps.epsilon is not None:
-        others = f"the {portfolio.candidates} policies found"
+        others = (
+            f"the {portfolio.candidates} {'given' if _selected(portfolio) else 'policies found'}"
+        )
         return f"{start} every preference within {_share(gaps.epsilon)} of the best of {others}"
     if gaps is not None:
         return f"{start} every preference within {at_most(gaps.delta)} of the best found"
@@ -52,13 +54,17 @@ def lead(portfolio: Portfolio) -> list[str]:
     elif portfolio.gaps is not None and portfolio.gaps.epsilon is not None:
         sentences.append(
             f"{whoever} {which} is at most {_share(portfolio.gaps.epsilon)} below the best of "
-            f"the {portfolio.candidates} policies that were found. Against policies that were "
-            "not found nothing is certified."
+            f"the {portfolio.candidates} {_those(portfolio)}."
+            + (
+                ""
+                if _selected(portfolio)
+                else " Against policies that were not found nothing is certified."
+            )
         )
     elif portfolio.gaps is not None:
         sentences.append(
             f"{whoever} {which} is at most {at_most(portfolio.gaps.delta)} below the best of the "
-            f"{portfolio.candidates} policies that were found, in units of reward. The best "
+            f"{portfolio.candidates} {_those(portfolio)}, in units of reward. The best "
             "value is not positive at some weighting, so a share of it means nothing."
         )
     return sentences
@@ -150,8 +156,19 @@ def _certificate(portfolio: Portfolio) -> tuple[str, str]:
     return title, text
 
 
+def _selected(portfolio: Portfolio) -> bool:
+    """Whether it was chosen out of policies that were there: no oracle could give others."""
+    return portfolio.oracle_calls == 0 and portfolio.certificate is None
+
+
+def _those(portfolio: Portfolio) -> str:
+    return "there were to choose from" if _selected(portfolio) else "policies that were found"
+
+
 def _uncertified(portfolio: Portfolio) -> str:
     """Why there is no certificate (:func:`palm_core.assembling.assemble`)."""
+    if _selected(portfolio):
+        return "the policies were there, and no oracle has said how good others could be"
     if portfolio.slack.claimed_epsilon >= 1:
         return "the oracle does not claim that its answers are near the best it could give"
     if portfolio.normalization.method != "none":
