@@ -16,6 +16,19 @@ from palm_core.cli.app import make_app, run
 from palm_core.text import is_plain
 
 WIDTHS = (40, 80, 200)
+#: A task of few weights that answers at once.
+TASK = """[oracle]
+name = "tabular"
+prompts = 2
+responses = 10
+[grid]
+mu = 0.5
+alpha = 0.5
+[prune]
+mu = 0.05
+[run]
+executor = "here"
+"""
 #: What people, shells and programs put where something else was asked for. Nothing of it
 #: is there, but "folder"; no slash, so that no command walks through this machine.
 JUNK = (

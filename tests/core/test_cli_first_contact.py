@@ -7,7 +7,7 @@ from pathlib import Path
 
 import command_rules as rules
 import pytest
-from command_rules import palm
+from command_rules import TASK, palm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,18 +19,6 @@ from palm_core.cli.completion import add_completion
 
 COMMANDS = [*(function.__name__ for function in OWN), "completion"]
 MODELS = "model,helpful,safe,cost\na,40,60,0.1\nb,64,70,2\nc,72,71,6\nd,50,90,3\n"
-TASK = """[oracle]
-name = "tabular"
-prompts = 2
-responses = 10
-[grid]
-mu = 0.5
-alpha = 0.5
-[prune]
-mu = 0.05
-[run]
-executor = "here"
-"""
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_rules import palm
+from command_rules import TASK, palm
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,18 +147,6 @@ import palm_core
 for line in sys.argv[1:]:
     code = run(line.split())
     assert code == 0, (line, code)
-"""
-TASK = """[oracle]
-name = "tabular"
-prompts = 2
-responses = 10
-[grid]
-mu = 0.5
-alpha = 0.5
-[prune]
-mu = 0.05
-[run]
-executor = "here"
 """
 
 

@@ -6,23 +6,11 @@ from pathlib import Path
 
 import command_rules as rules
 import pytest
-from command_rules import palm
+from command_rules import TASK, palm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 COMMANDS = rules.commands_of("palm-eval")
-TASK = """[oracle]
-name = "tabular"
-prompts = 2
-responses = 10
-[grid]
-mu = 0.5
-alpha = 0.5
-[prune]
-mu = 0.05
-[run]
-executor = "here"
-"""
 
 
 @pytest.fixture(autouse=True)
