@@ -287,7 +287,19 @@ def coverage(session: nox.Session) -> None:
     coverage = ("python", "-m", "coverage")
     session.run(*coverage, "run", "-m", "pytest", *where, env=ours)
     session.run(*coverage, "combine", "--quiet", env=ours)
+    session.run(*coverage, "json", "--quiet", "-o", str(folder / "found.json"), env=ours)
     session.run(*coverage, "report", "--skip-covered", "--show-missing", env=ours)
+    session.run("python", "-c", BRANCHES, str(folder / "found.json"))
+
+
+# What `coverage report` compares with its threshold has statements and branches together.
+BRANCHES = """
+import json, sys
+found = json.load(open(sys.argv[1], "rb"))["totals"]
+share = found["covered_branches"] / found["num_branches"]
+print(f"{share:.1%} of {found['num_branches']} branches, must be 95 % at least")
+sys.exit(share < 0.95)
+"""
 
 
 @nox.session
