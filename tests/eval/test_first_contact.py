@@ -88,7 +88,7 @@ def test_junk_is_refused_in_one_line(name: str, folder: Path, data: st.DataObjec
         (("figures", "RUN", "--out", "m.csv"), "--out m.csv: is a file, must be a folder"),
         (
             ("figures", "RUN", "--out", "m.csv/x"),
-            "--out m.csv/x: is no folder and cannot be made: Not a directory",
+            "--out m.csv/x: is no folder and cannot be made: m.csv is a file",
         ),
         (
             ("figures", "RUN", "--out", "p", "--format", "PNG"),

@@ -34,16 +34,18 @@ def check_portfolio_file(save: Path | None) -> None:
 
 
 def check_out(folder: Path, option: str = "--out") -> None:
-    """Make the folder that is going to be written to, or refuse one that cannot be."""
+    """Refuse a folder that cannot be written to, or made. Makes none."""
     name = f"{option} {one_line(folder)}"
+    if folder.is_file():
+        raise InputError(f"{name}: is a file, must be a folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        place = next(one for one in (folder, *folder.parents) if one.exists())
     except (OSError, ValueError) as error:
-        if folder.is_file():
-            raise InputError(f"{name}: is a file, must be a folder") from error
         reason = one_line(getattr(error, "strerror", None) or error)
         raise InputError(f"{name}: is no folder and cannot be made: {reason}") from error
-    if not os.access(folder, os.W_OK):
+    if not place.is_dir():
+        raise InputError(f"{name}: is no folder and cannot be made: {one_line(place)} is a file")
+    if not os.access(place, os.W_OK):
         raise InputError(f"{name}: cannot be written to")
 
 
