@@ -36,9 +36,9 @@ def check_portfolio_file(save: Path | None) -> None:
 def check_out(folder: Path, option: str = "--out") -> None:
     """Refuse a folder that cannot be written to, or made. Makes none."""
     name = f"{option} {one_line(folder)}"
-    if folder.is_file():
-        raise InputError(f"{name}: is a file, must be a folder")
     try:
+        if folder.is_file():
+            raise InputError(f"{name}: is a file, must be a folder")
         place = next(one for one in (folder, *folder.parents) if one.exists())
     except (OSError, ValueError) as error:
         reason = one_line(getattr(error, "strerror", None) or error)

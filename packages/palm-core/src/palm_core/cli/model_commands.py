@@ -263,7 +263,7 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     output.say()
     if len(rows) > 1 and any(model.gap_without is None for model in found.models):
         output.say(
-            "—: without it a weighting loses whose best value is not positive, so it is no share."
+            "—: without it the loss is where the best value is not positive, no share of it."
         )
     if found.normalization.method == "minmax":
         output.say("Scores were scaled to 0–1 per column (--normalize none keeps them raw).")
