@@ -153,7 +153,7 @@ def check_version() -> str:
     """The command says which version it is."""
     told = palm("--version").strip()
     assert distribution("palm-core").version in told, told
-    return told
+    return ", ".join(told.splitlines())
 
 
 def check_oracles_listed() -> str:
