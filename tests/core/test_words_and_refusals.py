@@ -205,7 +205,8 @@ class TestFunctions:
             load_function(_ORACLE, "mine_here:No", None, "() -> int")
 
     def test_of_an_entry_point(self) -> None:
-        assert load_function(_ORACLE, "tabular", None, "() -> oracle").__module__ == "palm_core.tabular"
+        found = load_function(_ORACLE, "tabular", None, "() -> oracle")
+        assert found.__module__ == "palm_core.tabular"
 
 
 class TestFiles:
