@@ -94,7 +94,7 @@ def table_seeds() -> list[bytes]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        pass
+        pass  # an optional extra: its format has no seed then
     else:
         pyarrow.parquet.write_table(pyarrow.table(columns), parquet)
         seeds.append((5, parquet.getvalue()))
@@ -204,7 +204,7 @@ def mutated(data: bytes, most: int, seed: int) -> bytes:
         try:
             document = json.loads(data[start:])
         except (ValueError, RecursionError):
-            pass
+            pass  # broken before: changed as bytes
         else:
             for _ in range(rng.choice([1, 1, 1, 2, 4])):
                 document = changed(document, rng)

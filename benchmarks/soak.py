@@ -152,7 +152,7 @@ def workers_of(pid: int) -> list[int]:
                 stat = (entry / "stat").read_text()
                 command = (entry / "cmdline").read_bytes()
             except OSError:
-                continue
+                continue  # it has ended meanwhile
             if int(stat.rpartition(")")[2].split()[1]) == pid and b"spawn_main" in command:
                 found.append(int(entry.name))
     return found

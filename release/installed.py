@@ -121,8 +121,11 @@ def check_reward_function(name: str, folder: Path) -> str:
     from palm_eval.rewards import load_reward
     from palm_eval.testing import check_reward
 
-    columns = {"ground_truth": ["4"] * len(ANSWERS), "dataset": ["gsm8k", "MATH"] * 2 + ["MATH"]}
-    columns["completion_ids"] = [list(range(len(text))) for text in ANSWERS]  # type: ignore[misc]
+    columns: dict[str, list[Any]] = {
+        "ground_truth": ["4"] * len(ANSWERS),
+        "dataset": ["gsm8k", "MATH"] * 2 + ["MATH"],
+    }
+    columns["completion_ids"] = [list(range(len(text))) for text in ANSWERS]
     report = check_reward(
         load_reward(name, **reward_options(name, folder)),
         prompts=["What is 2 + 2?"] * len(ANSWERS),

@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            continue
+            continue  # not used here then
     return found
 
 
@@ -73,7 +73,7 @@ def _all() -> tuple[float, float] | None:
     try:
         first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
     except OSError:
-        return None
+        return None  # only Linux tells
     ticks = [int(word) for word in first.split()[1:9]]
     idle = ticks[3] + ticks[4]
     second = os.sysconf("SC_CLK_TCK")

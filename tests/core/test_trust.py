@@ -389,8 +389,8 @@ def test_a_long_table_with_one_very_long_prompt_is_refused(tmp_path: Path) -> No
 
 
 def test_parquet_made_to_hurt(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow", reason="an optional extra")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="an optional extra")
     place = tmp_path / "t.parquet"
 
     def write(**columns: object) -> int:

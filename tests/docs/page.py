@@ -87,7 +87,7 @@ class Page:
         before = set(sys.modules)
         count = 0
         try:
-            for count, example in enumerate(document, 1):  # noqa: B007
+            for count, example in enumerate(document, 1):  # noqa: B007  told after an error, too
                 try:
                     example.evaluate()
                 except Exception as error:

@@ -95,7 +95,7 @@ def worst_ratio(pieces: Array, candidate: Array) -> Solved:
     table = np.column_stack([scaled, -np.ones(p)])
     cost, equal_one = [0.0] * d + [1.0], [*target.tolist(), 0.0]
     reached, best = -np.inf, np.eye(d)[np.argmax(target)]
-    with suppress(WorkError):
+    with suppress(WorkError):  # the solver gave up: Dinkelbach goes on from the best so far
         for found in _answers(cost, table, np.zeros(p), equal_one, [(0.0, None)] * (d + 1)):
             weights = np.maximum(found.x[:d], 0.0)
             height = float(weights @ target)

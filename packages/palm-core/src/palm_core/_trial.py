@@ -258,7 +258,7 @@ def values(answer: Any) -> dict[str, NDArray[np.float64]]:
     """Copies of the numbers in an answer, as far as they are numbers."""
     found = {}
     for name in ("weights", "rewards", "regularizer"):
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError):  # the rule about numbers reports it
             found[name] = np.array(getattr(answer, name, None), dtype=np.float64)
     return found
 

@@ -89,7 +89,7 @@ def writing(folder: str | Path, name: str) -> Iterator[Path]:
         _flush(temporary)
         # Removed under its own name, an older one would be there by halves for a while.
         _remove(replaced)
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # there was none before
             final.rename(replaced)
         temporary.rename(final)
         _flush(parent)
@@ -236,7 +236,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, Path, int]]:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):
+    with suppress(OSError):  # it may be gone; what stays is only room on the disk
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

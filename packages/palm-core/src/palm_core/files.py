@@ -31,7 +31,7 @@ def write_atomically(file: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(file)
     except (OSError, ValueError) as error:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # the error in hand is the one to tell
             temporary.unlink()
         raise WorkError(f"{one_line(file)}: cannot be written: {_reason(error)}") from error
 

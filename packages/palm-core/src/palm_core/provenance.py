@@ -21,5 +21,5 @@ def versions(*more: str) -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            continue
+            continue  # only what is installed has a version
     return found

@@ -323,7 +323,7 @@ def _number(cell: Any) -> float | None:
         try:
             return float(cell)
         except ValueError:
-            return None
+            return None  # text, which the caller names or takes as such
     return None
 
 

@@ -14,7 +14,7 @@ it would vary with another seed of the oracle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -150,10 +150,9 @@ def bootstrap(
     def evaluate(means: Array) -> Array:
         values = _normalized(scores, means.reshape(-1, m, d), normalization)
         if vectorized:
-            return np.asarray(statistic(values), dtype=np.float64)  # type: ignore[arg-type]
-        return np.array(
-            [np.asarray(statistic(scores.set_of(v)), dtype=np.float64) for v in values]  # type: ignore[arg-type]
-        )
+            return np.asarray(cast("BatchStatistic", statistic)(values), dtype=np.float64)
+        one = cast("Statistic", statistic)
+        return np.array([np.asarray(one(scores.set_of(v)), dtype=np.float64) for v in values])
 
     return _interval(
         flat, evaluate, method=method, level=level, n_resamples=n_resamples, seed=seed, least=least

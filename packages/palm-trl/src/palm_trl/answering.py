@@ -192,7 +192,7 @@ def _asked(folder: Path) -> Asked | None:
     try:
         return msgspec.json.decode((folder / ASKED).read_bytes(), type=Asked)
     except (OSError, msgspec.DecodeError):
-        return None
+        return None  # none there, or left by halves: then it is answered again
 
 
 def _keep(settings: GrpoSettings, measured: Measurement, folder: Path, name: str) -> None:

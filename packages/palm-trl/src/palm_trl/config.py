@@ -16,6 +16,7 @@ import msgspec
 
 from palm_core.errors import InputError
 from palm_core.text import one_line
+from palm_trl.options import config_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -142,20 +143,16 @@ def _save_steps(settings: GrpoSettings) -> int:
 
 
 def _made(settings: GrpoSettings, options: Mapping[str, Any]) -> Any:
-    if settings.algorithm == "grpo":
-        from trl.trainer.grpo_config import GRPOConfig as Config
-    else:
-        # of either, only what both have is used
-        from trl.trainer.rloo_config import RLOOConfig as Config  # type: ignore[assignment]
+    config = config_class(settings.algorithm)
     chosen = dict(options)
-    known = {one.name for one in fields(Config)}
+    known = {one.name for one in fields(config)}
     for name in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
         new = name.replace("gradient", "activation")  # the old names are deprecated, TRL has them
         if name in chosen and new in known:
             chosen.setdefault(new, chosen.pop(name))
-    _check_types(Config, chosen)
+    _check_types(config, chosen)
     try:
-        return Config(**chosen)
+        return config(**chosen)
     except Exception as error:
         raise InputError(_refused(error, settings, chosen)) from error
 

@@ -75,7 +75,7 @@ def write_failure(folder: Path, error: PalmError) -> None:
     handle, name = tempfile.mkstemp(prefix=".error-", dir=folder)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump({"kind": kind, "message": one_line(error)}, file)
-    with suppress(FileExistsError):
+    with suppress(FileExistsError):  # the first process that failed has told why
         os.link(name, folder / ERROR)
     Path(name).unlink()
 
@@ -85,6 +85,6 @@ def read_failure(folder: Path) -> PalmError | None:
     try:
         told = json.loads((folder / ERROR).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
+        return None  # none of them said anything
     message = str(told["message"])
     return InputError(message) if told["kind"] == "input" else WorkError(message)

@@ -16,7 +16,7 @@ TRL 1.16's loss is, exactly,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from palm_core.errors import InputError
 from palm_core.simplex import check_count
@@ -148,16 +148,22 @@ def trainer_options(
     return chosen
 
 
+def config_class(algorithm: str) -> type[Any]:
+    """TRL's configuration of ``algorithm``, "grpo" or "rloo". Imports TRL."""
+    if algorithm == "grpo":
+        from trl.trainer.grpo_config import GRPOConfig
+
+        return cast("type[Any]", GRPOConfig)
+    from trl.trainer.rloo_config import RLOOConfig
+
+    return cast("type[Any]", RLOOConfig)
+
+
 def trl_names(algorithm: str) -> list[str]:
     """The options that TRL's configuration of ``algorithm`` has."""
     from dataclasses import fields
 
-    if algorithm == "grpo":
-        from trl.trainer.grpo_config import GRPOConfig as Config
-    else:
-        # of either, only what both have is used
-        from trl.trainer.rloo_config import RLOOConfig as Config  # type: ignore[assignment]
-    return sorted(one.name for one in fields(Config) if one.init)
+    return sorted(one.name for one in fields(config_class(algorithm)) if one.init)
 
 
 def _check_groups(chosen: Mapping[str, Any], processes: int) -> None:

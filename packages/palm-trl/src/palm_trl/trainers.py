@@ -43,7 +43,7 @@ class _Mixin:
         return [list(self._tokens[prompt]) for prompt in prompts], None, {}
 
     def _calculate_rewards(self, *given: Any) -> torch.Tensor:
-        rewards: torch.Tensor = super()._calculate_rewards(*given)  # type: ignore[misc]
+        rewards: torch.Tensor = super()._calculate_rewards(*given)  # type: ignore[misc]  # a mixin
         if not self._normalized:
             return rewards
         for name, column in zip(self.reward_func_names, rewards.T, strict=True):
@@ -51,13 +51,13 @@ class _Mixin:
         return min_max(rewards)
 
     def training_step(self, *given: Any, **options: Any) -> torch.Tensor:
-        loss: torch.Tensor = super().training_step(*given, **options)  # type: ignore[misc]
+        loss: torch.Tensor = super().training_step(*given, **options)  # type: ignore[misc]  # a mixin
         if not torch.isfinite(loss):
             raise not_finite("loss", self.state.global_step + 1, self.args)
         return loss
 
     def _save_checkpoint(self, *given: Any, **options: Any) -> None:
-        super()._save_checkpoint(*given, **options)  # type: ignore[misc]
+        super()._save_checkpoint(*given, **options)  # type: ignore[misc]  # a mixin
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_whole(self.args.output_dir, self.state.global_step)

@@ -47,7 +47,7 @@ class Channel:
         try:
             chunk = self._end.recv(_CHUNK, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return None
+            return None  # nothing has come yet
         except ConnectionError:
             chunk = b""
         if not chunk:

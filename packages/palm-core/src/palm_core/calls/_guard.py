@@ -29,7 +29,7 @@ def main() -> None:
             break
     for process in map(int, left.split()):
         for kill in (os.killpg, os.kill):
-            with suppress(OSError):
+            with suppress(OSError):  # it has ended, or leads no group
                 kill(process, signal.SIGKILL)
 
 

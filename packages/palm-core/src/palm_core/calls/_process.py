@@ -219,7 +219,7 @@ class Guard:
         """End it; it kills nothing then."""
         if self._process is None:
             return
-        with suppress(OSError):
+        with suppress(OSError):  # it is gone, and kills nothing either
             self._tell(b"\n")
         assert self._process.stdin is not None
         self._process.stdin.close()

@@ -215,7 +215,7 @@ class RayWorkers:
         return [] if call is None else [Ended(call.number, failure)]
 
     def _kill(self, worker: _Worker) -> None:
-        with suppress(self._ray.exceptions.RayError):
+        with suppress(self._ray.exceptions.RayError):  # it is dead already
             self._ray.kill(worker.actor)
 
     def _failure(self, error: Exception, worker: _Worker) -> Failure:

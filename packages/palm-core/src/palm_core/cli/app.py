@@ -109,7 +109,7 @@ def _versions() -> str:
 
 
 def _say_no_more() -> None:
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(OSError, ValueError, AttributeError):  # no output, or not a file: nothing to turn
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

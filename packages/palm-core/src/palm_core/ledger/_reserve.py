@@ -36,7 +36,7 @@ class Reserve:
 
     def release(self) -> bool:
         """Give the space back; whether there was any."""
-        with suppress(OSError):
+        with suppress(OSError):  # there was none
             self._file.unlink()
             return True
         return False

@@ -67,7 +67,7 @@ def has_tokenizer(source: Source) -> bool:
         try:
             cached_file(source.name, name, revision=source.revision)
         except OSError:
-            continue
+            continue  # this one is not there; another of them may be
         return True
     return False
 

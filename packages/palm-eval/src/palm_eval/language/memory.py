@@ -75,11 +75,11 @@ def _available() -> int | None:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):
-        pass
+        pass  # no Linux; POSIX may tell
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return None
+        return None  # a system that does not tell
 
 
 def _left_of_group() -> int | None:

@@ -113,7 +113,7 @@ def _exchange(process: subprocess.Popen[str], question: dict[str, object]) -> st
         process.stdin.flush()
         return process.stdout.readline().strip() or None
     except OSError:
-        return None
+        return None  # it is gone
 
 
 _JUDGE = _Judge()
