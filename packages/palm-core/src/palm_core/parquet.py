@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import Any
 
 from palm_core.errors import InputError
@@ -34,7 +35,11 @@ def read_parquet(
         ) from error
     try:
         with pyarrow.parquet.ParquetFile(io.BytesIO(data)) as file:
-            texts = _check(file, most_cells, most_bytes)
+            about, schema = file.metadata, file.schema_arrow
+            texts = _check(schema, about, most_cells, most_bytes)
+        with pyarrow.parquet.ParquetFile(_Unread(data), metadata=about) as file:
+            _touch(file)
+        _check_encodings(about)
         # Texts stay in the file's dictionary: one long text may stand in every row.
         with pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts) as file:
             columns: dict[str, list[Any]] = {name: [] for name in file.schema_arrow.names}
@@ -51,11 +56,10 @@ def read_parquet(
     return columns
 
 
-def _check(file: Any, most_cells: int, most_bytes: int) -> list[str]:
+def _check(schema: Any, about: Any, most_cells: int, most_bytes: int) -> list[str]:
     """Refuse what is no small table; return the names of the columns of texts."""
     from pyarrow import types
 
-    schema, about = file.schema_arrow, file.metadata
     if len(set(schema.names)) != len(schema.names):
         raise InputError("two columns have the same name")
     texts = []
@@ -71,11 +75,38 @@ def _check(file: Any, most_cells: int, most_bytes: int) -> list[str]:
     groups = [about.row_group(index) for index in range(about.num_row_groups)]
     if sum(group.total_byte_size for group in groups) > most_bytes:
         raise InputError(f"must be at most {most_bytes} bytes when it is unpacked")
-    for group in groups:
+    return texts
+
+
+class _ReachedError(Exception):
+    """Values of a column would be read now: what is said about it was in order."""
+
+
+class _Unread(io.BytesIO):
+    """A file whose bytes cannot be read."""
+
+    def read(self, *_: object) -> bytes:
+        raise _ReachedError
+
+
+def _touch(file: Any) -> None:
+    """Have the reader look at what is said about each column, without reading any.
+
+    Where that is broken, the reader raises; ``row_group(…).column(…)`` ends the process,
+    with pyarrow 19 to 26 at least.
+    """
+    for index in range(file.num_row_groups):
+        for name in file.schema_arrow.names:
+            with suppress(_ReachedError):
+                file.read_row_group(index, columns=[name], use_threads=False)
+
+
+def _check_encodings(about: Any) -> None:
+    for row_group in range(about.num_row_groups):
+        group = about.row_group(row_group)
         for index in range(group.num_columns):
             if _BURSTING in group.column(index).encodings:
                 raise InputError(f"texts encoded as {_BURSTING} are not read")
-    return texts
 
 
 def _cells(column: Any) -> list[Any]:
