@@ -19,8 +19,9 @@ EPS = np.finfo(float).eps
 
 
 @pytest.fixture(autouse=True)
-def _kernels_for_few_pairs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def _kernels_and_threads_for_few_pairs_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cover, "_FEW_PAIRS", 0)
+    monkeypatch.setattr(cover, "_WORTH_A_THREAD", 1)
 
 
 def made(kind: str, m: int, d: int, seed: int) -> PolicySet:

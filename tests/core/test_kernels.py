@@ -125,7 +125,7 @@ import numpy as np
 from palm_core import cover, _kernels
 from palm_core.grid import construct_grid
 from palm_core.policies import PolicySet
-cover._FEW_PAIRS = 0
+cover._FEW_PAIRS, cover._WORTH_A_THREAD = 0, 1
 _kernels.n_threads = lambda: 2
 for d in (2, 3):
     weights = construct_grid(d, 1.0, 0.5)
@@ -152,7 +152,7 @@ import os, numpy as np
 from palm_core import cover, _kernels
 from palm_core.policies import PolicySet
 from palm_core.simplex import sample_weights
-_kernels.n_threads = lambda: 2
+_kernels.n_threads, cover._WORTH_A_THREAD = (lambda: 2), 1
 policies, weights = PolicySet(np.sqrt(sample_weights(2000, 3))), sample_weights(4000, 3, seed=1)
 before = cover.cover_weights(policies, weights, mu=0.01).bits
 child = os.fork()

@@ -24,6 +24,8 @@ _EPS = float(np.finfo(np.float64).eps)
 _WORTH_SORTING = 1024
 # Fewer pairs than this are done before Numba has been imported.
 _FEW_PAIRS = 1 << 16
+# Multiplications in about the time that it takes to start a thread.
+_WORTH_A_THREAD = 1 << 20
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,7 +82,7 @@ class Cover:
         _kernels.in_parallel(
             lambda first, last: _kernels.count_rows(self.bits, everything, first, last, counts),
             self.n_policies,
-            grain=16,
+            grain=_grain(self.bits.shape[1]),
         )
         return counts
 
@@ -256,7 +258,9 @@ def _best_of_many(
     best = np.empty((len(words), _kernels.WORD)), np.empty((len(words), _kernels.WORD), np.int64)
     kernel = _kernels.best_words(u.shape[1])
     _kernels.in_parallel(
-        lambda first, last: kernel(groups, words, first, last, best), len(words), grain=8
+        lambda first, last: kernel(groups, words, first, last, best),
+        len(words),
+        grain=max(8, _grain(u.size * _kernels.WORD)),
     )
     values, indices = np.empty(len(rows)), np.empty(len(rows), np.int64)
     values[along] = best[0].reshape(-1)[: len(rows)]
@@ -278,9 +282,16 @@ def _cover_bits(
     bits = np.zeros((len(u), len(words)), np.uint64)
     kernel = _kernels.cover_words(u.shape[1])
     _kernels.in_parallel(
-        lambda first, last: kernel(groups, words, first, last, bits), len(groups.bounds), grain=1
+        lambda first, last: kernel(groups, words, first, last, bits),
+        len(groups.bounds),
+        grain=_grain(_kernels.GROUP * rows.size),
     )
     return bits
+
+
+def _grain(operations: int) -> int:
+    """How many items, of so many operations each, are worth a thread."""
+    return -(-_WORTH_A_THREAD // max(operations, 1))
 
 
 def _groups(u: NDArray[np.float64]) -> Groups:

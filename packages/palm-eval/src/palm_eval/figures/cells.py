@@ -201,7 +201,10 @@ def uncovered(weights: Array, *, epsilon: float, delta: float) -> list[Array]:
     for row in weights:
         sides = _sides(row, epsilon, delta)
         left: list[Array] = []
-        for piece in rest:
+        for piece, apart in zip(rest, _apart(rest, np.stack(sides)), strict=True):
+            if apart:
+                left.append(piece)
+                continue
             inside, cut = piece, []
             for side in sides:
                 cut.append(clip(inside, -side))
@@ -213,6 +216,15 @@ def uncovered(weights: Array, *, epsilon: float, delta: float) -> list[Array]:
             left += [part for part in cut if share(part) > _SLIVER] if touched else [piece]
         rest = left
     return rest
+
+
+def _apart(pieces: list[Array], sides: Array) -> NDArray[np.bool_]:
+    """Which pieces have all their corners beyond one of the sides: most, for a small cell."""
+    if not pieces:
+        return np.zeros(0, dtype=bool)
+    starts = np.cumsum([0, *map(len, pieces[:-1])])
+    nearest = np.minimum.reduceat(np.concatenate(pieces) @ sides.T, starts, axis=0)
+    return np.asarray((nearest >= 0).any(axis=1))
 
 
 def _sides(weights: Array, epsilon: float, delta: float) -> list[Array]:
