@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -26,7 +27,7 @@ SHOW = "import sys; from mutmut.__main__ import show; [*map(show.callback, sys.a
 KILLED = {"killed", "timeout", "caught by type check"}
 
 
-def stage(folder: Path, group: dict[str, list[str]], options: dict[str, object]) -> None:
+def stage(folder: Path, group: dict[str, list[str]], options: dict[str, Any]) -> None:
     """A project that mutmut understands: src/, tests/ and its settings."""
     for place in ("src", "tests"):
         shutil.rmtree(folder / place, ignore_errors=True)
@@ -37,9 +38,14 @@ def stage(folder: Path, group: dict[str, list[str]], options: dict[str, object])
     shutil.copytree(SOURCE, folder / "src" / "palm_core", ignore=no_caches)
     shutil.copytree(ROOT / "tests" / "core", folder / "tests" / "core", ignore=no_caches)
     shutil.copy2(ROOT / "tests" / "conftest.py", folder / "tests")
+    slow = [
+        f"--deselect=tests/core/test_{name.replace('::', '.py::', 1)}"
+        for name in group.get("slow", [])
+    ]
     settings = options | {
         "source_paths": ["src"],
         "only_mutate": [f"src/palm_core/{module}.py" for module in group["modules"]],
+        "pytest_add_cli_args": [*options["pytest_add_cli_args"], *slow],
         "pytest_add_cli_args_test_selection": [
             str(path.relative_to(folder))
             for test in group["tests"]
