@@ -249,7 +249,11 @@ def test_routing_a_table_of_weights(palm: Palm, tmp_path: Path) -> None:
         (("select", "one.csv", "--maximize", "a", "b"), "at least 2 models are needed"),
         (("select", "flat.csv", "--maximize", "a", "b"), "'b': every policy scores 1"),
         (("select", "models.csv", "--maximize", "helpful"), "only 'helpful' is given"),
-        (("select", "models.csv"), "none is given"),
+        (("select", "models.csv"), "; for example: palm select models.csv --maximize helpful safe"),
+        (
+            ("select", "models.csv", "--minimize", "cost"),
+            "; for example: palm select models.csv --maximize helpful --minimize cost",
+        ),
         (("select", "models.csv", "--maximize", "helpfull", "safe"), "did you mean 'helpful'"),
         (("select", "models.csv", "--maximize", "safe", "safe"), "'safe' is named twice"),
         ((*SELECT, "--epsilon", "1.5"), "epsilon = 1.5: must be in [0, 1]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
@@ -10,8 +11,10 @@ from palm_core.files import is_folder, is_special
 from palm_core.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from palm_core.tables import Table
 
 #: How far into a file its kind is looked for.
 BEGINNING = 4096
@@ -58,6 +61,30 @@ def check_apart(option: str, names: Iterable[str], columns: Collection[str]) -> 
                 f"--{option} {one_line(name)}: names take spaces between: --{option} "
                 f"{' '.join(parts)}"
             )
+
+
+def objectives_example(
+    table: Table, file: Path, maximize: Sequence[str], minimize: Sequence[str]
+) -> str:
+    """Return "; for example: palm select …" with two of the table's columns, if fewer are named."""
+    given = [*maximize, *minimize]
+    more = [name for name in table.columns if name not in given and _holds_numbers(table, name)]
+    if len(given) > 1 or len(given) + len(more) < 2 or not {*given} <= {*table.columns}:
+        return ""
+    words = ["palm", "select", str(file)]
+    if kept := [*maximize, *more[: 2 - len(given)]]:
+        words += ["--maximize", *kept]
+    if minimize:
+        words += ["--minimize", *minimize]
+    return f"; for example: {shlex.join(words)}"
+
+
+def _holds_numbers(table: Table, column: str) -> bool:
+    try:
+        table.numbers(column)
+    except InputError:
+        return False
+    return True
 
 
 def check_new(file: Path, option: str, kind: str, mark: bytes) -> None:

@@ -6,7 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from palm_core.cli import output
-from palm_core.cli.checks import check_apart, check_curve, check_portfolio_file
+from palm_core.cli.checks import (
+    check_apart,
+    check_curve,
+    check_portfolio_file,
+    objectives_example,
+)
 from palm_core.cli.parameters import (
     Columns,
     Count,
@@ -18,6 +23,7 @@ from palm_core.cli.parameters import (
     Weightings,
 )
 from palm_core.cli.plugin_commands import has_command
+from palm_core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +94,11 @@ def select(
     source = read_table(scores)
     for option, names in (("maximize", maximize), ("minimize", minimize)):
         check_apart(option, names, source.columns)
-    candidates = source.policies(maximize=maximize, minimize=minimize)
+    try:
+        candidates = source.policies(maximize=maximize, minimize=minimize)
+    except InputError as error:
+        example = objectives_example(source, scores, maximize, minimize)
+        raise InputError(f"{error}{example}") from error
     if curve:
         largest = MOST if most is None else most
         scaled = Normalization.fit(candidates, normalize, over=scores.name).apply(candidates)
@@ -149,7 +159,6 @@ def route(
 
     from palm_core.artifacts import reached
     from palm_core.cli.weightings import read_weightings
-    from palm_core.errors import InputError
     from palm_core.files import is_folder
     from palm_core.portfolio import Portfolio
     from palm_core.simplex import check_weights
