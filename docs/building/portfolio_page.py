@@ -16,18 +16,26 @@ tables are made of it.
 
 
 def portfolio_page() -> str:
-    """The page: each record with its keys and their types."""
+    """The page: each record with its keys, what they are and their types."""
     schema = json.loads(files("palm_core").joinpath("portfolio.schema.json").read_text("utf-8"))
     rows = [_HEAD]
     for name, record in schema["$defs"].items():
         rows += [f"## {name}", "", record.get("description", "").replace("``", "`"), ""]
-        rows += ["| key | type | default |", "|---|---|---|"]
+        rows += ["| key | what | type | default |", "|---|---|---|---|"]
         needed = set(record.get("required", ()))
         for key, value in record["properties"].items():
             default = "needed" if key in needed else f"`{json.dumps(value.get('default'))}`"
-            rows.append(f"| `{key}` | {_type(value)} | {default} |")
+            said = value.get("description") or _record(value, schema["$defs"])
+            rows.append(f"| `{key}` | {said} | {_type(value)} | {default} |")
         rows.append("")
     return "\n".join(rows)
+
+
+def _record(value: dict[str, Any], records: dict[str, Any]) -> str:
+    """What the record is that stands there: the first sentence of its description."""
+    reference = next(one["$ref"] for one in value.get("anyOf", [value]) if "$ref" in one)
+    said = str(records[reference.rpartition("/")[2]]["description"])
+    return said.partition("\n\n")[0].partition(". ")[0].rstrip(".").replace("``", "`")
 
 
 def _type(value: dict[str, Any]) -> str:

@@ -109,6 +109,15 @@ def test_the_published_schema_is_the_declared_one() -> None:
     jsonschema.Draft202012Validator.check_schema(portfolio_schema())
 
 
+def test_every_key_of_the_schema_is_described() -> None:
+    records = portfolio_schema()["$defs"]
+    for name, record in records.items():
+        assert record["description"], name
+        for key, value in record["properties"].items():
+            is_record = any("$ref" in one for one in value.get("anyOf", [value]))
+            assert is_record or value.get("description"), f"{name}.{key}"
+
+
 def test_the_schema_refuses_what_is_no_portfolio() -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"format": "palm-portfolio", "version": 1}, portfolio_schema())

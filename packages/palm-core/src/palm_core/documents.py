@@ -32,127 +32,157 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class NormalizationRecord(Struct, kw_only=True, frozen=True):
-    """See :class:`palm_core.normalization.Normalization`."""
+    """Objective i becomes (u_i − lower_i)/(upper_i − lower_i); weights are of those values."""
 
-    method: Literal["minmax", "none"]
-    lower: list[float]
-    upper: list[float]
-    over: str = ""
+    method: Annotated[
+        Literal["minmax", "none"], Meta(description="none: values are as they were (0 and 1)")
+    ]
+    lower: Annotated[list[float], Meta(description="d values, in units of each objective")]
+    upper: Annotated[list[float], Meta(description="d values above `lower`")]
+    over: Annotated[str, Meta(description="the policies the limits were taken over, in words")] = ""
 
 
 class PolicyRecord(Struct, kw_only=True, frozen=True):
     """One policy of the portfolio, in raw units; per-prompt rewards stay in the run."""
 
-    id: str
-    weights: list[Share]
-    rewards: list[float]
-    regularizer: Amount = 0.0
-    reward_errors: list[Amount] | None = None
-    artifact: str | None = None
-    info: dict[str, Any] = {}
+    id: Annotated[str, Meta(description="its name, unique in the file")]
+    weights: Annotated[list[Share], Meta(description="d: the weight vector the oracle was asked")]
+    rewards: Annotated[list[float], Meta(description="d: mean rewards, higher is better")]
+    regularizer: Annotated[Amount, Meta(description="f(π), in units of reward")] = 0.0
+    reward_errors: Annotated[
+        list[Amount] | None, Meta(description="d: standard errors of `rewards`")
+    ] = None
+    artifact: Annotated[
+        str | None, Meta(description="the model: a path inside the run, another path or a URI")
+    ] = None
+    info: Annotated[dict[str, Any], Meta(description="what else the oracle told")] = {}
 
 
 class PruningRecord(Struct, kw_only=True, frozen=True):
-    """How the cover was found and how near to minimal it is proven to be.
+    """How the cover was found and how near to minimal it is proven to be."""
 
-    ``everywhere``: it covers the whole simplex, not only the ``weights`` asked.
-    """
-
-    mu: Share
-    alpha: Amount
-    method: str
-    everywhere: bool = False
-    status: str
-    lower_bound: Count
-    upper_bound: Count
-    solver: str
-    weights: Count
-    negative_optima: Count = 0
+    mu: Annotated[Share, Meta(description="μ′: the share of the best value that may be lost")]
+    alpha: Annotated[Amount, Meta(description="α′: what may be lost besides, in units of reward")]
+    method: Annotated[str, Meta(description="how policies were chosen, as in the task file")]
+    everywhere: Annotated[
+        bool, Meta(description="the whole simplex is covered, not only the weights asked")
+    ] = False
+    status: Annotated[str, Meta(description="optimal: no fewer policies do (proven); or feasible")]
+    lower_bound: Annotated[Count, Meta(description="no fewer policies than this do (proven)")]
+    upper_bound: Annotated[Count, Meta(description="so many policies do")]
+    solver: Annotated[str, Meta(description="what found the smallest number")]
+    weights: Annotated[Count, Meta(description="how many weights were asked")]
+    negative_optima: Annotated[
+        Count, Meta(description="weights where the best value is negative: only α′ counts there")
+    ] = 0
 
 
 class GapsRecord(Struct, kw_only=True, frozen=True):
-    """Exact suprema over the simplex against all policies that were evaluated.
+    """Exact suprema over the simplex against all policies that were evaluated."""
 
-    ``epsilon`` is null where the multiplicative gap is not finite (opt_w ≤ 0).
-    """
-
-    epsilon: Amount | None
-    delta: Amount
-    epsilon_weights: list[Share] | None
-    delta_weights: list[Share]
+    epsilon: Annotated[
+        Amount | None,
+        Meta(description="multiplicative gap; null where opt_w ≤ 0 makes it infinite"),
+    ]
+    delta: Annotated[Amount, Meta(description="additive gap, in units of reward")]
+    epsilon_weights: Annotated[
+        list[Share] | None, Meta(description="d: a weight vector where it is attained")
+    ]
+    delta_weights: Annotated[
+        list[Share], Meta(description="d: a weight vector where it is attained")
+    ]
 
 
 class TheoremRecord(Struct, kw_only=True, frozen=True):
     """Theorem 3.4 for this grid: both pairs, or why it does not apply."""
 
-    applies: bool
-    statement: str
-    epsilon: Amount | None = None
-    delta: Amount | None = None
-    sharper_epsilon: Amount | None = None
-    sharper_delta: Amount | None = None
-    bounds_measured: bool = False
+    applies: Annotated[bool, Meta(description="all of its assumptions hold")]
+    statement: Annotated[str, Meta(description="what it says here, in words")]
+    epsilon: Annotated[Amount | None, Meta(description="the paper's ε")] = None
+    delta: Annotated[Amount | None, Meta(description="the paper's δ, in units of reward")] = None
+    sharper_epsilon: Annotated[Amount | None, Meta(description="ε of the sharper pair")] = None
+    sharper_delta: Annotated[Amount | None, Meta(description="δ of the sharper pair")] = None
+    bounds_measured: Annotated[
+        bool, Meta(description="what it was computed from is of the evaluated policies only")
+    ] = False
 
 
 class SlackRecord(Struct, kw_only=True, frozen=True):
-    """Oracle slack: what the oracle claims, and what the run proves it has at least.
+    """Oracle slack: what the oracle claims, and what the run proves it has at least."""
 
-    ``measured`` is max_k [max_j J_{w_k}(π_j) − J_{w_k}(π_k)]: another policy of
-    the run beats the answer at its own weight by that much.
-    """
-
-    claimed_epsilon: Share = 0.0
-    claimed_delta: Amount = 0.0
-    measured: Amount = 0.0
-    measured_at: str | None = None
+    claimed_epsilon: Annotated[Share, Meta(description="the oracle's ε_o")] = 0.0
+    claimed_delta: Annotated[Amount, Meta(description="the oracle's δ_o, in units of reward")] = 0.0
+    measured: Annotated[
+        Amount, Meta(description="max_k [max_j J_{w_k}(π_j) − J_{w_k}(π_k)], in units of reward")
+    ] = 0.0
+    measured_at: Annotated[
+        str | None, Meta(description="whose answer another policy beats by that much")
+    ] = None
 
 
 class CertificateRecord(Struct, kw_only=True, frozen=True):
-    """An upper bound on the gap against every policy at every weight.
+    """An upper bound on the gap against every policy at every weight."""
 
-    ``epsilon`` is null where none is certified; ``note`` says why. ``exact``: no less
-    follows from the answers. ``stopped``: why an adaptive run stopped asking.
-    """
-
-    epsilon: Amount | None
-    delta: Amount
-    epsilon_weights: list[Share] | None = None
-    delta_weights: list[Share] | None = None
-    conditional_on: str | None = None
-    exact: bool = True
-    note: str = ""
-    statement: str = ""
-    stopped: Literal["target", "slack", "calls", "failures"] | None = None
+    epsilon: Annotated[
+        Amount | None, Meta(description="multiplicative gap; null where `note` says why")
+    ]
+    delta: Annotated[Amount, Meta(description="additive gap, in units of reward")]
+    epsilon_weights: Annotated[
+        list[Share] | None, Meta(description="d: where it may be largest")
+    ] = None
+    delta_weights: Annotated[list[Share] | None, Meta(description="d: where it may be largest")] = (
+        None
+    )
+    conditional_on: Annotated[
+        str | None, Meta(description="what it rests on beside the evaluated rewards, in words")
+    ] = None
+    exact: Annotated[bool, Meta(description="no less follows from the answers")] = True
+    note: Annotated[str, Meta(description="why no ε is certified")] = ""
+    statement: Annotated[str, Meta(description="all of it in words")] = ""
+    stopped: Annotated[
+        Literal["target", "slack", "calls", "failures"] | None,
+        Meta(description="why an adaptive run stopped asking"),
+    ] = None
 
 
 class MissingRecord(Struct, kw_only=True, frozen=True):
     """A weight vector that has no answer: the oracle failed there at every attempt."""
 
-    weights: list[Share]
-    attempts: Count
-    kind: str
-    message: str
+    weights: Annotated[list[Share], Meta(description="d: the weight vector")]
+    attempts: Annotated[Count, Meta(description="how often it was tried")]
+    kind: Annotated[
+        str, Meta(description="how the last failed: raised, refused, timeout, memory, died or lost")
+    ]
+    message: Annotated[str, Meta(description="what the last said, one line")]
 
 
 class PortfolioDocument(Struct, kw_only=True, frozen=True):
     """The whole of ``portfolio.json``."""
 
-    format: Literal["palm-portfolio"] = FORMAT
-    version: Annotated[int, Meta(ge=1, le=VERSION)] = VERSION
-    objectives: Annotated[list[str], Meta(min_length=2)]
+    format: Annotated[Literal["palm-portfolio"], Meta(description="what this is")] = FORMAT
+    version: Annotated[
+        int, Meta(ge=1, le=VERSION, description="raised by what older readers would misread")
+    ] = VERSION
+    objectives: Annotated[list[str], Meta(min_length=2, description="d names")]
     normalization: NormalizationRecord
-    policies: Annotated[list[PolicyRecord], Meta(min_length=1)]
-    oracle_calls: Count
-    candidates: Count
+    policies: Annotated[
+        list[PolicyRecord], Meta(min_length=1, description="in the order they were chosen")
+    ]
+    oracle_calls: Annotated[Count, Meta(description="oracle calls that the run has made")]
+    candidates: Annotated[Count, Meta(description="distinct policies it was chosen from")]
     slack: SlackRecord = SlackRecord()
     pruning: PruningRecord | None = None
     gaps: GapsRecord | None = None
     theorem: TheoremRecord | None = None
     certificate: CertificateRecord | None = None
-    missing: list[MissingRecord] = []
-    task: dict[str, Any] | None = None
-    task_hash: str | None = None
-    made_with: dict[str, str] = {}
+    missing: Annotated[
+        list[MissingRecord], Meta(description="weights without an answer; guarantees do without")
+    ] = []
+    task: Annotated[
+        dict[str, Any] | None, Meta(description="the task as it was resolved, options and all")
+    ] = None
+    task_hash: Annotated[str | None, Meta(description="SHA-256 of `task`, as JSON")] = None
+    made_with: Annotated[dict[str, str], Meta(description="package → version")] = {}
 
 
 def too_deep(values: list[Any]) -> bool:
