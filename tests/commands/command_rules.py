@@ -10,6 +10,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palm_core.cli.app import make_app, run
@@ -172,3 +174,50 @@ def check_refusal(name: str, arguments: list[str], folder: Path) -> None:
         assert told.err.endswith("\n")
         assert is_plain(told.err[:-1]), told
         assert told.code == 1 or told.out == "", told
+
+
+def clean_place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new folder, gone to, of a person who has nothing yet, on a terminal of 80 columns."""
+    place = tmp_path_factory.mktemp("first")
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    return place
+
+
+class EveryCommand:
+    """The rules as tests: a subclass is parametrised by the names of its package's commands.
+
+    It needs a fixture ``folder`` that calls :func:`clean_place`.
+    """
+
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_help(self, name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", str(width))
+        check_help(name, width)
+
+    def test_examples_are_understood(self, name: str) -> None:
+        check_examples(name)
+
+    def test_mistyped_options_are_corrected(self, name: str) -> None:
+        check_mistyped_options(name)
+
+    def test_what_is_too_much_is_named(self, name: str, folder: Path) -> None:
+        (folder / "folder").mkdir()
+        check_one_argument_too_many(name)
+
+    @given(data=st.data())
+    @settings(
+        max_examples=25,
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,  # a folder for all of a command's examples
+            HealthCheck.differing_executors,  # a subclass for each package
+        ],
+    )
+    def test_junk_is_refused_in_one_line(
+        self, name: str, folder: Path, data: st.DataObject
+    ) -> None:
+        for file in ("models.csv", "task.toml"):
+            (folder / file).unlink(missing_ok=True)
+        check_refusal(name, data.draw(bad_arguments(name)), folder)

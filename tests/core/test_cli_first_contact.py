@@ -23,46 +23,15 @@ MODELS = "model,helpful,safe,cost\na,40,60,0.1\nb,64,70,2\nc,72,71,6\nd,50,90,3\
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = tmp_path_factory.mktemp("first")
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("HOME", str(place))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    place = rules.clean_place(tmp_path_factory, monkeypatch)
     (place / "models.csv").write_text(MODELS)
     (place / "task.toml").write_text(TASK)
     return place
 
 
-@pytest.mark.parametrize("width", rules.WIDTHS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_every_command(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    rules.check_help(name, width)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_examples_are_understood(name: str) -> None:
-    rules.check_examples(name)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_mistyped_options_are_corrected(name: str) -> None:
-    rules.check_mistyped_options(name)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_what_is_too_much_is_named(name: str, folder: Path) -> None:
-    (folder / "folder").mkdir()
-    rules.check_one_argument_too_many(name)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-@given(data=st.data())
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_junk_is_refused_in_one_line(name: str, folder: Path, data: st.DataObject) -> None:
-    for file in ("models.csv", "task.toml"):
-        (folder / file).unlink(missing_ok=True)
-    rules.check_refusal(name, data.draw(rules.bad_arguments(name)), folder)
+class TestEveryCommand(rules.EveryCommand):
+    pass
 
 
 @pytest.mark.parametrize("asked", [(), ("--help",), ("-h",), ("help",)])

@@ -7,19 +7,13 @@ from pathlib import Path
 import command_rules as rules
 import pytest
 from command_rules import TASK, palm
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 COMMANDS = rules.commands_of("palm-eval")
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = tmp_path_factory.mktemp("first")
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    return place
+    return rules.clean_place(tmp_path_factory, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -34,33 +28,9 @@ def test_all_of_them_are_here() -> None:
     assert COMMANDS == ["compare", "evaluate", "figures", "report", "reproduce", "tables"]
 
 
-@pytest.mark.parametrize("width", rules.WIDTHS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_every_command(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    rules.check_help(name, width)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_examples_are_understood(name: str) -> None:
-    rules.check_examples(name)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_mistyped_options_are_corrected(name: str) -> None:
-    rules.check_mistyped_options(name)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_what_is_too_much_is_named(name: str) -> None:
-    rules.check_one_argument_too_many(name)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-@given(data=st.data())
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_junk_is_refused_in_one_line(name: str, folder: Path, data: st.DataObject) -> None:
-    rules.check_refusal(name, data.draw(rules.bad_arguments(name)), folder)
+class TestEveryCommand(rules.EveryCommand):
+    pass
 
 
 @pytest.mark.parametrize(
