@@ -78,6 +78,21 @@ def test_colours_are_for_terminals(force: bool, monkeypatch: pytest.MonkeyPatch)
     assert not colour.search(palm("select", "--help").out)
 
 
+def test_sentences_fit_a_terminal_and_are_lines_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert palm("build", "task.toml", "--out", "run").code == 0
+    piped = palm("prune", "run", "--mu", "0.05").out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "70")
+    wrapped = re.sub(r"\x1b\[[0-9;]*m", "", palm("prune", "run", "--mu", "0.05").out)
+    assert wrapped.split() == piped.split()
+    lines = wrapped.splitlines()
+    assert max(map(len, lines)) <= 70 < max(map(len, piped.splitlines()))
+    assert all(line == line.rstrip() for line in lines if "policy" not in line)
+    theorem = [line for line in piped.splitlines() if line.startswith("Theorem 3.4: ")]
+    assert len(theorem) == 1
+    assert len(theorem[0]) > 100
+
+
 @pytest.mark.parametrize("name", sorted(PACKAGES))
 def test_a_command_that_is_not_installed_is_known(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,18 @@ def say(text: str = "", *, style: str | None = None) -> None:
     out().print(harmless(text), style=style, markup=False)
 
 
+def tell(text: str, *, indent: int = 0) -> None:
+    """Print a sentence of the result; on a terminal it is broken between words, not within.
+
+    In a file or a pipe it stays one line, as :func:`say` prints it: nothing to copy into a
+    shell may be told like this.
+    """
+    console = out()
+    room = console.width - indent if console.is_terminal else 10_000
+    for line in Text(harmless(text)).wrap(console, max(room, 20)):
+        say(" " * indent + line.plain.rstrip())
+
+
 def note(text: str) -> None:
     """Print a remark to standard error."""
     err().print(harmless(text), style="dim", markup=False)

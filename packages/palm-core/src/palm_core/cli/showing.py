@@ -50,7 +50,7 @@ def show(portfolio: Portfolio) -> None:
     size = len(portfolio)
     asked = "every weight answered" if portfolio.missing else "every weight asked"
     where = "every weight" if pruning.everywhere else asked
-    output.say(
+    output.tell(
         f"{size} of {portfolio.candidates} policies {'is' if size == 1 else 'are'} enough "
         f"({portfolio.oracle_calls} oracle calls): at {where} the best of them is "
         f"within {output.percent(pruning.mu)}"
@@ -78,27 +78,27 @@ def show(portfolio: Portfolio) -> None:
         if gaps.epsilon > 0 and gaps.epsilon_weights:
             share += f" at {output.weights_text(gaps.epsilon_weights, names)}"
     output.say(f"Against all {portfolio.candidates} policies found, at every weight, exactly:")
-    output.say(f"  {share};  δ {output.number(gaps.delta)}")
+    output.tell(f"{share};  δ {output.number(gaps.delta)}", indent=2)
     found = portfolio.certificate
     if found is not None:
         output.say("Against every policy there is, at every weight:")
-        output.say(f"  {found.statement}")
+        output.tell(found.statement, indent=2)
         if found.stopped in STOPPED:
-            output.say(f"  {STOPPED[found.stopped]}")
+            output.tell(STOPPED[found.stopped], indent=2)
     _show_missing(portfolio)
     slack = portfolio.slack
     if slack.measured > 0:
-        output.say(
+        output.tell(
             f"Oracle slack: at {slack.measured_at} another policy found is better by "
             f"{output.number(slack.measured)}."
         )
     if pruning.negative_optima:
-        output.say(
+        output.tell(
             f"At {pruning.negative_optima} of {pruning.weights} weights asked the best value is "
             "negative: a share of it means nothing, so only α' counted there."
         )
     if portfolio.theorem is not None:
-        output.say(portfolio.theorem.statement)
+        output.tell(portfolio.theorem.statement)
 
 
 def _show_missing(portfolio: Portfolio) -> None:
@@ -109,13 +109,13 @@ def _show_missing(portfolio: Portfolio) -> None:
     output.say(f"{count} no answer, the oracle failed there at every attempt:")
     for item in missing[:SHOWN]:
         where = output.weights_text(item.weights, portfolio.objectives)
-        output.say(f"  {where}: {item.message} ({item.attempts} attempts)")
+        output.tell(f"{where}: {item.message} ({item.attempts} attempts)", indent=2)
     if len(missing) > SHOWN:
         output.say(f"  and {len(missing) - SHOWN} more")
     vertex = next((item for item in missing if max(item.weights) == 1.0), None)
     if vertex is not None and portfolio.certificate is None:
         where = output.weights_text(vertex.weights, portfolio.objectives)
-        output.say(
+        output.tell(
             "Nothing is certified against policies that were not found: that takes an answer "
             f"at {where}."
         )
