@@ -58,7 +58,7 @@ def test_that_there_is_no_cover_is_said_only_where_there_is_none(table) -> None:
         assert left is None or smallest(table[[*left.forced, *left.rows]]) > target
 
 
-@settings(max_examples=20)  # each is a few processes of CBC
+@settings(max_examples=settings().max_examples // 10)  # each is many processes of CBC
 @given(tables(rows=(2, 6), columns=(2, 12)))
 def test_a_question_is_answered_as_brute_force_does(table) -> None:
     best = smallest(table)
