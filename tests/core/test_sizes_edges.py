@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import combinations
 
@@ -10,15 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import PolicySet, gaps, selection, sizes, violations
+from palm_core import PolicySet, _cuts, gaps, selection, setcover, sizes, violations
 from palm_core._cuts import CutLoop
 from palm_core._intervals import fewest_intervals
 from palm_core._pair import TOLERANCE
 from palm_core._programs import AGREEMENT
+from palm_core.cover import best_policies
 from palm_core.envelope import serving_intervals
 from palm_core.errors import InputError
 from palm_core.minimal import minimal_portfolio, minimal_report
 from palm_core.selection import select_models
+from palm_core.setcover import solve_set_cover
 from palm_core.sizes import size_gap_curve
 
 
@@ -83,6 +86,69 @@ def test_covers_and_violations_share_one_tolerance(d, epsilon, shift, exact) -> 
     loop = CutLoop(values, epsilon=epsilon, delta=0.0)
     assert loop.keeps_sign is (epsilon == 0 or shift == 0)
     assert loop.relative == (TOLERANCE if exact else AGREEMENT)
+
+
+@pytest.mark.parametrize(("d", "epsilon"), [(3, 0.0), (3, 0.1), (5, 0.1)])
+def test_a_cover_forgives_what_counts_as_equal_among_violations(d: int, epsilon: float) -> None:
+    # or a weight could be violated and covered at once, and the two would never agree
+    loop = CutLoop(np.random.default_rng(d).uniform(0.1, 1, (12, d)), epsilon=epsilon, delta=0.0)
+    cover = loop._cover(loop.weights)
+    rounding = best_policies(loop.policies, loop.weights).rounding
+    slack = loop.everyone.slack(loop.weights, loop.relative)
+    np.testing.assert_array_equal(cover.best.rounding, rounding + slack)
+    assert (slack >= loop.relative * (loop.weights @ loop.everyone.spread)).all()
+    assert (cover.mu, cover.alpha) == (epsilon, 0.0)
+    chosen = np.array([0, 3, 7])
+    assert (_cuts._covered(cover, chosen) == cover.matrix()[chosen].any(axis=0)).all()
+
+
+def test_a_proof_is_asked_for_with_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def recorded(bits, n_weights, **options):
+        found = solve_set_cover(bits, n_weights, **options)
+        asked.append((options, found))
+        return found
+
+    monkeypatch.setattr(setcover, "solve_set_cover", recorded)
+    rewards = np.random.default_rng(11).uniform(0.1, 1, (30, 3))
+    loop = CutLoop(rewards, epsilon=0.05, delta=0.0)
+    assert (loop.solver, loop.rounds, loop.lower) == ("greedy", 0, 1)
+    begun = time.perf_counter()
+    loop.run(solver="cbc", deadline=begun + 50.0)
+    options, found = asked[-1]
+    assert options["solver"] == "cbc"
+    assert 0 < options["time_limit"] <= 50.0
+    assert len(options["incumbent"]) >= len(loop.valid)
+    assert loop.solver == found.solver
+    assert loop.lower == found.lower_bound == len(loop.valid)
+    assert loop.rounds > len(asked)
+    late = CutLoop(rewards, epsilon=0.05, delta=0.0)
+    late.run(solver=None, deadline=begun)
+    assert late.solver == "greedy"
+    assert len(late.valid) >= len(loop.valid)
+
+
+def test_every_cover_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(make):
+        def of(cover, *given, **options):
+            n_weights = given[0] if given else cover.n_weights
+            made.append(n_weights == len(loop.weights))  # else it completes another
+            return make(cover, *given, **options)
+
+        return of
+
+    for name in ("_greedy", "_near_smallest"):
+        monkeypatch.setattr(_cuts, name, counted(getattr(_cuts, name)))
+    monkeypatch.setattr(setcover, "solve_set_cover", counted(solve_set_cover))
+    for seed in range(3):
+        made.clear()
+        rewards = np.random.default_rng(seed).uniform(0.1, 1, (40, 3))
+        loop = CutLoop(rewards, epsilon=0.02, delta=0.0)
+        loop.run(solver=None, deadline=time.perf_counter() + 60)
+        assert loop.rounds == sum(made) > 2
 
 
 def test_a_smallest_portfolio_where_the_optimum_changes_its_sign() -> None:
