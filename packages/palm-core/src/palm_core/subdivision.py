@@ -161,6 +161,8 @@ class Subdivision:
         ]
         _, i, j = max(lengths)
         halves[[i, j]] = 0.5
+        if ratio and part.upper.max() <= 0:
+            return 0.0, halves  # U ≤ 0 ≤ L here: nothing is lost
         try:
             if ratio:
                 solved = _programs.worst_ratio(pieces, part.upper)
