@@ -65,9 +65,8 @@ ABOUT = Benchmark(
             least=1 / 1.05,
             over="median",
             remark="Losses and gradients are the same; what differs is checkpoints, curves and "
-            "the saved policy. On a busy machine rounds differ by more than the aim. (In the run "
-            "of 2026-11-22 the process of the whole call still had two threads on busy cores, all "
-            "else one: what the last line says of starting it is not so.)",
+            "the saved policy. Rounds differ by more than the aim, on a busy machine by much "
+            "more.",
         ),
         Aim(
             "no other setting is better than the default",
