@@ -259,6 +259,22 @@ def test_zeros_are_where_the_envelope_changes_its_sign(seed, m):
         assert (np.abs(ends - zero).sum(axis=1) < 1e-12).any()
 
 
+@FEW
+@given(SEEDS, st.integers(1, 4), st.integers(1, 6))
+def test_segments_end_where_the_portfolio_changes_its_sign(seed, p, m):
+    values = signed(seed, p + m, 2)
+    pair = Pair(values[:p], values)
+    ends = pair.segment_ends()
+    line = uniform_lattice(2, 20_000)
+    line = line[np.argsort(line[:, 0])]
+    for rows in (values[:p], values):
+        height = envelope_values(rows, line)
+        for place in np.flatnonzero(height[1:] * height[:-1] < 0):
+            low, high = line[place, 0], line[place + 1, 0]
+            near = ends[(ends[:, 0] >= low) & (ends[:, 0] <= high)]
+            assert np.abs(envelope_values(rows, near)).min() < 1e-12
+
+
 def test_corners_are_counted_before_they_are_enumerated():
     for d, p in itertools.product((2, 4, 5, 6, 9), (1, 20, 300)):
         pair = Pair(np.ones((p, d)), np.ones((1, d)))
