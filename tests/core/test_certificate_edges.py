@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from palm_core import PolicySet
 from palm_core.adaptive import AdaptiveGrid
 from palm_core.certificate import Certificate, certify
+from palm_core.errors import InputError
 from palm_core.sandwich import ROUNDING, Sandwich
 from palm_core.subdivision import Largest, Subdivision
 
@@ -245,3 +246,28 @@ def test_rounding_is_no_gap():
     assert model._gap(middle, 1.0 + 4 * ROUNDING, False) > 0
     assert model._gap(middle, 2.0, True) == 0.5
     assert model._gap(middle, 2.0, False) == 1.0
+
+
+def test_refusals_name_what_was_given():
+    policies, weights = PolicySet(np.eye(2)), np.eye(2)
+    for name in ("portfolio", "answers"):
+        with pytest.raises(InputError, match=rf"^{name}: index 7 of 2 policies, counted from 0$"):
+            certify(policies, weights, **{name: [0, 7]})
+        with pytest.raises(InputError, match=rf"^{name} = \[\[0, 1\]\]: must be indices"):
+            certify(policies, weights, **{name: [[0, 1]]})
+    assert certify(policies, weights, portfolio=np.array([0, 1], np.uint8)).delta == 0.5
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(InputError, match=rf"^target_epsilon = {wrong}: must be in \[0, 1\]"):
+            AdaptiveGrid(2, target_epsilon=wrong)
+    grid = AdaptiveGrid(2, target_epsilon=0.1)
+    for take in (grid.forget, lambda rows: grid.tell(rows, rows)):
+        with pytest.raises(InputError, match="must be 2"):
+            take([[0.5, 0.25, 0.25]])
+
+
+def test_of_weights_asked_twice_one_is_forgotten():
+    grid = AdaptiveGrid(2, target_epsilon=0.1)
+    grid.ask(2)
+    assert len(grid.pending) == 2
+    grid.forget([1.0, 0.0])
+    assert grid.pending.tolist() == [[0.0, 1.0]]
