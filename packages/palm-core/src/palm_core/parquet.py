@@ -93,7 +93,7 @@ def _touch(file: Any) -> None:
     """Have the reader look at what is said about each column, without reading any.
 
     Where that is broken, the reader raises; ``row_group(…).column(…)`` ends the process,
-    with pyarrow 19 to 26 at least.
+    with pyarrow 26 at least.
     """
     for index in range(file.num_row_groups):
         for name in file.schema_arrow.names:
