@@ -24,8 +24,8 @@ _EPS = float(np.finfo(np.float64).eps)
 _WORTH_SORTING = 1024
 # Fewer pairs than this are done before Numba has been imported.
 _FEW_PAIRS = 1 << 16
-# Multiplications in about the time that it takes to start a thread.
-_WORTH_A_THREAD = 1 << 20
+# Fewer multiplications than this are done before threads have been started.
+_WORTH_A_THREAD = 1 << 22
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
