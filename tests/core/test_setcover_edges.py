@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_setcover import as_bits, circulant, is_cover, lines, smallest, tables
 
-from palm_core import setcover
+from palm_core import reductions, setcover
 from palm_core.errors import InputError
 from palm_core.reductions import ROUNDING, Core, relaxation
 from palm_core.setcover import relative_gap, solve_set_cover
@@ -119,6 +119,18 @@ def test_the_limit_counts_rows_that_are_taken_anyhow(monkeypatch) -> None:
     assert asked.core.forced.tolist() == [7]
     assert asked._decide(4, None, 60.0, last=False) == "open"
     assert limits == [3]
+
+
+def test_prices_that_a_row_cannot_pay_are_scaled_until_it_can(monkeypatch) -> None:
+    # as a solver's tolerance may leave them: each row of two columns would be worth 1.5
+    def too_high(table, seconds):
+        return np.full(table.shape[0], 0.5), np.full(table.shape[1], 0.75)
+
+    monkeypatch.setattr(reductions, "_fewest_shares", too_high)
+    found = relaxation(core_of(circulant(7, 2)), seconds=60.0)
+    assert found.value == pytest.approx(3.5)
+    assert found.reduced == pytest.approx(np.zeros(7))
+    assert found.bound == 4 == smallest(circulant(7, 2))
 
 
 def test_a_gap_is_a_share_of_the_cover() -> None:
