@@ -62,7 +62,7 @@ ABOUT = Benchmark(
             "40 times faster than NumPy",
             FASTER,
             least=40,
-            remark="On two cores with nothing else to do it is 13 to 22 times. On the same machine "
+            remark="On two cores with nothing else to do it is 12 to 22 times. On the same machine "
             "it was 41 to 99 times when other work kept it busy, which slowed NumPy down more; why "
             "was not measured. Processor time is the second figure. Fronts in four and five "
             "objectives are lowest.",

@@ -192,3 +192,22 @@ def test_a_policy_that_serves_nothing_is_given_the_middle(d: int) -> None:
         assert served[index].argmax() == index
         assert served[index].sum() == pytest.approx(1.0)
         assert chosen.objective(served[index]).argmax() == index
+
+
+def test_a_report_tells_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_intervals = minimal_report([[1.0, 0.0], [0.0, 1.0]])
+    assert (by_intervals.solver, by_intervals.rounds) == ("intervals", 0)
+    assert 0 < by_intervals.seconds < 60
+    for name in ("epsilon", "delta"):
+        with pytest.raises(InputError, match=f"^{name} = -0.5: must be"):
+            minimal_report(np.eye(2), **{name: -0.5})
+    asked = []
+    original = CutLoop.run
+
+    def recorded(loop, *, solver, deadline):
+        asked.append(solver)
+        return original(loop, solver=solver, deadline=deadline)
+
+    monkeypatch.setattr(CutLoop, "run", recorded)
+    minimal_report(np.eye(3), solver="cbc")
+    assert asked == ["cbc"]
