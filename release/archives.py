@@ -33,6 +33,8 @@ def members(path: Path) -> dict[str, bytes]:
     found = {}
     with tarfile.open(path) as source:
         for member in source:
+            if member.isdir():
+                continue
             content = source.extractfile(member)
             if content is None:
                 raise SystemExit(f"{path.name}: {member.name} is neither a file nor a folder")

@@ -144,6 +144,38 @@ def test_members_of_both_kinds_are_read(archives: Any, tmp_path: Path) -> None:
     assert found == {"src/palm_x/__init__.py": b"x = 1\n"}
 
 
+def wheel_of(folder: Path, content: dict[str, bytes]) -> None:
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "palm_x-1.0.0-py3-none-any.whl", "w") as made:
+        for name, one in content.items():
+            made.writestr(name, one)
+
+
+def test_the_wheel_of_the_source_package_has_to_be_that_of_the_checkout(
+    archives: Any, wheel: dict[str, bytes], ours: dict[str, bytes], tmp_path: Path
+) -> None:
+    lines = [f'{key} = "{value}"\n' for key, value in PROJECT.items()]
+    ours["pyproject.toml"] = ("[project]\n" + "".join(lines)).encode()
+    ours["README.md"] = b"# x\n"
+    folder = tmp_path / "palm-x"
+    for name, content in ours.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    wheel["palm_x-1.0.0.dist-info/METADATA"] = METADATA.encode()
+    wheel_of(tmp_path / "dist", wheel)
+    with tarfile.open(tmp_path / "dist" / "palm_x-1.0.0.tar.gz", "w:gz") as source:
+        source.add(folder, "palm_x-1.0.0", filter=lambda i: None if ".git" in i.name else i)
+    wheel_of(tmp_path / "same", wheel)
+    wheel_of(tmp_path / "other", {**wheel, "palm_x-1.0.0.dist-info/RECORD": b"else"})
+    told = {
+        tree: archives.faults_of_package("palm-x", folder, tmp_path / "dist", tmp_path / tree)[0]
+        for tree in ("same", "other")
+    }
+    different = "the wheel from the source package is not the one from the checkout"
+    assert told == {"same": [], "other": [different]}
+
+
 def test_what_fails_in_an_installation_is_told_and_the_rest_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
