@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from palm_core import Portfolio
+from palm_core import Portfolio, Table, select_models
 from palm_core.cli.output import percent
 from palm_core.runs import Run
-from palm_eval import evaluate_run
+from palm_eval import evaluate_run, gather_report, write_report
 
 LIGHT_AND_DARK = ("light", "dark")
 
@@ -88,6 +88,23 @@ class TestTwoObjectives:
             assert float(shown) == pytest.approx(loss, rel=5e-3, abs=1e-9)
             value = float(page.locator(f"#value-{i}").inner_text())
             assert value == pytest.approx(policy.rewards @ weights, rel=1e-3)
+
+    def test_distance_of_a_selection_is_that_to_its_table(self, tmp_path, show):
+        scores = {"good": [9.0, 2.0, 6.5], "price": [5.0, 1.0, 2.0]}
+        table = Table({"model": ["ant", "bee", "cow"], **scores})
+        models = table.policies(maximize=["good"], minimize=["price"])
+        found = select_models(models, epsilon=0.4)
+        file = found.portfolio().save(tmp_path / "p.json")
+        page = show(write_report(gather_report(file, models=table), tmp_path / "p.html"))
+        page.locator("#weight-0").fill("750")
+        values = found.normalization.apply(models).objective([0.75, 0.25])[0]
+        loss = 1 - values[found.indices].max() / values.max()
+        assert loss > 0.01
+        shown = page.locator("#distance").inner_text().replace("\xa0", " ")
+        said = r"([\d.]+) % below the best of the 3 given, for this weighting\."
+        assert float(re.fullmatch(said, shown)[1]) == pytest.approx(100 * loss, rel=5e-3)
+        assert page.locator("#answers").count() == 0
+        assert page.locator("figure").count() == 3
 
     def test_answers_stand_side_by_side_the_served_first(self, answering, show):
         page = show(answering)

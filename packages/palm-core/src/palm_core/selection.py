@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palm_core.documents import record_of_gaps
+from palm_core.documents import PruningRecord, record_of_gaps
 from palm_core.errors import InputError
 from palm_core.normalization import Normalization
 from palm_core.policies import Policy
 from palm_core.portfolio import Portfolio
+from palm_core.provenance import versions
 from palm_core.simplex import check_number, sample_weights
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Selection:
         gaps: exact gaps of the selection against all candidates.
         status: "optimal" if no smaller set will do (proven), else "feasible".
         lower_bound: at least so many models are needed.
+        solver: "intervals", or the integer programming solver's name.
     """
 
     models: tuple[Selected, ...]
@@ -74,11 +76,13 @@ class Selection:
     gaps: Gaps
     status: str
     lower_bound: int
+    solver: str
 
     def portfolio(self) -> Portfolio:
         """Return the selection as a portfolio, to save or to route with.
 
-        Each policy's ``weights`` are some that it serves; nobody was asked for them.
+        Each policy's ``weights`` are some that it serves; nobody was asked for them. The
+        tolerance and the proof that fewer will not do are its ``pruning``.
         """
         return Portfolio(
             policies=tuple(
@@ -88,7 +92,19 @@ class Selection:
             objectives=self.objectives,
             normalization=self.normalization,
             candidates=self.n_candidates,
+            pruning=PruningRecord(
+                mu=self.tolerance[0],
+                alpha=self.tolerance[1],
+                method="minimal",
+                everywhere=True,
+                status=self.status,
+                lower_bound=self.lower_bound,
+                upper_bound=len(self.models),
+                solver=self.solver,
+                weights=0,
+            ),
             gaps=record_of_gaps(self.gaps),
+            made_with=versions(),
         )
 
 
@@ -174,6 +190,7 @@ def select_models(
         gaps=found.gaps,
         status=found.status,
         lower_bound=found.lower_bound,
+        solver=found.solver,
     )
 
 

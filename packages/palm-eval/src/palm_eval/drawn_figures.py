@@ -52,6 +52,37 @@ def drawn_usage(groups: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyl
     )
 
 
+def drawn_front(
+    portfolio: PolicySet,
+    candidates: PolicySet,
+    styles: Mapping[str, PolicyStyle],
+    *,
+    scaled: str,
+) -> Drawn:
+    """What policies achieve, and where the portfolio lies among them.
+
+    Args:
+        portfolio: the policies to mark.
+        candidates: all policies, in the same units.
+        styles: of the portfolio's policies.
+        scaled: the method of the normalisation that both are in.
+    """
+    how = "Each point is a policy, placed by"
+    if portfolio.n_objectives > 3:
+        how = "Each line is a policy, drawn through"
+    net = " less the regulariser f" if candidates.regularizer.any() else ""
+    unit = ", scaled to [0, 1]" if scaled == "minmax" else ""
+    return Drawn(
+        figure=figures.front_figure(portfolio, candidates, styles=styles),
+        title="What the policies achieve",
+        caption=(
+            f"{how} its reward in each objective{net}{unit}: dark where it is the best one at "
+            "some weights, pale where at none. The numbers mark the portfolio."
+        ),
+        description=figures.front_description(portfolio, candidates, styles),
+    )
+
+
 def drawn_cells(
     asked: str,
     weights: Array,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from palm_core.assembling import evaluate
 from palm_core.simplex import check_count, check_number
 from palm_eval import figures
-from palm_eval.drawn_figures import drawn_cells, drawn_grids, drawn_usage
+from palm_eval.drawn_figures import drawn_cells, drawn_front, drawn_grids, drawn_usage
 from palm_eval.figures import Drawn
 from palm_eval.figures.cells import DELTA, EPSILON
 from palm_eval.run_baselines import ask_baselines, baseline_label, check_oracle_of
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from palm_core import Oracle, PolicySet
-    from palm_core.assembling import Evaluated
+    from palm_core import Oracle
     from palm_core.runs import Run
     from palm_eval.figures import PolicyStyle
 
@@ -81,7 +80,9 @@ def run_figures(
     styles = figures.policy_styles(*groups.values())
     drawn = {
         "usage": drawn_usage(groups, styles),
-        "front": _front(portfolio.policy_set, found, styles),
+        "front": drawn_front(
+            portfolio.policy_set, found.candidates, styles, scaled=found.normalization.method
+        ),
     }
     drawn["curve"], told = draw_curve(
         run, portfolio, found, asked, most=most, resamples=resamples, seed=seed
@@ -107,23 +108,6 @@ def run_figures(
         else:
             notes.append(f"{name}: not drawn, {one}")
     return drawn, notes
-
-
-def _front(portfolio: PolicySet, found: Evaluated, styles: Mapping[str, PolicyStyle]) -> Drawn:
-    how = "Each point is a policy, placed by"
-    if portfolio.n_objectives > 3:
-        how = "Each line is a policy, drawn through"
-    net = " less the regulariser f" if found.candidates.regularizer.any() else ""
-    unit = ", scaled to [0, 1]" if found.normalization.method == "minmax" else ""
-    return Drawn(
-        figure=figures.front_figure(portfolio, found.candidates, styles=styles),
-        title="What the policies achieve",
-        caption=(
-            f"{how} its reward in each objective{net}{unit}: dark where it is the best one at "
-            "some weights, pale where at none. The numbers mark the portfolio."
-        ),
-        description=figures.front_description(portfolio, found.candidates, styles),
-    )
 
 
 def _weights(

@@ -128,7 +128,7 @@ def select(
         example = output.example_weights(found.objectives)
         output.note(f"Saved to {save}: palm route {save} --weights {example}")
         if has_command("report"):
-            output.note(f"A page to explore it: palm report {save}")
+            output.note(f"A page to explore it: palm report {save} --models {scores}")
 
 
 def route(

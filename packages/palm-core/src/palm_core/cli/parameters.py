@@ -86,6 +86,7 @@ TaskFile = Annotated[Path, Parameter(converter=_task, name="TASK")]
 TaskOption = Annotated[Path, Parameter(converter=_task, metavar="TASK")]
 RunFolder = Annotated[Path, Parameter(converter=_path, name="RUN")]
 TablePath = Annotated[Path, Parameter(converter=_path, name="TABLE")]
+TableOption = Annotated[Path, Parameter(converter=_path, metavar="TABLE")]
 PortfolioPath = Annotated[Path, Parameter(converter=_path, name="PORTFOLIO")]
 Weightings = Annotated[
     tuple[str, ...],

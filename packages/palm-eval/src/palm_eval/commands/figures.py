@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from palm_core.cli import output
 from palm_core.cli.checks import check_out
-from palm_core.cli.parameters import Count, Flag, Folder, RunFolder, TaskOption
+from palm_core.cli.parameters import Count, Flag, Folder, RunFolder, TableOption, TaskOption
 from palm_eval.commands.common import oracle_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from palm_eval.figures import Drawn
 
 
 def figures(
@@ -20,6 +27,7 @@ def figures(
     out: Folder,
     format: Literal["svg", "pdf", "png"] = "svg",  # noqa: A002  as users call it
     task: TaskOption | None = None,
+    models: TableOption | None = None,
     most: Count = 8,
     cells: Annotated[str, Parameter(metavar="ε',δ'", allow_leading_hyphen=True)] = "2/5,1/80",
     seed: Count = 0,
@@ -34,7 +42,7 @@ def figures(
     Parameters
     ----------
     run
-        The folder of a run that palm build made.
+        The folder of a run that palm build made, or with --models a portfolio file.
     out
         The folder for the figures, made where there is none.
     format
@@ -42,6 +50,9 @@ def figures(
     task
         The task file of the run: its oracle is asked for the baselines, at weights that
         the run has no policy for. Without it those baselines are left out.
+    models
+        The table that a portfolio file was selected from; of it are drawn who serves
+        whom, the front and the gap of each size.
     most
         The largest size on the curve.
     cells
@@ -51,20 +62,17 @@ def figures(
     json
         Print one JSON document instead.
     """
-    from palm_core.runs import Run
     from palm_core.simplex import check_count
     from palm_eval.figures import save
     from palm_eval.figures.fonts import GlyphWarning, missing_note
-    from palm_eval.run_figures import run_figures
 
     check_count(most, name="most", least=1)
     check_out(out)
     reach = _reach(cells)
-    made = Run.open(run)
-    oracle = None if task is None else oracle_of(made, run, task)
+    draw = _drawing(run, task, models, most=most, cells=reach, seed=seed)
     with output.waiting("drawing", None), warnings.catch_warnings():
         warnings.simplefilter("ignore", GlyphWarning)  # said below, once for all figures
-        drawn, notes = run_figures(made, most=most, oracle=oracle, cells=reach, seed=seed)
+        drawn, notes = draw()
         files = {name: save(one, out / f"{name}.{format}") for name, one in drawn.items()}
     if format != "svg" and (boxes := missing_note(one.figure for one in drawn.values())):
         notes.append(boxes)
@@ -84,6 +92,44 @@ def figures(
         output.say(str(file))
     for note in notes:
         output.note(note)
+
+
+def _drawing(
+    run: Path,
+    task: Path | None,
+    models: Path | None,
+    *,
+    most: int,
+    cells: tuple[float, float],
+    seed: int,
+) -> Callable[[], tuple[dict[str, Drawn], list[str]]]:
+    """What draws a run, or a portfolio's file; what it needs has been read and checked."""
+    from palm_core.errors import InputError
+    from palm_core.portfolio import Portfolio
+    from palm_core.runs import Run
+    from palm_core.tables import read_table
+    from palm_eval.run_figures import run_figures
+    from palm_eval.selected_models import is_selected, models_of
+    from palm_eval.selection_figures import selection_figures
+
+    if os.path.isfile(run):  # noqa: PTH113  pathlib raises where nothing may be read
+        portfolio = Portfolio.load(run)
+        if task is not None:
+            raise InputError(f"--task {task}: {run} is no run, whose oracle could be asked")
+        if models is None:
+            raise InputError(
+                f"{run}: is a portfolio by itself; its figures need the other models: "
+                "--models TABLE, which it was selected from"
+                if is_selected(portfolio)
+                else f"{run}: is a portfolio by itself; its figures are made of its run's folder"
+            )
+        table = models_of(portfolio, read_table(models))
+        return lambda: selection_figures(portfolio, table, most=most)
+    made = Run.open(run)
+    if models is not None:
+        raise InputError(f"--models {models}: {run} is a run, which has its policies itself")
+    oracle = None if task is None else oracle_of(made, run, task)
+    return lambda: run_figures(made, most=most, oracle=oracle, cells=cells, seed=seed)
 
 
 def _reach(text: str) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import webbrowser
 
 from palm_core.cli import output
 from palm_core.cli.checks import check_new
-from palm_core.cli.parameters import Count, File, Flag, RunFolder, TaskOption
+from palm_core.cli.parameters import Count, File, Flag, RunFolder, TableOption, TaskOption
 from palm_eval.commands.common import oracle_of
 
 
@@ -16,6 +16,7 @@ def report(
     *,
     out: File | None = None,
     task: TaskOption | None = None,
+    models: TableOption | None = None,
     prompts: Count = 200,
     most: Count = 8,
     seed: Count = 0,
@@ -38,6 +39,9 @@ def report(
     task
         The task file of the run: its oracle is asked for the baselines, at weights that
         the run has no policy for. Without it those baselines are left out.
+    models
+        The table that a portfolio file was selected from: its other models give
+        distances at each weighting, and figures.
     prompts
         The most prompts whose answers are shown.
     most
@@ -52,6 +56,7 @@ def report(
     from palm_core.errors import InputError
     from palm_core.files import is_folder
     from palm_core.runs import Run
+    from palm_core.tables import read_table
     from palm_eval.report import gather_report, write_report
     from palm_eval.report.page import report_file
 
@@ -62,8 +67,11 @@ def report(
         if not is_folder(run):
             raise InputError(f"--task {task}: {run} is no run, whose oracle could be asked")
         oracle = oracle_of(Run.open(run), run, task)
+    table = None if models is None else read_table(models)
     with output.waiting("measuring and drawing", None):
-        found = gather_report(run, oracle=oracle, prompts=prompts, most=most, seed=seed)
+        found = gather_report(
+            run, oracle=oracle, models=table, prompts=prompts, most=most, seed=seed
+        )
         file = write_report(found, report_file(run) if out is None else out)
     if json:
         output.print_json({"report": str(file), "missing": list(found.missing)})

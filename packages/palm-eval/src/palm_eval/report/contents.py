@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from palm_core import PalmError, Portfolio
+from palm_core import InputError, PalmError, Portfolio
 from palm_core.assembling import evaluate
 from palm_core.files import is_folder
 from palm_core.runs import Run
@@ -16,11 +16,13 @@ from palm_eval.run_baselines import baseline_label
 from palm_eval.run_diversity import RunDiversity, portfolio_diversity
 from palm_eval.run_figures import run_figures
 from palm_eval.run_responses import RunResponses, responses_of
+from palm_eval.selected_models import is_selected, models_of
+from palm_eval.selection_figures import selection_figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from palm_core import Oracle, PolicySet
+    from palm_core import Oracle, PolicySet, Table
     from palm_eval.evaluation import Evaluation
     from palm_eval.figures import Drawn
 
@@ -38,7 +40,7 @@ class ReportContents:
         path: the run's folder, or the portfolio's file.
         portfolio: with per-prompt rewards, where it comes from a run that has them.
         candidates: all policies found, in the space that weights speak of; ``None`` for a
-            portfolio's file, which does not hold them.
+            portfolio's file alone, which does not hold them.
         evaluation: gaps, intervals and baselines, or ``None``.
         figures: by name.
         responses: what the portfolio's policies answered, or ``None``.
@@ -62,6 +64,7 @@ def gather_report(
     path: str | Path,
     *,
     oracle: Oracle | None = None,
+    models: Table | None = None,
     most: int = MOST,
     prompts: int = PROMPTS,
     samples: int = SAMPLES,
@@ -75,13 +78,15 @@ def gather_report(
     Args:
         path: the folder of a finished run, or a file that ``Portfolio.save`` wrote.
         oracle: asked for the baselines, as by :func:`palm_eval.evaluate_run`.
+        models: the table that a portfolio's file was selected from.
         most: the largest size on the size–gap curve.
         prompts: how many prompts are shown at most.
         samples: |V| of the sampled gaps.
         seed: of V, the baselines and the bootstrap.
 
     Raises:
-        InputError: no finished run and no portfolio there, or a number out of range.
+        InputError: no finished run and no portfolio there, a number out of range, or
+            ``models`` that the portfolio was not selected from.
     """
     check_count(most, name="most", least=1)
     check_count(prompts, name="prompts", least=0)
@@ -89,15 +94,9 @@ def gather_report(
     check_count(seed, name="seed", least=0)
     path = Path(path)
     if not is_folder(path):
-        return ReportContents(
-            path=path,
-            portfolio=Portfolio.load(path),
-            prompts=prompts,
-            missing=(
-                "Distances at one weighting, figures and answers: this is a portfolio by itself; "
-                "a run's folder has the policies it was chosen from.",
-            ),
-        )
+        return _of_file(path, models, most=most, prompts=prompts)
+    if models is not None:
+        raise InputError(f"models {models.source}: {path} is a run, which has its policies itself")
     run = Run.open(path)
     portfolio = run.prune(run.settings)
     missing: list[str] = []
@@ -126,6 +125,34 @@ def gather_report(
         diversity=portfolio_diversity(path, portfolio.policies, seed=seed)[0],
         prompts=prompts,
         missing=tuple(missing),
+    )
+
+
+def _of_file(path: Path, models: Table | None, *, most: int, prompts: int) -> ReportContents:
+    """What a report of a portfolio's file shows, and the models it was selected from."""
+    portfolio = Portfolio.load(path)
+    if models is None:
+        where = (
+            "the table it was selected from has the other models (--models)"
+            if is_selected(portfolio)
+            else "a run's folder has the policies it was chosen from"
+        )
+        note = (
+            "Distances at one weighting, figures and answers: this is a portfolio by itself; "
+            f"{where}."
+        )
+        return ReportContents(path=path, portfolio=portfolio, prompts=prompts, missing=(note,))
+    candidates = models_of(portfolio, models)
+    missing: list[str] = []
+    drawn = _try(lambda: selection_figures(portfolio, candidates, most=most), "Figures", missing)
+    found, left_out = ({}, []) if drawn is None else drawn
+    return ReportContents(
+        path=path,
+        portfolio=portfolio,
+        candidates=candidates,
+        figures=found,
+        prompts=prompts,
+        missing=(*missing, *left_out),
     )
 
 

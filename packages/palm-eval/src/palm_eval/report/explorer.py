@@ -13,6 +13,7 @@ from palm_core.polygons import serving_cells
 from palm_core.text import one_line
 from palm_eval.figures import policy_styles
 from palm_eval.rewards.texts import messages
+from palm_eval.selected_models import is_selected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +43,7 @@ def explorer_data(contents: ReportContents) -> dict[str, Any]:
         ],
         "found": None if contents.candidates is None else _found(contents.candidates),
         "candidates": portfolio.candidates,
+        "selected": is_selected(portfolio),
         "prompts": prompt_rows(contents),
     }
 

@@ -19,6 +19,7 @@ from palm_core.text import one_line
 from palm_eval.figures import render
 from palm_eval.report.explorer import explorer_data, policy_rows
 from palm_eval.report.words import diversity, headline, lead, promise, proof
+from palm_eval.selected_models import is_selected
 from palm_eval.showing import figure_rows
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def render_report(contents: ReportContents) -> str:
         "equal": [1 / d] * d,
         "vertices": list(zip(portfolio.objectives, np.eye(d).tolist(), strict=True)),
         "policies": rows,
+        "selected": is_selected(portfolio),
         "with_errors": any(policy.reward_errors is not None for policy in portfolio.policies),
         "regularized": any(policy.regularizer for policy in portfolio.policies),
         "route": routed,
@@ -107,7 +109,7 @@ def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
     """What the page's own list of contents links to."""
     sections = [
         ("explore", "Who serves which preference", True),
-        ("answers", "What they answer", True),
+        ("answers", "What they answer", page["answers_note"]),
         ("proof", "How we know", True),
         ("comparison", "Beside other ways to choose", page["comparison"]),
         ("figures", "Figures", page["figures"]),
@@ -126,6 +128,8 @@ def _space(portfolio: Portfolio) -> str:
 
 def _answers_note(contents: ReportContents, shown: int) -> str:
     responses = contents.responses
+    if responses is None and is_selected(contents.portfolio):
+        return ""  # a table of scores has no answers
     if responses is None or not responses.found:
         reasons = [] if responses is None else list(dict.fromkeys(responses.missing.values()))
         why = f" Of the policies here: {reasons[0]}." if reasons else ""
@@ -178,7 +182,7 @@ def _made(contents: ReportContents) -> list[str]:
             + (f", with seed {seed}." if seed is not None else ".")
         )
     elif portfolio.candidates:
-        lines.append(f"Chosen from {portfolio.candidates} policies.")
+        lines.append(f"Chosen from {portfolio.candidates} policies that were there.")
     if portfolio.task_hash:
         lines.append(f"The task’s fingerprint is {portfolio.task_hash}.")
     return lines

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from palm_core.cli.output import number, percent, weights_text
 from palm_core.text import at_most
+from palm_eval.selected_models import is_selected
 
 if TYPE_CHECKING:
     from palm_core import Portfolio
@@ -26,7 +27,7 @@ def headline(portfolio: Portfolio) -> str:
         return f"{start} every preference within {_share(certificate.epsilon)}{condition}"
     if gaps is not None and gaps.epsilon is not None:
         others = (
-            f"the {portfolio.candidates} {'given' if _selected(portfolio) else 'policies found'}"
+            f"the {portfolio.candidates} {'given' if is_selected(portfolio) else 'policies found'}"
         )
         return f"{start} every preference within {_share(gaps.epsilon)} of the best of {others}"
     if gaps is not None:
@@ -57,7 +58,7 @@ def lead(portfolio: Portfolio) -> list[str]:
             f"the {portfolio.candidates} {_those(portfolio)}."
             + (
                 ""
-                if _selected(portfolio)
+                if is_selected(portfolio)
                 else " Against policies that were not found nothing is certified."
             )
         )
@@ -81,7 +82,8 @@ def promise(portfolio: Portfolio) -> str:
         )
     if gaps is not None:
         most = at_most(gaps.delta) if gaps.epsilon is None else f"{_share(gaps.epsilon)}"
-        return f"For every weighting: at most {most} below the best policy found."
+        others = "of all that were given" if is_selected(portfolio) else "policy found"
+        return f"For every weighting: at most {most} below the best {others}."
     return ""
 
 
@@ -125,7 +127,7 @@ def _exact(portfolio: Portfolio) -> tuple[str, str]:
     else:
         share = "The best value is not positive at some weighting, where no share can be given"
     return (
-        "Against every policy that was found",
+        f"Against every policy that was {'given' if is_selected(portfolio) else 'found'}",
         f"{share}; in units of reward it is {number(gaps.delta)}. Both are exact: what a "
         "policy is worth is a linear function of the weights, so the worst weighting of all is "
         "found by linear programming, not by trying a sample of them.",
@@ -156,18 +158,13 @@ def _certificate(portfolio: Portfolio) -> tuple[str, str]:
     return title, text
 
 
-def _selected(portfolio: Portfolio) -> bool:
-    """Whether it was chosen out of policies that were there: no oracle could give others."""
-    return portfolio.oracle_calls == 0 and portfolio.certificate is None
-
-
 def _those(portfolio: Portfolio) -> str:
-    return "there were to choose from" if _selected(portfolio) else "policies that were found"
+    return "there were to choose from" if is_selected(portfolio) else "policies that were found"
 
 
 def _uncertified(portfolio: Portfolio) -> str:
     """Why there is no certificate (:func:`palm_core.assembling.assemble`)."""
-    if _selected(portfolio):
+    if is_selected(portfolio):
         return "the policies were there, and no oracle has said how good others could be"
     if portfolio.slack.claimed_epsilon >= 1:
         return "the oracle does not claim that its answers are near the best it could give"
