@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import command_rules as rules
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palm_core import Portfolio
-from palm_core.cli import plugin_commands
+from palm_core.cli import output, plugin_commands
 from palm_core.cli.app import HELP, OWN, make_app
 from palm_core.cli.commands import PACKAGES
 from palm_core.cli.completion import add_completion
@@ -91,6 +95,43 @@ def test_sentences_fit_a_terminal_and_are_lines_elsewhere(monkeypatch: pytest.Mo
     theorem = [line for line in piped.splitlines() if line.startswith("Theorem 3.4: ")]
     assert len(theorem) == 1
     assert len(theorem[0]) > 100
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.text("abcdefgh", min_size=1, max_size=14), min_size=1, max_size=9),
+    st.lists(st.text("klmnopqr", min_size=1, max_size=40), min_size=1, max_size=4, unique=True),
+    st.integers(40, 130),
+)
+def test_a_table_loses_nothing_on_a_narrow_terminal(
+    headers: list[str], labels: list[str], width: int
+) -> None:
+    rows = [[name, *(f"{i}.{j}" for j in range(len(headers)))] for i, name in enumerate(labels)]
+    narrow = {"FORCE_COLOR": "1", "COLUMNS": str(width)}
+    with patch.dict(os.environ, narrow), redirect_stdout(io.StringIO()) as shown:
+        output.table(["", *headers], rows)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    words = [word for line in lines for word in line.split()]
+    numbers = [*headers, *(cell for row in rows for cell in row[1:])]
+    assert all(words.count(cell) == numbers.count(cell) for cell in numbers)
+    tables = "\n".join(line.rstrip() for line in lines).split("\n\n")
+    for one in tables:
+        folded = "".join(re.findall(r"^  ([k-r]+)", one, re.MULTILINE))
+        assert folded == "".join(labels)
+    with redirect_stdout(io.StringIO()) as piped:
+        output.table(["", *headers], rows)
+    assert len(piped.getvalue().splitlines()) == 1 + len(rows)
+
+
+def test_words_of_a_table_are_broken_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "70")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", palm("oracles").out).splitlines()
+    assert max(map(len, shown[:-1])) <= 70
+    monkeypatch.undo()
+    told = palm("oracles").out.split()
+    assert sorted(" ".join(shown).split()) == sorted(told)
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGES))

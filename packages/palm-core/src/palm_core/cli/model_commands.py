@@ -236,7 +236,7 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     parts = [output.percent(epsilon)] if epsilon > 0 or delta == 0 else []
     parts += [f"{delta:g}"] if delta > 0 else []
     gaps = found.gaps
-    output.say(
+    output.tell(
         f"{size} of {found.n_candidates} models {'is' if size == 1 else 'are'} enough: for every "
         f"weighting of the {d} objectives, {'it' if size == 1 else f'the best of these {size}'}\n"
         f"is within {' plus '.join(parts)} of the best of all {found.n_candidates} "
@@ -248,7 +248,7 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
         elif size > 2:
             output.say(f"No {size - 1} models can do that (proven).")
     else:
-        output.say(
+        output.tell(
             f"At least {found.lower_bound} are needed; whether fewer than {size} will do was not "
             "settled in the time (--time-limit)."
         )
@@ -271,13 +271,13 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     output.table(headers, rows)
     output.say()
     if len(rows) > 1 and any(model.gap_without is None for model in found.models):
-        output.say(
+        output.tell(
             "—: without it the loss is where the best value is not positive, no share of it."
         )
     if found.normalization.method == "minmax":
-        output.say("Scores were scaled to 0–1 per column (--normalize none keeps them raw).")
+        output.tell("Scores were scaled to 0–1 per column (--normalize none keeps them raw).")
     if gaps.note:
-        output.say(gaps.note)
+        output.tell(gaps.note)
 
 
 def _gap_text(found: Selection) -> str:

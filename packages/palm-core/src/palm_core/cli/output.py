@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -81,24 +82,59 @@ def _plain(value: Any) -> Any:
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
     """Print a table: the first ``left`` columns to the left, numbers to the right.
 
-    Long headers are broken at their underscores and spaces. Where the terminal
-    is narrow, only the first column is folded.
+    Long headers are broken at their underscores and spaces. On a terminal too narrow for all
+    columns, numbers follow in further tables with the same first column, and the cells of a
+    table of words (``left`` is all columns) are broken, the longest first: nothing is cut off.
     """
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    grid.show_header = any(headers)
-    for index, header in enumerate(headers):
-        grid.add_column(
-            Text(harmless(broken(header) if index else header)),
-            justify="left" if index < left else "right",
-            overflow="fold",
-            no_wrap=index > 0,
-        )
-    for row in rows:
-        grid.add_row(*(Text(harmless(cell)) for cell in row))
+    cells = [[harmless(broken(name) if i else name) for i, name in enumerate(headers)]]
+    cells += [[harmless(cell) for cell in row] for row in rows]
     console = Lines(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 10_000  # a file or a pipe has no width to fit
-    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    widths = [max(map(_width, column)) + _GAP for column in zip(*cells, strict=True)]
+    room = console.width - _GAP  # which all tables are indented by
+    blocks = [range(len(headers))] if left == len(headers) else _blocks(widths, room)
+    for number, block in enumerate(blocks):
+        if number:
+            say()
+        _print_columns(console, cells, block, left)
+
+
+_GAP = 2
+#: To so many cells a first column is broken before numbers are put into a table below.
+_NARROWEST = 20
+
+
+def _blocks(widths: Sequence[int], room: int) -> list[Sequence[int]]:
+    """Columns that fit side by side, each time with the first one, which may be broken."""
+    blocks: list[list[int]] = [[0]]
+    left = room - min(widths[0], _NARROWEST)
+    for index, width in enumerate(widths[1:], start=1):
+        if sum(widths[i] for i in blocks[-1][1:]) + width > left and len(blocks[-1]) > 1:
+            blocks.append([0])
+        blocks[-1].append(index)
+    return list(blocks)
+
+
+def _print_columns(
+    console: Console, cells: Sequence[Sequence[str]], block: Sequence[int], left: int
+) -> None:
+    grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    grid.show_header = any(cells[0][index] for index in block)
+    for index in block:
+        grid.add_column(
+            Text(cells[0][index]),
+            justify="left" if index < left else "right",
+            overflow="fold",
+            no_wrap=index >= left,
+        )
+    for row in cells[1:]:
+        grid.add_row(*(Text(row[index]) for index in block))
+    console.print(Padding(grid, (0, 0, 0, _GAP), expand=False))
+
+
+def _width(cell: str) -> int:
+    return max(map(cell_len, cell.splitlines()), default=0)
 
 
 def broken(name: str, width: int = 16) -> str:

@@ -99,7 +99,7 @@ def plan(task_file: TaskFile, /, *, json: Flag = False) -> None:
     output.table(["", ""], rows, left=2)
     output.say()
     for line in made.lines():
-        output.say(line)
+        output.tell(line)
 
 
 def build(

@@ -66,7 +66,7 @@ def _show(found: RunStatus) -> None:
     output.table(["", ""], rows, left=2)
     for item in found.missing[:5]:
         where = output.weights_text(item.weights.tolist(), found.objectives)
-        output.say(f"  failed at {where}: {item.message} ({item.attempts} attempts)")
+        output.tell(f"failed at {where}: {item.message} ({item.attempts} attempts)", indent=2)
     if len(found.missing) > 5:
         output.say(f"  and {len(found.missing) - 5} more")
     if found.state == "stopped":

@@ -59,7 +59,7 @@ def compare(
 
 def _show(found: Rivals) -> None:
     space = "in the oracles' units" if found.normalization == "none" else found.normalization
-    output.say(f"Measured against the {found.candidates} policies of all runs together ({space}).")
+    output.tell(f"Measured against the {found.candidates} policies of all runs together ({space}).")
     output.say()
     headers = ["", "policies", "calls", "ε", "δ", "perplexity", "utility"]
     rows = []
@@ -68,7 +68,7 @@ def _show(found: Rivals) -> None:
         rows.append(_row(f"{name}, all found", one.found))
     output.table(headers, rows)
     output.say()
-    output.say(
+    output.tell(
         "ε and δ: the most that any weighting loses to the best policy of any run, exactly. The "
         "runs' rewards and prompts must be the same; that is for you to know."
     )

@@ -104,16 +104,16 @@ def evaluate(
         output.print_json(found.document() | more)
         return
     if again is not None:
-        output.say(again.sentence)
+        output.tell(again.sentence)
     _show(found)
     output.say()
     if certificate is None:
-        output.say(f"Nothing is certified against policies that were not found: {uncertified}.")
+        output.tell(f"Nothing is certified against policies that were not found: {uncertified}.")
     else:
         _show_certificate(certificate)
     output.say()
     if diversity is None:
-        output.say(f"No diversity of answers: {no_diversity}")
+        output.tell(f"No diversity of answers: {no_diversity}")
     else:
         _show_diversity(diversity)
 
@@ -143,7 +143,7 @@ def _show(found: Evaluation) -> None:
     from palm_eval.showing import figure_rows
 
     figures = found.figures
-    output.say(
+    output.tell(
         f"{figures.size} policies, {figures.oracle_calls} oracle calls, measured against "
         f"{found.candidates} policies ({found.normalization_text})."
     )
@@ -154,9 +154,9 @@ def _show(found: Evaluation) -> None:
     if found.intervals is not None:
         _show_intervals(found, found.intervals)
     if found.intervals is None:
-        output.say(f"No intervals: {found.no_intervals}")
+        output.tell(f"No intervals: {found.no_intervals}")
     for name, why in found.not_asked.items():
-        output.say(f"Not measured: {baseline_label(name)}: {why}")
+        output.tell(f"Not measured: {baseline_label(name)}: {why}")
 
 
 def _show_intervals(found: Evaluation, own: dict[str, Interval]) -> None:
@@ -164,7 +164,7 @@ def _show_intervals(found: Evaluation, own: dict[str, Interval]) -> None:
 
     one = own["epsilon"]
     how = f"{one.level:.0%} intervals from {one.n_prompts} prompts, {one.method}"
-    output.say(f"With other prompts ({how}):")
+    output.tell(f"With other prompts ({how}):")
     columns = {
         "epsilon": ("ε", output.percent),
         "delta": ("δ", output.number),
@@ -190,24 +190,25 @@ def _show_certificate(one: RunCertificate) -> None:
 
     found = one.found
     output.say("Against every policy there is, at every weight:")
-    output.say(f"  {found}")
+    output.tell(str(found), indent=2)
     if one.no_limits:
-        output.say(f"  without limits for the error of measuring: {one.no_limits}")
+        output.tell(f"without limits for the error of measuring: {one.no_limits}", indent=2)
         return
     share = (
         "no ε is certain"
         if one.epsilon_upper is None
         else f"ε at most {at_most(100 * one.epsilon_upper)} %"
     )
-    output.say(
-        f"  with the error of measuring on {one.prompts} prompts: {share}, δ at most "
-        f"{at_most(one.delta_upper or 0.0)} ({LEVEL:.0%} confidence, {one.resamples} resamples)"
+    output.tell(
+        f"with the error of measuring on {one.prompts} prompts: {share}, δ at most "
+        f"{at_most(one.delta_upper or 0.0)} ({LEVEL:.0%} confidence, {one.resamples} resamples)",
+        indent=2,
     )
 
 
 def _show_diversity(found: RunDiversity) -> None:
     each = "one answer" if found.completions == 1 else f"{found.completions} answers"
-    output.say(
+    output.tell(
         f"How different answers to the same prompt are, {each} from each policy "
         f"({found.prompts} prompts, means with 95% intervals):"
     )
@@ -218,7 +219,7 @@ def _show_diversity(found: RunDiversity) -> None:
     rows = [[name, *(_within(own.get(key)) for key in measures)] for name, own in named.items()]
     output.table(["", *measures.values()], rows)
     for name, why in found.missing.items():
-        output.say(f"No answers of {name}: {why}")
+        output.tell(f"No answers of {name}: {why}")
 
 
 def _within(found: Interval | None) -> str:

@@ -187,7 +187,7 @@ def _show(found: Experiment, simulated: Sequence[Drawn]) -> None:
     from palm_eval.reproduction.page import verdict_text
     from palm_eval.reproduction.side_by_side import claims_table, rates_table
 
-    output.say(verdict_text(found))
+    output.tell(verdict_text(found))
     output.say()
     sys.stdout.write(claims_table(found).render("text"))
     if simulated:
