@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,6 +20,8 @@ from palm_core.cli import output, plugin_commands
 from palm_core.cli.app import HELP, OWN, make_app
 from palm_core.cli.commands import PACKAGES
 from palm_core.cli.completion import add_completion
+from palm_core.cli.watching import Watch
+from palm_core.collecting import Progress
 
 COMMANDS = [*(function.__name__ for function in OWN), "completion"]
 MODELS = "model,helpful,safe,cost\na,40,60,0.1\nb,64,70,2\nc,72,71,6\nd,50,90,3\n"
@@ -132,6 +134,22 @@ def test_words_of_a_table_are_broken_not_cut(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.undo()
     told = palm("oracles").out.split()
     assert sorted(" ".join(shown).split()) == sorted(told)
+
+
+@pytest.mark.parametrize("name", ["task", "[bold]a_task_with_a_long_name\x1b[2J"])
+def test_progress_fits_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    now = Progress(done=123, total=180, running=16, failed=0, certified=0.5419)
+    with redirect_stderr(io.StringIO()) as shown, Watch(name) as watch:
+        watch(now)
+    assert "\x1b[2J" not in shown.getvalue()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
+    (line,) = {one for one in plain.splitlines() if "certified" in one}
+    assert len(line) <= 80
+    assert line.startswith(name[:6])
+    for told in (": calls", "123/180", "16 running", "certified ε 54.19 %"):
+        assert told in line
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGES))

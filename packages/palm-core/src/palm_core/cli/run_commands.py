@@ -160,7 +160,7 @@ def build(
     options = {"target": target, "max-calls": max_calls, **given}
     again = ["palm", "build", str(task_file), "--out", str(out)]
     again += [f"--{name}={value}" for name, value in options.items() if value is not None]
-    watch = Watch(f"{task_file.stem}: oracle calls")
+    watch = Watch(task_file.stem)
     with going_on(watch, again + ["--extend"] * extend):
         portfolio = build_portfolio(
             oracle,

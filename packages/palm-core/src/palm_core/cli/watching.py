@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from palm_core.cli import output
+from palm_core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,21 +41,25 @@ def stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+#: Characters of a task's name that are shown.
+_NAME = 16
+
+
 class Watch:
-    """Shows the progress of a run while it lasts, if a person watches; a context manager.
+    """Shows the calls of a run while it lasts, if a person watches; a context manager.
 
     Args:
-        what: is done, in a word or two.
+        task: what is being run.
 
     Attributes:
         last: the last progress that was told.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, task: str) -> None:
         self.last: Progress | None = None
         console = output.err()
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[calls]}"),
             TimeRemainingColumn(),
@@ -63,6 +68,8 @@ class Watch:
             transient=True,
             disable=not console.is_terminal,
         )
+        # Short, for what comes behind is not to be cut off on 80 columns.
+        what = f"{one_line(task, _NAME)}: calls"
         self._task = self._bar.add_task(what, total=None, calls="", more="")
 
     def __enter__(self) -> Watch:

@@ -91,7 +91,7 @@ def reproduce(
     plain = {name: asked.resolved()[name] for name in ("oracle", "run")}
     again = ["palm", "reproduce", str(task), "--out", str(folder)]
     again += [] if workers is None else ["--workers", str(workers)]
-    watch = Watch(f"{task.stem}: oracle calls")
+    watch = Watch(task.stem)
     with going_on(watch, again):
         answers = answers_at(
             oracle,
