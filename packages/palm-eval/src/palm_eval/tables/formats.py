@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -127,7 +128,14 @@ def _text(table: Table) -> str:
         colalign=_alignment(table),
     )
     notes = [plain(note) for note in table.notes] + _what_is_best(table, _BEST)
-    return "\n".join([f"Table {table.number}. {plain(table.caption)}", "", body, "", *notes]) + "\n"
+    title = f"Table {table.number}. {plain(table.caption)}"
+    below = [line for note in notes for line in _lines(note)]
+    return "\n".join([*_lines(title), "", body, "", *below]) + "\n"
+
+
+def _lines(sentence: str) -> list[str]:
+    """For a terminal of 80 columns, broken between words; the table may be wider."""
+    return textwrap.wrap(sentence, 80, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _marked_once(row: tuple[Cell, ...]) -> tuple[Cell, ...]:
