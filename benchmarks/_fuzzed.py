@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import atheris
+import atheris  # type: ignore[import-untyped]
 
 with atheris.instrument_imports(include=["palm_core", "tomllib", "zipfile"]):
     import numpy as np
@@ -80,7 +80,11 @@ def portfolio_seeds() -> list[bytes]:
 
 def table_seeds() -> list[bytes]:
     """The first byte says which kind of file the others are."""
-    columns = {"model": np.array(["a", "b"]), "x": np.array([1.0, 2.0]), "y": np.array([2, 1])}
+    columns: dict[str, Any] = {
+        "model": np.array(["a", "b"]),
+        "x": np.array([1.0, 2.0]),
+        "y": np.array([2, 1]),
+    }
     matrix, npz, task, parquet = io.BytesIO(), io.BytesIO(), io.BytesIO(), io.BytesIO()
     np.save(matrix, np.array([[1.0, 2.0], [2.0, 1.0]]))
     np.savez(npz, **columns)
@@ -172,8 +176,9 @@ TOKENS = {
 }
 
 
-ODD = [None, True, 0, -1, 1 << 64, 1e308, -1e308, 5e-324, 0.5, "", "\x1b[2J", "é", "x" * 300]
-ODD += [[], {}, [[]], [0.5, 0.5], {"format": "palm-portfolio", "version": 1}]
+ODD: list[Any] = [None, True, 0, -1, 1 << 64, 1e308, -1e308, 5e-324, 0.5]
+ODD += ["", "\x1b[2J", "é", "x" * 300, [], {}, [[]], [0.5, 0.5]]
+ODD += [{"format": "palm-portfolio", "version": 1}]
 
 
 def changed(node: Any, rng: random.Random) -> Any:

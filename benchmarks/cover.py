@@ -211,7 +211,7 @@ def agree(ours: Ours, numpy: Numpy) -> bool:
     cover = ours.cover
     if numpy.part > 1:
         cover = cover_weights(ours.policies, numpy.weights, mu=MU)
-    same = greedy(cover).tolist() == numpy.picked
+    same: bool = greedy(cover).tolist() == numpy.picked
     for first in range(0, len(numpy.u), 1024):  # in pieces: this check should need no memory
         part = numpy.cover[:, first : first + 1024].T
         packed = np.packbits(part, axis=1, bitorder="little")

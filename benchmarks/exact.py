@@ -21,6 +21,7 @@ from __future__ import annotations
 import resource
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,8 @@ def grid(d: int, n: int) -> np.ndarray:
     values = np.concatenate([[0.0], np.geomspace(0.05, 1.0, n - 1)])
     digits = np.stack(np.meshgrid(*[np.arange(n)] * d, indexing="ij"), axis=-1).reshape(-1, d)
     rows = values[digits[digits.max(axis=1) == n - 1]]
-    return rows / rows.sum(axis=1, keepdims=True)
+    weights: np.ndarray = rows / rows.sum(axis=1, keepdims=True)
+    return weights
 
 
 def tabular(weights: np.ndarray, *, beta: float = 0.05, seed: int = 0) -> PolicySet:
@@ -191,8 +193,8 @@ def compare(
     sizes = f"{len(policies)} × {len(weights)}"
     d = weights.shape[1]
     for solver in SOLVERS:
-        ours = timed(lambda solver=solver: reduced(cover, solver, limit))
-        theirs = timed(lambda solver=solver: plain(matrix, solver, limit))
+        ours = timed(partial(reduced, cover, solver, limit))
+        theirs = timed(partial(plain, matrix, solver, limit))
         if ours.proven and theirs.proven and ours.size != theirs.size:
             raise SystemExit(f"the answers differ: {ours.size} and {theirs.size}")
         cells = []

@@ -114,7 +114,12 @@ def measure(given: Namespace, record: Record) -> None:
             found = {(leaf.prompt, one): leaf.tokens for leaf in leaves for one in leaf.members}
             made: list[Any] = []
 
-            def one_by_one(made=made, places=places, weights=weights, models=models) -> None:
+            def one_by_one(
+                made: list[Any] = made,
+                places: Any = places,
+                weights: Any = weights,
+                models: Any = models,
+            ) -> None:
                 made += [generate(models, ids, weights[one], size.tokens) for one in places]
                 finish(given.device)
 

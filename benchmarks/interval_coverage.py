@@ -29,7 +29,7 @@ for a normal estimate).
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -241,7 +241,7 @@ def simulate_ties(record: Record, n: int, repetitions: int, resamples: int) -> N
     )
     for k in (1, 3, 10, 30):
         rng = np.random.default_rng(k)
-        above = {"union": 0, "percentile": 0, "simultaneous": 0}
+        above: dict[Any, int] = {"union": 0, "percentile": 0, "simultaneous": 0}
         for seed in range(repetitions):
             scores = PromptScores(rng.normal(size=(k + 1, n, 2)) + 5)
             for method in above:

@@ -71,12 +71,12 @@ def load_linear_support() -> Any:
     spec = importlib.util.spec_from_file_location("linear_support_alone", file)
     if spec is None or spec.loader is None:
         return f"{file.name} cannot be loaded"
-    module = importlib.util.module_from_spec(spec)
+    loaded = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        spec.loader.exec_module(loaded)
     except ImportError as error:
         return f"morl-baselines does not import: {error}"
-    return module.LinearSupport
+    return loaded.LinearSupport
 
 
 def answers(d: int, n: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -145,7 +145,7 @@ def measure(given: Namespace, record: Record) -> None:
                 taken, corners = found or (given.limit, None)
                 bound = "" if found else "≥"
                 record.value(FASTER, f"d = {d}, {n} policies", taken / seconds, bound)
-                cells = [f"{'' if found else 'over '}{taken:.2f} s", corners or "–"]
+                cells = [f"{'' if found else 'over '}{taken:.2f} s", str(corners or "–")]
                 cells.append(FASTER.shown(taken / seconds, bound))
             table.row(d, n, f"{seconds * 1e3:.2f} ms", *cells)
 

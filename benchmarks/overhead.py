@@ -105,7 +105,8 @@ def timed(weights: np.ndarray, execution: Execution, folder: Path | None) -> lis
     ledger = None
     if folder is not None:
         ledger = Ledger.begin(folder, {"oracle": {"name": "free"}}, NAMES)
-    tenth, marks = len(weights) // 10, []
+    tenth = len(weights) // 10
+    marks: list[float] = []
 
     def progress(now: Progress) -> None:
         while now.done and (now.done - 1) // tenth >= len(marks):

@@ -19,6 +19,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import EntryPoint, distribution, entry_points
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def reward_options(name: str, folder: Path) -> dict[str, Any]:
     tokenizer = tiny_models.make_tokenizer()
     config = tiny_models.make_config("llama", len(tokenizer))
     config.num_labels = 1
-    model = AutoModelForSequenceClassification.from_config(config)
+    model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
     path = tiny_models.save_model(folder / "classifier", model, tokenizer)
     return {"model": path, "input": "chat", "device": "cpu"}
 
@@ -185,17 +186,17 @@ def check_demo(examples: Path) -> str:
 def lines(dist: Path, checkout: Path, examples: Path, folder: Path) -> Iterator[Line]:
     """What is checked, in order."""
     for name in NAMES:
-        yield name, lambda name=name: check_place(name, dist, checkout)
+        yield name, partial(check_place, name, dist, checkout)
     yield "entry points", check_entry_points
     yield "palm --version", check_version
     yield "palm oracles", check_oracles_listed
     for entry in announced():
         if entry.group == "palm.metrics":
-            yield f"metric {entry.name}", lambda n=entry.name: check_metric_function(n)
+            yield f"metric {entry.name}", partial(check_metric_function, entry.name)
         if entry.group == "palm.rewards":
-            yield f"reward {entry.name}", lambda n=entry.name: check_reward_function(n, folder)
+            yield f"reward {entry.name}", partial(check_reward_function, entry.name, folder)
         if entry.group == "palm.oracles":
-            yield f"oracle {entry.name}", lambda n=entry.name: check_oracle(n, folder)
+            yield f"oracle {entry.name}", partial(check_oracle, entry.name, folder)
     yield "the demo", lambda: check_demo(examples)
 
 

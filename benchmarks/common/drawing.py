@@ -43,7 +43,7 @@ def digest(about: Mapping[str, Benchmark], found: Mapping[str, Document]) -> str
 def draw(about: Mapping[str, Benchmark], found: Mapping[str, Document]) -> bytes:
     """The picture as SVG, without a date, on no ground."""
     shown = rows(about, found)
-    settings: dict[str, Any] = {
+    settings: Any = {
         "svg.hashsalt": "palm",
         "svg.fonttype": "none",
         "font.family": "sans-serif",
@@ -85,13 +85,13 @@ def _fill(axes: Any, shown: list[tuple[str, str, list[Value]]]) -> None:
         middle = statistics.median(one.value for one in values)
         axes.plot([middle] * 2, [place - 0.22, place + 0.22], color=INK, linewidth=2)
         head = name if not place or shown[place - 1][0] != name else ""
-        for side, text, width in ((-0.5, head, "bold"), (-0.02, ratio, "normal")):
+        for edge, text, width in ((-0.5, head, "bold"), (-0.02, ratio, "normal")):
             axes.text(
-                *(side, place, text),
+                *(edge, place, text),
                 transform=axes.get_yaxis_transform(),
                 fontsize=9,
                 fontweight=width,
-                horizontalalignment="left" if side == -0.5 else "right",
+                horizontalalignment="left" if edge == -0.5 else "right",
                 verticalalignment="center",
             )
     axes.xaxis.set_major_formatter(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from common.documents import Document, Table, Value
 from common.machine import Watch, machine, versions
 
@@ -35,8 +37,8 @@ class Record:
         """Write down a figure; ``bound`` "≥" or "≤" where ``value`` is only a bound of it."""
         if figure not in self.about.figures:
             raise ValueError(f"{figure.name!r} is not among the figures of {self.name}")
-        rounded = float(f"{float(value):.6g}")
-        self.figures.setdefault(figure.name, []).append(Value(of, rounded, bound))
+        one = {"of": of, "value": float(f"{float(value):.6g}"), "bound": bound}
+        self.figures.setdefault(figure.name, []).append(msgspec.convert(one, Value))
 
     def document(self) -> Document:
         """All of it."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     BatchStatistic = Callable[[Array], ArrayLike]
 
 Method = Literal["union", "bca", "percentile", "basic"]
-METHODS = ("union", "bca", "percentile", "basic")
+METHODS: tuple[Method, ...] = ("union", "bca", "percentile", "basic")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
