@@ -27,7 +27,7 @@ from palm_core.plugins import (
     load_oracle,
     load_task_oracle,
 )
-from palm_core.task import parse_task
+from palm_core.task import load_task, parse_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -520,6 +520,26 @@ class TestTaskFiles:
     def test_the_seed_of_the_run_is_handed_over(self, here: Site) -> None:
         assert self.load(here, "asks", table="t").rest["run_seed"] == 7
         assert self.load(here, "asks", table="t", run_seed=3).rest["run_seed"] == 3
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("beta = -1", "mine.toml [oracle] beta = -1: must be a finite number above 0"),
+            ("bata = 1", "mine.toml [oracle] bata: unknown option of 'tabular'; did you mean"),
+            ('objectives = ["a"]', "mine.toml [oracle] objectives: at least 2 are needed, got 1"),
+        ],
+    )
+    def test_what_is_wrong_is_told_with_its_file(
+        self, tmp_path: Path, line: str, said: str
+    ) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text(f'[oracle]\nname = "tabular"\n{line}\n[grid]\nmu = 1.0\nalpha = 0.2\n')
+        with pytest.raises(InputError) as caught:
+            load_task_oracle(load_task(file))
+        assert str(caught.value).startswith(said)
+        file.write_text('[oracle]\nname = "tabula"\n[grid]\nmu = 1.0\nalpha = 0.2\n')
+        with pytest.raises(UnknownOracleError):  # of its own kind still
+            load_task_oracle(load_task(file))
 
     def test_only_to_a_factory_that_names_it(self, here: Site) -> None:
         assert self.load(here, "takes_anything").rest == {}

@@ -24,6 +24,7 @@ from palm_core._entry_points import (
 from palm_core._factories import Kind, check_options, import_named, importable, make, settle
 from palm_core.errors import (
     DuplicateOracleError,
+    InputError,
     OracleImportError,
     OracleNotInstalledError,
     UnknownOracleError,
@@ -164,7 +165,14 @@ def load_task_oracle(task: Task, artifact_dir: Path | None = None) -> Oracle:
         "artifact_dir": artifact_dir,
         "work_dir": work_dir,
     }
-    return _load(task.oracle, task.folder, task.options, offers=offers)
+    try:
+        return _load(task.oracle, task.folder, task.options, offers=offers)
+    except InputError as error:
+        # Of the kinds of errors only this one is about what stands in the file.
+        if not task.source or type(error) is not InputError:
+            raise
+        told = str(error).removeprefix("[oracle] ")
+        raise InputError(f"{task.source} [oracle] {told}") from error
 
 
 @dataclass(frozen=True)

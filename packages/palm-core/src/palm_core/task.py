@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ class Task:
         folder: what relative modules and paths in the task are relative to.
         study: how it is compared with what the literature reports, for ``palm reproduce``,
             which checks it; no part of what makes two tasks the same.
+        source: what messages about it call it, its file's name; "" for one from no file.
     """
 
     oracle: str
@@ -65,6 +66,7 @@ class Task:
     execution: Execution = field(default_factory=Execution)
     folder: Path = Path()
     study: Mapping[str, Any] = field(default_factory=dict)
+    source: str = field(default="", compare=False)
 
     def resolved(self) -> dict[str, Any]:
         """What is asked, as plain values: stored with the run, and what its hash is of."""
@@ -99,7 +101,7 @@ def load_task(
             raise InputError(f"max_calls = {max_calls}: goes with a target only")
         content["adaptive"]["max_calls"] = max_calls
     try:
-        return parse_task(content, folder=file.parent)
+        return replace(parse_task(content, folder=file.parent), source=one_line(file.name))
     except InputError as error:
         raise InputError(one_line(f"{file.name} {error}")) from error
 
