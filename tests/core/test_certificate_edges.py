@@ -271,3 +271,73 @@ def test_of_weights_asked_twice_one_is_forgotten():
     assert len(grid.pending) == 2
     grid.forget([1.0, 0.0])
     assert grid.pending.tolist() == [[0.0, 1.0]]
+
+
+# --- where a solver has no answer, and where the oracle has none
+
+
+@pytest.mark.parametrize("d", [2, 3, 4])
+def test_pieces_whose_weights_are_no_simplex_lead_to_a_program(d, monkeypatch):
+    random = np.random.default_rng(d)
+    values = random.uniform(0.1, 0.9, (3, d))
+    model = Sandwich(values.max(axis=0) + 0.1, values[0])
+    for row in random.dirichlet(np.ones(d), 6):
+        model.add_bound(row, float((values @ row).max()) + 0.01)
+    other = model.copy()
+    model.add_policy(values[1])
+
+    def singular(*_):
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr(np.linalg, "solve", singular)
+    other.add_policy(values[1])
+    np.testing.assert_array_equal(other.corners, model.corners)
+    np.testing.assert_allclose(other.upper, model.upper, atol=1e-12)
+    pieces = other._mixtures(other.corners, other._hull.places[:1].repeat(len(other.corners)))
+    assert pieces.dtype == float
+    assert (pieces == np.inf).all()
+
+
+class NoAnswer:
+    x = None
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_without_a_mixture_the_bounds_at_the_vertices_hold(d, monkeypatch):
+    monkeypatch.setattr("scipy.optimize.linprog", lambda *_, **__: NoAnswer())
+    random = np.random.default_rng(d)
+    corner, top = random.dirichlet(np.ones(d)), random.uniform(0.5, 0.9, d)
+    assert Sandwich(top, top)._by_program(corner) == pytest.approx(corner @ top)
+    value, piece = Subdivision(np.eye(d), top, top[np.newaxis])._least_mixture(corner)
+    model = Subdivision(np.eye(d), top, top[np.newaxis])
+    assert value * model._unit == pytest.approx(corner @ top)
+    np.testing.assert_allclose(piece * model._unit, top)
+
+
+@pytest.mark.parametrize("d", [3, 4])
+def test_what_is_given_up_is_asked_no_more(d):
+    grid = AdaptiveGrid(d, target_epsilon=0.01)
+    for row in grid.ask(d):
+        grid.tell(row, np.sqrt(row))
+    (first,) = grid.ask(1)
+    assert len(grid._pending) == 1
+    grid.give_up(first)
+    assert len(grid._pending) == 0, "nobody waits for its answer"
+    asked = []
+    while len(asked) < 12 and len(rows := grid.ask(1)):
+        asked.append(rows[0])
+        grid.tell(rows[0], np.sqrt(rows[0]))
+    assert len(asked) > 4
+    assert min(np.abs(row - first).max() for row in asked) > 1e-6
+
+
+def test_vertices_are_given_up_like_any_weights():
+    grid = AdaptiveGrid(3, target_epsilon=0.01)
+    pending = grid.ask(1)
+    assert (pending == 1.0).any()
+    grid.give_up(np.eye(3))
+    assert not (grid.ask(3) == 1.0).any()
+    with pytest.raises(InputError, match="must add to 1|sum"):
+        grid.give_up(np.full(3, 2.0))
+    with pytest.raises(InputError, match="3"):
+        grid.give_up([0.5, 0.5])
