@@ -368,17 +368,19 @@ def demo(session: nox.Session) -> None:
     """A portfolio out of a table of models, two out of oracles, evaluated, and a page on each."""
     install(session, "palm-core", "palm-eval", without=LARGE)
     shutil.rmtree("runs/demo", ignore_errors=True)  # or an older demo's run would be resumed
-    models, pages = "runs/demo/models.csv", []
+    models, chosen = "runs/demo/models.csv", "runs/demo/models.json"
     session.run("python", "examples/quickstart/make_models.py", models)
     wishes = ("--maximize", "helpful", "safe", "--minimize", "cost", "--epsilon", "0.05")
-    session.run("palm", "select", models, *wishes)
+    session.run("palm", "select", models, *wishes, "--save", chosen)
+    session.run("palm", "report", chosen, "--models", models)
+    pages = [(ROOT / chosen).with_suffix(".html").as_uri()]
     for name in ("quickstart", "reranking"):
         task, run = f"examples/{name}/task.toml", f"runs/demo/{name}"
         session.run("palm", "build", task, "--out", run)
         session.run("palm", "evaluate", run, "--task", task)
         session.run("palm", "report", run, "--task", task, "--most", "5")
         pages.append((ROOT / run / "report.html").as_uri())
-    session.log(f"The table is {models}. Pages to open in a browser: {' and '.join(pages)}")
+    session.log(f"The table is {models}. Pages to open in a browser: {' '.join(pages)}")
 
 
 # Baselines of others: without one, its benchmark says that it is not installed. morl-baselines
