@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import InputError, PolicySet
+from palm_core.documents import PruningRecord
 from palm_core.envelope import serving_intervals, serving_shares
 from palm_core.exact_gaps import gaps
+from palm_core.provenance import versions
 from palm_core.selection import Selection, select_models
 
 FEW = settings(max_examples=25)
@@ -192,3 +195,46 @@ def test_the_solver_asked_for_is_taken() -> None:
     for solver in ("cbc", "highs"):
         found = select_models(models, epsilon=0.1, solver=solver)
         np.testing.assert_array_equal(found.indices, select_models(models, epsilon=0.1).indices)
+
+
+@pytest.mark.parametrize(
+    ("rows", "tolerance", "solver"),
+    [
+        ([[1.0, 0.0], [0.9, 0.6], [0.6, 0.9], [0.0, 1.0]], (0.1, 0.02), "intervals"),
+        ([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0.5, 0.5, 0.5]], (0.05, 0.0), "reduction"),
+    ],
+)
+def test_its_portfolio_tells_what_was_asked_and_proven(
+    rows: list[list[float]], tolerance: tuple[float, float], solver: str
+) -> None:
+    epsilon, delta = tolerance
+    found = select_models(PolicySet(rows), epsilon=epsilon, delta=delta, normalize="none")
+    kept = found.portfolio()
+    assert kept.pruning == PruningRecord(
+        mu=epsilon,
+        alpha=delta,
+        method="minimal",
+        everywhere=True,
+        status="optimal",
+        lower_bound=len(found.models),
+        upper_bound=len(found.models),
+        solver=solver,
+        weights=0,
+    )
+    assert found.solver == solver
+    assert kept.made_with == versions()
+    assert (kept.oracle_calls, kept.candidates) == (0, len(rows))
+
+
+def test_what_is_not_proven_is_not_told_as_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    from palm_core import minimal
+
+    report = minimal.minimal_report
+
+    def unproven(*given: object, **options: object) -> minimal.Minimal:
+        return replace(report(*given, **options), status="feasible", lower_bound=1)
+
+    monkeypatch.setattr(minimal, "minimal_report", unproven)
+    record = select_models(PolicySet([[1.0, 0.0], [0.0, 1.0]])).portfolio().pruning
+    assert record is not None
+    assert (record.status, record.lower_bound, record.upper_bound) == ("feasible", 1, 2)
