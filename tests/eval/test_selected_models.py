@@ -234,6 +234,7 @@ class TestCommands:
             (("figures", of_run, "--models", table, *out), "the portfolio is of a run"),
             (("report", of_run, "--models", table), "the portfolio is of a run"),
             (("figures", file, "--task", tmp_path / "task.toml", *out), "is no run, whose oracle"),
+            (("figures", file, "--models", table, *out, "--cells", "1/3,0"), "--cells: "),
             (("report", file, "--models", tmp_path / "other.csv"), "others must have changed"),
             (("report", file, "--models", tmp_path / "absent.csv"), "absent.csv"),
             (("report", file, "--models", file), "model"),

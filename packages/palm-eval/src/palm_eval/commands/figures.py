@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from palm_eval.figures import Drawn
 
+CELLS = "2/5,1/80"
+
 
 def figures(
     run: RunFolder,
@@ -29,7 +31,7 @@ def figures(
     task: TaskOption | None = None,
     models: TableOption | None = None,
     most: Count = 8,
-    cells: Annotated[str, Parameter(metavar="ε',δ'", allow_leading_hyphen=True)] = "2/5,1/80",
+    cells: Annotated[str, Parameter(metavar="ε',δ'", allow_leading_hyphen=True)] = CELLS,
     seed: Count = 0,
     json: Flag = False,
 ) -> None:
@@ -116,6 +118,8 @@ def _drawing(
         portfolio = Portfolio.load(run)
         if task is not None:
             raise InputError(f"--task {task}: {run} is no run, whose oracle could be asked")
+        if cells != _reach(CELLS):
+            raise InputError(f"--cells: {run} is no run, nobody was asked at any weights")
         if models is None:
             raise InputError(
                 f"{run}: is a portfolio by itself; its figures need the other models: "
