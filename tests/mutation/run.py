@@ -24,7 +24,7 @@ ROOT = HERE.parents[1]
 SOURCE = ROOT / "packages" / "palm-core" / "src" / "palm_core"
 # ``mutmut show`` for all of them at once: starting it takes a second.
 SHOW = "import sys; from mutmut.__main__ import show; [*map(show.callback, sys.argv[1:])]"
-KILLED = {"killed", "timeout", "caught by type check"}
+KILLED = {"killed", "timeout", "segfault", "caught by type check"}
 
 
 def stage(folder: Path, group: dict[str, list[str]], options: dict[str, Any]) -> None:
