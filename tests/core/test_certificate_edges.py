@@ -32,6 +32,16 @@ def model_of(seed: int, d: int, scale: float, *, shift: float = 0.0) -> Subdivis
     return Subdivision(weights, scale * bounds, scale * values)
 
 
+def sandwich_of(seed: int, d: int) -> tuple[np.random.Generator, np.ndarray, Sandwich]:
+    """Policies of which only the first is known yet, and bounds a little above all of them."""
+    random = np.random.default_rng(seed)
+    values = random.uniform(0.1, 0.9, (3, d))
+    model = Sandwich(values.max(axis=0) + 0.1, values[0])
+    for row in random.dirichlet(np.ones(d), 6):
+        model.add_bound(row, float((values @ row).max()) + 0.01)
+    return random, values, model
+
+
 # --- subdivision, in any unit
 
 
@@ -140,11 +150,7 @@ def test_a_sandwich_expects_halfway_in_any_unit(seed, d, scale):
 @FEW
 @given(SEEDS, st.integers(2, 4))
 def test_where_pieces_lead_astray_a_program_finds_the_least_mixture(seed, d):
-    random = np.random.default_rng(seed)
-    values = random.uniform(0.1, 0.9, (3, d))
-    model = Sandwich(values.max(axis=0) + 0.1, values[0])
-    for row in random.dirichlet(np.ones(d), 6):
-        model.add_bound(row, float((values @ row).max()) + 0.01)
+    random, _, model = sandwich_of(seed, d)
     for corner in random.dirichlet(np.ones(d), 4):
         piece, value = model._search(corner)
         assert piece in model._hull.places
@@ -278,11 +284,7 @@ def test_of_weights_asked_twice_one_is_forgotten():
 
 @pytest.mark.parametrize("d", [2, 3, 4])
 def test_pieces_whose_weights_are_no_simplex_lead_to_a_program(d, monkeypatch):
-    random = np.random.default_rng(d)
-    values = random.uniform(0.1, 0.9, (3, d))
-    model = Sandwich(values.max(axis=0) + 0.1, values[0])
-    for row in random.dirichlet(np.ones(d), 6):
-        model.add_bound(row, float((values @ row).max()) + 0.01)
+    _, values, model = sandwich_of(d, d)
     other = model.copy()
     model.add_policy(values[1])
 
