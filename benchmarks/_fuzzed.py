@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import atheris  # type: ignore[import-untyped]
+import atheris  # type: ignore[import-untyped]  # has no types
 
 with atheris.instrument_imports(include=["palm_core", "tomllib", "zipfile"]):
     import numpy as np

@@ -152,8 +152,8 @@ def quiet() -> None:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # in a call's own process too
     warnings.filterwarnings("ignore")
-    told.disable_progress_bar()  # type: ignore[no-untyped-call]
-    told.set_verbosity_error()  # type: ignore[no-untyped-call]
+    told.disable_progress_bar()  # type: ignore[no-untyped-call]  # not annotated there
+    told.set_verbosity_error()  # type: ignore[no-untyped-call]  # nor that
     logging.disable(logging.WARNING)
 
 
@@ -358,7 +358,7 @@ def plain_trl(oracle: Any, weights: Any, folder: Path) -> list[dict[str, Any]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     from palm_trl.config import trainer_config
-    from trl import GRPOTrainer  # type: ignore[attr-defined]
+    from trl import GRPOTrainer  # type: ignore[attr-defined]  # loaded lazily there
 
     config = trainer_config(oracle, weights, folder)
     config.save_strategy = "no"
@@ -401,7 +401,7 @@ def measure(given: Namespace, record: Record) -> None:
         given.steps, given.seeds, given.rounds = 15, 1, 3
     quiet()
     sys.path.insert(0, str(EXAMPLES))
-    from gsm.make_model import make  # type: ignore[import-not-found]
+    from gsm.make_model import make  # type: ignore[import-not-found]  # of EXAMPLES
 
     root = given.root or Path(tempfile.mkdtemp(prefix="palm-grpo-benchmark-"))
     try:

@@ -28,8 +28,8 @@ def models_of(portfolio: Portfolio, table: Table) -> PolicySet:
     """All models of a table, in the space that the weights of a portfolio speak of.
 
     ``palm select`` negates what is to be minimised. Which columns those were is seen at the
-    portfolio's own models; that it is the table they were selected from, at the limits of
-    their scale and at their exact gaps to all of it.
+    portfolio's own models; that what it promises holds for this table, at the limits of
+    its scale and at its exact gaps to all of them. A change that leaves these is not seen.
 
     Args:
         portfolio: what ``palm select --save`` wrote.
