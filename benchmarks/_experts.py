@@ -114,7 +114,7 @@ class Mix(LogitsProcessor):
         mixed = self.weights[0] * scores.float().log_softmax(-1)
         for model, cache, weight in zip(self.others, self.caches, self.weights[1:], strict=True):
             new = input_ids[:, cache.get_seq_length() :]
-            given = {cache_argument(model): cache}
+            given = {str(cache_argument(model)): cache}
             logits = model(input_ids=new, logits_to_keep=1, **given).logits[:, -1]
             mixed = mixed + weight * logits.float().log_softmax(-1)
         return mixed
