@@ -8,29 +8,34 @@
 """What anyone runs on a checkout: ``nox -s demo`` and ``nox -s tests``.
 
 Every session installs wheels built from this checkout, never the checkout
-itself, and with them only what they declare: what a user would have.
+itself, and with them only what they declare: what a user would have. What
+others publish comes in the versions of pins.txt, which ``nox -s pins``
+writes; `newest` and `lowest` try the others.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 import tempfile
 import tomllib
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, MutableMapping
 
 nox.options.default_venv_backend = "venv"  # pip, so that pip's configuration holds
 nox.options.sessions = ["tests"]
 nox.options.error_on_missing_interpreters = False  # `pythons` takes those that are there
 
 ROOT = Path(__file__).parent
+# What sessions install besides the packages. All of it goes into TOOLS, and so into pins.txt.
 NOX = "nox>=2025.5.1"
 PYTEST = ("pytest>=9,<10", "pytest-xdist>=3.8", "hypothesis>=6.130")
 BROWSER = ("playwright>=1.55", "axe-playwright-python>=0.1.4")
@@ -43,6 +48,17 @@ SITE = (
 # What these two find fault with changes from version to version.
 RUFF, MYPY = "ruff==0.17.6", "mypy==2.4.1"
 COVERAGE, MUTMUT = "coverage>=7.10", "mutmut==3.8.1"
+HATCHLING = "hatchling>=1.27"  # builds our packages, and those that pages write
+SYBIL, UV = "sybil>=10.1,<11", "uv>=0.8"
+RELEASE = ("build>=1.3", "twine>=6.1", "check-wheel-contents>=0.6.3", "packaging>=25")
+# Baselines of others: without one, its benchmark says that it is not installed.
+# morl-baselines declares simulators and trackers that its linear support does not use.
+BASELINES = ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1", "pymoo>=0.6")
+ATHERIS, MORL = "atheris>=3", "morl-baselines==1.3.0"
+TOOLS = (
+    *(NOX, *PYTEST, *BROWSER, *SITE, RUFF, MYPY, COVERAGE, MUTMUT, HATCHLING, SYBIL, UV),
+    *(*RELEASE, *BASELINES, ATHERIS),
+)
 
 
 class Package(NamedTuple):
@@ -51,17 +67,39 @@ class Package(NamedTuple):
     extras: tuple[str, ...] = ()
     siblings: tuple[str, ...] = ()  # packages of this repository that it needs
     tools: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()  # extras that another session installs
 
 
 # A new package is one entry here; its tests are in tests/<name without "palm-">.
 PACKAGES = {
-    "palm-core": Package(extras=("cli", "highs", "parquet"), tools=("jsonschema>=4.23",)),
+    "palm-core": Package(
+        extras=("cli", "highs", "parquet"), tools=("jsonschema>=4.23",), elsewhere=("ray",)
+    ),
     "palm-eval": Package(extras=("hf",), siblings=("palm-core",)),
     "palm-mod": Package(extras=("lora",), siblings=("palm-core", "palm-eval")),
     "palm-trl": Package(siblings=("palm-core", "palm-eval")),
 }
 LARGE = ("hf",)  # extras that hold PyTorch
 TESTS = {name.removeprefix("palm-"): name for name in PACKAGES}
+
+# What only PyTorch for NVIDIA's processors asks for, and PyTorch itself (constraints.txt).
+UNPINNED = re.compile(r"(nvidia|cuda)-|(triton|torch)\b")
+_THEIRS = {name: os.environ.get(name) for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")}
+
+
+def hold(environment: MutableMapping[str, Any], *files: Path | str) -> None:
+    """Have every pip that is started with this environment hold to the versions in ``files``.
+
+    So do those in the environments where packages are built, and those that tests start. pip
+    separates several files by spaces; as URLs their names have none.
+    """
+    wanted = [(ROOT / file).as_uri() for file in files]
+    for name, theirs in _THEIRS.items():
+        environment[name] = " ".join([theirs, *wanted] if theirs else wanted)
+
+
+# For all sessions, unless one says otherwise.
+hold(os.environ, "constraints.txt", "pins.txt")
 
 _wheels: dict[str, Path] = {}
 
@@ -84,12 +122,10 @@ def install(
     tools: tuple[str, ...] = (),
     extras: tuple[str, ...] = (),
     without: tuple[str, ...] = (),
-    constraints: tuple[str, ...] = (),
 ) -> None:
     """Install packages with their extras and siblings as wheels, and tools beside them.
 
-    ``extras``: in place of those that the tests of a package take; ``without``: not these;
-    ``constraints``: files of versions to hold to, beside constraints.txt.
+    ``extras``: in place of those that the tests of a package take; ``without``: not these.
     """
     session.env["PYTHONPATH"] = ""  # what is on it would hide what is installed
     siblings = {sibling for name in names for sibling in PACKAGES[name].siblings}
@@ -99,8 +135,7 @@ def install(
         taken = (extras or PACKAGES[name].extras) if name in names else ()
         listed = ",".join(extra for extra in taken if extra not in without)
         wanted.append(f"{name}[{listed}] @ {path.as_uri()}" if listed else str(path))
-    held = (f"--constraint={file}" for file in ("constraints.txt", *constraints))
-    session.install(*held, *wanted, *tools)
+    session.install(*wanted, *tools)
     # An environment that is used again (nox -r) holds an older build of the same version.
     session.install("--quiet", "--force-reinstall", "--no-deps", *map(str, ours.values()))
     for name in ours:
@@ -136,9 +171,9 @@ def tests(session: nox.Session) -> None:
         session.notify(name)
 
 
-def check_package(session: nox.Session, name: str, constraints: tuple[str, ...] = ()) -> None:
+def check_package(session: nox.Session, name: str) -> None:
     """Install a package with what its tests need, and run them."""
-    install(session, name, tools=(*PYTEST, *PACKAGES[name].tools), constraints=constraints)
+    install(session, name, tools=(*PYTEST, *PACKAGES[name].tools))
     # The examples in the docstrings are tests too.
     where = (f"tests/{name.removeprefix('palm-')}", "--doctest-modules", "--pyargs")
     by = "worksteal" if name == "palm-core" else "loadfile"
@@ -181,11 +216,12 @@ def lowest(session: nox.Session, name: str) -> None:
     lines = sorted(third_parties(name, PACKAGES[name].extras), key=lambda x: x.startswith("torch"))
     asked.write_text("\n".join(lines), encoding="utf-8")
     found.unlink(missing_ok=True)  # uv would prefer what it found before
-    session.install("uv>=0.8")
+    session.install(UV)
     held = ("--constraint", "constraints.txt", "--resolution", "lowest-direct")
     session.run("uv", "pip", "compile", "--quiet", "--no-annotate", *held, "-o", found, asked)
     session.log(found.read_text(encoding="utf-8"))
-    check_package(session, name, constraints=(str(found),))
+    hold(session.env, "constraints.txt", found.absolute())
+    check_package(session, name)
 
 
 def third_parties(name: str, extras: Iterable[str] = ()) -> list[str]:
@@ -235,8 +271,7 @@ def docs(session: nox.Session) -> None:
     """
     external = "--external" in session.posargs
     session.posargs[:] = [word for word in session.posargs if word != "--external"]
-    # hatchling builds the packages that pages write
-    tools = (*PYTEST, *BROWSER, *SITE, NOX, RUFF, "sybil>=10.1,<11", "hatchling>=1.27")
+    tools = (*PYTEST, *BROWSER, *SITE, NOX, RUFF, SYBIL, HATCHLING)
     install(session, *PACKAGES, tools=tools)
     run_tests(session, "tests/docs", by="worksteal")
     if session.posargs:
@@ -254,6 +289,55 @@ def tests_repo(session: nox.Session) -> None:
     install(session, *PACKAGES, tools=(*PYTEST, NOX), without=LARGE)
     folder = str(session.cache_dir.absolute() / "wheels")
     run_tests(session, "tests/repo", env={"PALM_WHEELS": folder})
+
+
+# What a release of somebody else's may break; Ruff's and mypy's versions stand above.
+PARTS: dict[str, Callable[[nox.Session], None]] = {
+    **{key: partial(check_package, name=name) for key, name in TESTS.items()},
+    "ray": tests_ray,
+    "report": tests_report,
+    "repo": tests_repo,
+    "docs": docs,
+}
+
+
+@nox.session
+@nox.parametrize("part", [nox.param(key, id=key) for key in PARTS])
+def newest(session: nox.Session, part: str) -> None:
+    """The tests with the newest versions that others have published: nox -s "newest(core)"."""
+    hold(session.env, "constraints.txt")
+    PARTS[part](session)
+
+
+@nox.session
+def pins(session: nox.Session) -> None:
+    """Write pins.txt: what its versions lack; all anew with nox -s pins -- --upgrade.
+
+    The versions go together on every Python from 3.11 on and on every system, as uv finds them.
+    """
+    folder = Path(session.create_tmp())
+    asked, found, kept = folder / "asked.txt", folder / "found.txt", ROOT / "pins.txt"
+    lines = {*TOOLS}
+    for name, package in PACKAGES.items():
+        lines |= {*third_parties(name, (*package.extras, *package.elsewhere)), *package.tools}
+    asked.write_text("\n".join(sorted(lines)), encoding="utf-8")
+    old = kept.read_text(encoding="utf-8") if kept.exists() else ""
+    found.write_text(old, encoding="utf-8")  # uv prefers what it finds here
+    hold(session.env, "constraints.txt")
+    session.install(UV)
+    how = ("--universal", "--python-version", "3.11", "--fork-strategy", "fewest")
+    held = ("--constraint", "constraints.txt", "--only-binary", "atheris")
+    quiet = ("--quiet", "--no-annotate", "--no-header")
+    uv = ("uv", "pip", "compile", *how, *held, *quiet, *session.posargs)
+    session.run(*uv, "-o", found, asked)
+    new = found.read_text(encoding="utf-8").splitlines()
+    pinned = [line for line in new if not UNPINNED.match(line)]
+    kept.write_text("\n".join([PINS, *pinned, ""]), encoding="utf-8")
+
+
+PINS = """\
+# Tested versions: what the sessions of the noxfile install, beside constraints.txt.
+# Made by `nox -s pins`; newer ones by `nox -s pins -- --upgrade`."""
 
 
 @nox.session
@@ -324,7 +408,7 @@ def release_check(session: nox.Session) -> None:
     shutil.rmtree(dist, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="palm-release-") as made:
         folder = Path(made)
-        session.install("build>=1.3", "twine>=6.1", "check-wheel-contents>=0.6.3", "packaging>=25")
+        session.install(*RELEASE)
         build = ("python", "-m", "build", "--quiet", "--outdir")
         (folder / "tree").mkdir()
         for name in PACKAGES:  # the source package, and the wheel out of it; then without it
@@ -347,8 +431,7 @@ def _try_installed(session: nox.Session, folder: Path, dist: Path) -> None:
         extras = f"[{','.join(package.extras)}]" if package.extras else ""
         wanted.append(f"{name}{extras} @ {wheel.as_uri()}")
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    held = f"--constraint={ROOT / 'constraints.txt'}"
-    session.run(*pip, "install", held, *wanted, external=True)
+    session.run(*pip, "install", *wanted, external=True)
     session.run(*pip, "check", external=True)
     shutil.copytree(ROOT / "examples", folder / "examples")
     helpers = folder / "helpers"
@@ -383,19 +466,10 @@ def demo(session: nox.Session) -> None:
     session.log(f"The table is {models}. Pages to open in a browser: {' '.join(pages)}")
 
 
-# Baselines of others: without one, its benchmark says that it is not installed. morl-baselines
-# declares simulators and trackers that its linear support does not use.
-BASELINES = (
-    ("atheris>=3",),
-    ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1", "pymoo>=0.6"),
-    ("--no-deps", "morl-baselines>=1.3,<2"),
-)
-
-
 @nox.session(reuse_venv=True)
 def benchmarks(session: nox.Session) -> None:
     """All benchmarks, or those named; --full for their whole length. Makes docs/benchmarks.md."""
     install(session, *PACKAGES)
-    for tools in BASELINES:
+    for tools in ((ATHERIS,), BASELINES, ("--no-deps", MORL)):
         session.install("--only-binary=atheris", *tools, success_codes=[0, 1])
     session.run("python", "benchmarks", *session.posargs)

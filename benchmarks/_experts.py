@@ -16,7 +16,7 @@ from palm_mod.experts import Experts
 from palm_mod.forest import Counts, Limits, grow
 from palm_mod.mixing import Mixing
 from palm_mod.probe import probe
-from palm_mod.running import CausalModel
+from palm_mod.running import CausalModel, cache_argument
 from palm_mod.splitters import WeightSplitter
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Mix(LogitsProcessor):
         mixed = self.weights[0] * scores.float().log_softmax(-1)
         for model, cache, weight in zip(self.others, self.caches, self.weights[1:], strict=True):
             new = input_ids[:, cache.get_seq_length() :]
-            logits = model(input_ids=new, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            given = {str(cache_argument(model)): cache}
+            logits = model(input_ids=new, logits_to_keep=1, **given).logits[:, -1]
             mixed = mixed + weight * logits.float().log_softmax(-1)
         return mixed
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 # For one command: a machine may be busy.
 SECONDS = 900
 _DRAWN = {"", "text", "mermaid", "bibtex", "latex"}
+# Ends of names that are made of what was answered, and so of the last digits of a model.
+_DIGEST = re.compile(r"\b[0-9a-f]{16,}\b")
 _NUMBER = re.compile(r"(?<![\w#])[-+−]?\d[\d.]*(e[-+]?\d+)?|\d[\d.]*")
 
 
@@ -189,9 +191,10 @@ class Page:
             _DATA[block.language](block.code)
 
     def compare(self, shown: str) -> None:
-        """Every line that a page shows is printed, but for its numbers.
+        """Every line that a page shows is printed, but for its numbers and digests.
 
-        Of several smallest portfolios, which one is found may depend on the solver's version.
+        Of several smallest portfolios, which one is found may depend on the solver's version;
+        what trained models yield depends on the processor and on PyTorch's version, too.
         """
         known = {sentence(line) for line in self.printed.splitlines()}
         wanted = [line for line in shown.splitlines() if line.strip() not in ("", "…", "...")]
@@ -203,8 +206,8 @@ class Page:
 
 
 def sentence(line: str) -> str:
-    """A line without its figures: numbers are #, lists of ``name = #`` are dropped."""
-    bare = _NUMBER.sub("#", " ".join(line.split()))
+    """A line without its figures: numbers and digests are #, lists of ``name = #`` are dropped."""
+    bare = _NUMBER.sub("#", _DIGEST.sub("0", " ".join(line.split())))
     return re.sub(r"[\w-]+ = #(, )?", "", bare).strip()
 
 

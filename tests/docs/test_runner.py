@@ -189,6 +189,8 @@ def test_a_package_that_a_page_writes_is_installed_for_the_page(
         ("  ε 3.93 % at safe = 1.00;  δ 0.03458", "ε 4 % at brief = 0.2, safe = 0.8; δ 3e-2", True),
         ("model-30   17.3 %", "model-7 4 %", True),
         ("w0.1-0.9  0.5", "w1-0 −0.5", True),
+        ("mod-666894f0b2818417  1", "mod-0cfabc0123456789  0.5", True),
+        ("mod-666894f0b2818417  1", "soup-666894f0b2818417  1", False),
         ("5 of 169 policies", "5 of 169 models", False),
         ("within 4 %", "4 %", False),
     ],

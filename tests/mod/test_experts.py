@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import tiny_models
 import torch
@@ -172,9 +174,45 @@ def test_a_model_that_sees_what_follows_is_found():
 def test_a_model_that_keeps_no_cache_is_found():
     model = CausalModel(tiny_models.new_model("gpt2", 320), "./gpt")
     forward = model.model.forward
-    model.model.forward = lambda past_key_values=None, **given: forward(**given)
+    model.model.forward = lambda cache=None, past_key_values=None, **given: forward(**given)
     with pytest.raises(WorkError, match=r"^\./gpt: GPT2LMHeadModel does not keep what it read"):
         probe.probe(model, 320)
+
+
+def with_arguments(*caches):
+    """A model that takes its cache by these names only; and the caches that it was given."""
+    whole = tiny_models.new_model("llama", 320)
+    own = "cache" if "cache" in inspect.signature(whole.forward).parameters else "past_key_values"
+    given = []
+
+    class Named(torch.nn.Module):
+        config, dtype = whole.config, whole.dtype
+        get_input_embeddings = staticmethod(whole.get_input_embeddings)
+
+        def forward(self, **passed):
+            found = [passed.pop(name) for name in caches if name in passed]
+            given.extend(found)
+            assert not passed.keys() - {"input_ids", "attention_mask", "position_ids", "use_cache"}
+            return whole(**passed, **({own: found[0]} if found else {}))
+
+    names = ("self", "input_ids", "attention_mask", "position_ids", "use_cache", *caches)
+    Named.forward.__signature__ = inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    )
+    return Named(), given
+
+
+@pytest.mark.parametrize("names", [["cache"], ["past_key_values"], ["cache", "past_key_values"]])
+def test_the_cache_goes_where_the_model_takes_it(names):
+    model, given = with_arguments(*names)
+    probe.probe(CausalModel(model, "./named"), 320)
+    assert len(given) == 2  # for a batch, and one step on
+    assert given[0] is given[1]
+
+
+def test_a_model_that_takes_no_cache_is_refused():
+    with pytest.raises(InputError, match=r"^\./none: Named takes no cache or past_key_values"):
+        CausalModel(with_arguments()[0], "./none")
 
 
 def test_a_model_that_is_broken_from_the_start_is_found(untrained):

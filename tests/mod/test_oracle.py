@@ -138,7 +138,7 @@ class TestWhatItAnswers:
         first, second, other = ModOracle(**task()).solve(near)
         assert first.id == second.id != other.id
 
-    @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft and transformers
+    @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
     def test_lora_experts_with_their_base_as_reference(self, task, adapters):
         made = adapters("llama")
         oracle = ModOracle(

@@ -16,7 +16,7 @@ from palm_mod.soup import SoupOracle
 
 FORM = "USER: {prompt} ASSISTANT: "
 WEIGHTS = np.array([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]])
-peft_warns = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+peft_warns = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
 
 def words(prompts, completions):

@@ -48,7 +48,7 @@ def test_commands_in_the_documents_are_sessions(root: Path, sessions: dict[str, 
     for name in ("README.md", "CONTRIBUTING.md"):
         text = (root / name).read_text(encoding="utf-8")
         commands = re.findall(r"nox -s ([\w -]+)", text)
-        named = {session for command in commands for session in command.split()}
+        named = {name for command in commands for name in command.partition(" -- ")[0].split()}
         assert named, name
         assert named - sessions.keys() == set(), name
 
@@ -88,22 +88,22 @@ def stubs(folder: Path, **scripts: str) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
-@pytest.fixture
-def ci(root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def run_ci(root: Path, tmp_path: Path, *named: str) -> subprocess.CompletedProcess[str]:
     """``.ci/run`` with an environment in which nox writes down its call and exits with 3."""
     nox = (
         'echo "nox $*; CI=$CI; offline=$HF_HUB_OFFLINE; path=${PYTHONPATH-none}"; '
         'if read -r line; then echo "stdin: $line"; else echo "stdin is empty"; fi; exit 3'
     )
+    pip = "echo python $* >&2"
     python = (
         'if [ "$2" = venv ]; then mkdir -p "$3/bin"; '
         f"printf '%s\\n' '#!/bin/sh' '{nox}' > \"$3/bin/nox\"; "
-        'printf "#!/bin/sh\\nexit 0\\n" > "$3/bin/python"; '
+        f"printf '%s\\n' '#!/bin/sh' '{pip}' > \"$3/bin/python\"; "
         'chmod +x "$3/bin/nox" "$3/bin/python"; else exit 9; fi'
     )
     path = stubs(tmp_path / "bin", python3=python, nox="exit 5")
     return subprocess.run(
-        [root / ".ci" / "run"],
+        [root / ".ci" / "run", *named],
         cwd=tmp_path,
         env={"PATH": path, "PYTHONPATH": "/elsewhere", "TMPDIR": str(tmp_path)},
         input="a line\n",
@@ -112,10 +112,25 @@ def ci(root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def ci(root: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    return run_ci(root, tmp_path)
+
+
 def test_ci_runs_the_command_of_the_readme(ci: subprocess.CompletedProcess[str]) -> None:
     first, stdin = ci.stdout.splitlines()
     assert first == f"{TEST_COMMAND}; CI=true; offline=1; path=none", ci.stderr
     assert stdin == "stdin is empty"
+
+
+def test_ci_takes_a_tested_version_of_nox(ci: subprocess.CompletedProcess[str]) -> None:
+    (installation,) = [line for line in ci.stderr.splitlines() if " pip install " in line]
+    assert "--constraint pins.txt" in installation
+
+
+def test_a_scheduled_run_names_its_sessions(root: Path, tmp_path: Path) -> None:
+    ran = run_ci(root, tmp_path, "newest", "lowest")
+    assert ran.stdout.startswith("nox -s newest lowest;"), ran.stderr
 
 
 def test_ci_fails_with_nox_and_leaves_nothing_behind(

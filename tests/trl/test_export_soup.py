@@ -15,7 +15,7 @@ from palm_core import Portfolio
 from palm_core.cli.app import run as palm
 
 pytest.importorskip("palm_mod", reason="soups are palm-mod's")
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # peft's
+
 
 TASK = """
 [oracle]

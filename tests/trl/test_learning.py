@@ -11,12 +11,13 @@ from palm_trl.measuring import Measurement, measure
 
 
 def test_one_vertex_shortens_answers_and_the_other_lengthens_them(speaking_model, tmp_path):
+    limit = 24
     oracle = tiny_tasks.make_oracle(
         speaking_model,
         tiny_tasks.save_prompts(tmp_path / "prompts.jsonl", 24),
         format="USER: {prompt} ASSISTANT: ",
         steps=10,
-        new_tokens=24,
+        new_tokens=limit,
         beta=0.01,
         trainer={
             "learning_rate": 3e-3,
@@ -32,9 +33,10 @@ def test_one_vertex_shortens_answers_and_the_other_lengthens_them(speaking_model
         run_call(oracle, np.array(weights), tmp_path / name)
         found[name] = Measurement.load(tmp_path / name / "measurement.json")
 
-    tokens = {name: one.tokens.mean() for name, one in found.items()}
-    assert tokens["short"] < 0.6 * base.tokens.mean()
-    assert tokens["long"] > 1.4 * base.tokens.mean()
+    # Longer by more than half of what the limit leaves, wherever the model began.
+    begun = base.tokens.mean()
+    assert found["short"].tokens.mean() < 0.6 * begun
+    assert found["long"].tokens.mean() > (begun + limit) / 2
     for index, name in enumerate(("short", "long")):
         gain = found[name].rewards[..., index].mean() - base.rewards[..., index].mean()
         assert gain > 0.05

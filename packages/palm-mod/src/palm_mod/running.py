@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 WITHOUT = "__base__"
 # Masked, so any token that every model has.
 _PADDING = 0
+# The argument for the cache, in transformers from 5.24 on and before; a model of somebody
+# else's code may have the old name with any version.
+_CACHE_NAMES = ("cache", "past_key_values")
+
+
+def cache_argument(model: Any) -> str | None:
+    """The name under which ``model`` takes its cache; none if it takes none."""
+    takes = inspect.signature(model.forward).parameters
+    return next((name for name in _CACHE_NAMES if name in takes), None)
 
 
 class CausalModel:
@@ -37,7 +46,8 @@ class CausalModel:
 
     Raises:
         InputError: the model takes no attention mask, so that it cannot read prompts of
-            different lengths together.
+            different lengths together, or no cache, so that it would read them anew for
+            each token.
     """
 
     def __init__(self, model: Any, name: str, adapters: Sequence[str] | None = None) -> None:
@@ -52,6 +62,13 @@ class CausalModel:
                 f"{name}: {type(self.inner).__name__} takes no attention_mask, must be a model "
                 "that reads prompts of different lengths in one batch"
             )
+        cache = cache_argument(self.inner)
+        if cache is None:
+            raise InputError(
+                f"{name}: {type(self.inner).__name__} takes no {' or '.join(_CACHE_NAMES)}, must "
+                "be a model whose generation can use transformers' DynamicCache"
+            )
+        self._cache_name: str = cache
 
     @property
     def width(self) -> int:
@@ -82,13 +99,14 @@ class CausalModel:
     def run(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Logits after the last of ``ids`` (rows, m), whatever they come in: (rows, V)."""
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
+        inputs[self._cache_name] = cache
         if "position_ids" in self._takes:
             inputs["position_ids"] = positions
         if "logits_to_keep" in self._takes:
             inputs["logits_to_keep"] = 1
         if self.adapters is not None:
             inputs["adapter_names"] = list(self.adapters) * (len(ids) // self.width)
-        logits: Tensor = self.model(**inputs, past_key_values=cache).logits
+        logits: Tensor = self.model(**inputs).logits
         return logits[:, -1]
 
 
