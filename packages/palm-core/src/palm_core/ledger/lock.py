@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from palm_core.errors import InputError, WorkError
+from palm_core.ledger._journal import NO_LOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +42,9 @@ class RunLock:
         except Timeout:
             raise InputError(f"{self._folder}: another process works on this run") from None
         except OSError as error:
+            cure = "; put the run on a local disk" if error.errno in NO_LOCKS else ""
             raise WorkError(
-                f"{self._folder}: cannot be written: {error.strerror or error}"
+                f"{self._folder}: cannot be written: {error.strerror or error}{cure}"
             ) from error
 
     def release(self) -> None:
