@@ -197,6 +197,16 @@ class TestShared:
             assert [found.seconds for found in ledger.answers()] == [1.0]
 
 
+def test_shared_memory_that_cannot_be_made(tmp_path: Path) -> None:
+    """Where only SQLite finds out, in the middle of its work."""
+    (tmp_path / f"{FILE_NAME}-shm").mkdir()
+    for count, row in enumerate(ASKED[:2], start=1):
+        with begin(tmp_path) as ledger:
+            answer(ledger, row)
+            assert not is_wal(tmp_path)
+            assert answered(tmp_path) == first(ASKED[:count])
+
+
 def test_a_file_that_another_program_locks_is_told_with_the_cure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

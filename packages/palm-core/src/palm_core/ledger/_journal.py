@@ -140,7 +140,8 @@ def begin_writing(
     if shares_memory(file):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                 raise
@@ -148,12 +149,16 @@ def begin_writing(
             connection = reconnect()
         else:
             return connection
-    if is_wal(file):
-        # The file to ourselves: then its log is folded in without shared memory.
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("PRAGMA locking_mode = NORMAL")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # lets go of it
+    try:
+        if is_wal(file):
+            # The file to ourselves: then its log is folded in without shared memory.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA locking_mode = NORMAL")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # lets go of it
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -41,6 +41,10 @@ class RunLock:
             self._lock.acquire(timeout=PATIENCE, poll_interval=0.02)
         except Timeout:
             raise InputError(f"{self._folder}: another process works on this run") from None
+        except NotImplementedError:  # filelock's, where old, for a file system without locks
+            raise WorkError(
+                f"{self._folder}: its file system does not lock files; put the run on a local disk"
+            ) from None
         except OSError as error:
             cure = "; put the run on a local disk" if error.errno in NO_LOCKS else ""
             raise WorkError(
@@ -66,7 +70,7 @@ def _tried(lock: FileLock) -> Iterator[bool]:
         lock.acquire(timeout=0)
     except Timeout:
         yield False
-    except OSError:
+    except (OSError, NotImplementedError):
         yield True
     else:
         try:
