@@ -82,7 +82,7 @@ class TestFileSystem:
         ("folder", "kind"),
         [
             ("/", "ext4"),
-            ("/home/me/run", "ext4"),
+            ("/local/run", "ext4"),
             ("/shared", "nfs4"),
             ("/shared/runs/a", "nfs4"),
             ("/shared2/runs", "ext4"),

@@ -66,7 +66,7 @@ def _import_numba() -> Any:
         else:
             warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # set at import
-        _warn("NUMBA_DISABLE_JIT is set: nothing is compiled, and loops take 100 times as long")
+        _warn("NUMBA_DISABLE_JIT is set: nothing is compiled, so loops take far longer")
     return numba
 
 

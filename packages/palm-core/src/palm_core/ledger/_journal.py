@@ -13,20 +13,21 @@ https://www.sqlite.org/howtocorrupt.html, section 2.
 from __future__ import annotations
 
 import errno
+import importlib
 import mmap
 import os
 import re
 import sqlite3
-import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-if sys.platform != "win32":
-    import fcntl
+_fcntl: Any = None
+with suppress(ImportError):  # Windows has none
+    _fcntl = importlib.import_module("fcntl")
 
 #: What file systems without locks say.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -77,14 +78,14 @@ def locks(file: Path) -> bool:
 
 def _probe(file: Path, *, memory: bool) -> OSError | None:
     """Lock a file beside ``file``, and map it into memory; what is said where that fails."""
-    if sys.platform == "win32":
+    if _fcntl is None:
         return None
     # With SQLite's endings, for what treats its files apart.
     probe = file.with_name(f"{file.name}.{os.getpid()}-{'shm' if memory else 'journal'}")
     try:
         with probe.open("w+b") as stream:
             stream.truncate(mmap.PAGESIZE)
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _fcntl.lockf(stream, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
             if memory:
                 mmap.mmap(stream.fileno(), mmap.PAGESIZE).close()
     except OSError as error:
