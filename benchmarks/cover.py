@@ -31,6 +31,7 @@ import numpy as np
 
 from common import Aim, Benchmark, Figure, alternating, peak_memory, run
 from palm_core import _kernels
+from palm_core._compilation import n_threads
 from palm_core.cover import best_policies, cover_weights, greedy
 from palm_core.grid import construct_grid
 from palm_core.policies import PolicySet
@@ -104,7 +105,7 @@ def machine_peak(record: Record) -> float:
     a = np.random.default_rng(0).random((2000, 2000))
     product = 2 * 2000**3 / alternating(5, lambda: a @ a)[0].wall
     rounds = 2_000_000
-    threads = _kernels.n_threads()
+    threads = n_threads()
     lanes = np.ones((threads, 128))
     multiply_adds(lanes[0], 1)
 

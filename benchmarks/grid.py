@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common import Aim, Benchmark, Figure, alternating, run, seconds
-from palm_core import _kernels
+from palm_core._compilation import n_threads
 from palm_core.grid import construct_grid, grid_size
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def fill(shape: tuple[int, int]) -> None:
 def measure(given: Namespace, record: Record) -> None:
     repeats = 20 if given.quick else 100
     table = record.table(
-        f"{_kernels.n_threads()} threads; fastest of {repeats}, milliseconds",
+        f"{n_threads()} threads; fastest of {repeats}, milliseconds",
         *("d", "  weights", "  MiB", "  build", "   fill", "   copy", "fill / build", "first call"),
     )
     for d, mu, alpha in GRIDS:

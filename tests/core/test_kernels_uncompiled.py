@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 CODE = """
+import warnings
 import numpy as np
-from palm_core import _kernels, cover
+from palm_core import PalmWarning, cover
+warnings.simplefilter("ignore", PalmWarning)  # that it is slow
+from palm_core import _kernels
 from palm_core.policies import PolicySet
 from palm_core.reductions import Core, packed, transposed, unpacked
 from palm_core.simplex import uniform_lattice

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from palm_core.certificate import Certificate, certify
     from palm_core.cover import Best, Cover, best_policies, cover_weights, greedy
     from palm_core.envelope import corner_weights, serving_intervals, serving_shares
-    from palm_core.errors import InputError, OracleAnswerError, PalmError, PluginError, WorkError
+    from palm_core.errors import (
+        InputError,
+        OracleAnswerError,
+        PalmError,
+        PalmWarning,
+        PluginError,
+        WorkError,
+    )
     from palm_core.exact_gaps import Gaps, gap_frontier, gaps, gaps_without, violations
     from palm_core.execution import Execution
     from palm_core.grid import construct_grid, grid_size, grid_values
@@ -65,6 +72,7 @@ _HOME = {
         "InputError",
         "OracleAnswerError",
         "PalmError",
+        "PalmWarning",
         "PluginError",
         "WorkError",
     ),
@@ -135,6 +143,7 @@ __all__ = [
     "Oracle",
     "OracleAnswerError",
     "PalmError",
+    "PalmWarning",
     "PluginError",
     "Policy",
     "PolicySet",

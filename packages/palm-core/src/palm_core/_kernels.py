@@ -29,8 +29,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba
 import numpy as np
+
+from palm_core._compilation import compiled, n_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,11 +62,6 @@ class Groups(NamedTuple):
     lowest: NDArray[np.int64]
 
 
-def n_threads() -> int:
-    """Threads to use: ``NUMBA_NUM_THREADS``, or else the processors allowed to us."""
-    return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set at import
-
-
 def in_parallel(work: Callable[[int, int], object], count: int, *, grain: int) -> None:
     """Call ``work(first, last)`` on ranges that make up ``range(count)``.
 
@@ -84,15 +80,6 @@ def in_parallel(work: Callable[[int, int], object], count: int, *, grain: int) -
     with ThreadPoolExecutor(min(threads, len(starts))) as pool:
         for _ in pool.map(lambda first: work(first, min(first + step, count)), starts):
             pass
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile at the first call, keep the machine code on disk where possible."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        # No writable directory for the cache: compile anew in each process.
-        return numba.njit(nogil=True)(function)
 
 
 @cache

@@ -42,3 +42,7 @@ class OracleImportError(PluginError):
 
 class DuplicateOracleError(PluginError):
     """Two installed packages provide an oracle of the same name."""
+
+
+class PalmWarning(UserWarning):
+    """The work is done, but more slowly or in another way than was asked."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING
+import warnings
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError
 
@@ -15,11 +16,11 @@ from palm_core.cli.commands import PALM, PARAMETERS, group_of
 from palm_core.cli.completion import add_completion
 from palm_core.cli.help_pages import HelpPages
 from palm_core.cli.plugin_commands import add_commands
-from palm_core.errors import InputError, PalmError
+from palm_core.errors import InputError, PalmError, PalmWarning
 from palm_core.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 LONGEST_ERROR = 4000
 HELP = """Few policies for many preferences, and proof that they are enough.
@@ -79,7 +80,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     asked = [*arguments[1:], "--help"] if arguments[:1] == ["help"] else list(arguments)
     try:
-        make_app(asked)(asked)
+        with _warnings_as_lines():
+            make_app(asked)(asked)
         if sys.stdout is not None:
             sys.stdout.flush()
     except CycloptsError as error:
@@ -101,6 +103,23 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show a :class:`PalmWarning` as a line on standard error, whatever Python's filters say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PalmWarning)
+        show = warnings.showwarning
+
+        def show_line(message: Any, category: type[Warning], *where: Any, **to: Any) -> None:
+            if issubclass(category, PalmWarning):
+                _write_line(f"warning: {message}")
+            else:
+                show(message, category, *where, **to)
+
+        warnings.showwarning = show_line
+        yield
+
+
 def _versions() -> str:
     from palm_core.provenance import versions
 
@@ -114,8 +133,12 @@ def _say_no_more() -> None:
 
 
 def _fail(message: str, code: int) -> int:
+    _write_line(message)
+    return code
+
+
+def _write_line(message: str) -> None:
     if sys.stderr is not None:
         line = one_line(" ".join(message.split()), LONGEST_ERROR)
         with suppress(OSError):  # nobody listens
             sys.stderr.write(f"palm: {line}\n")
-    return code

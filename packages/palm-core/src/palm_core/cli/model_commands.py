@@ -72,7 +72,7 @@ def select(
     normalize
         Scale each column to 0-1 over the table, or keep raw scores.
     solver
-        Integer program solver; cbc comes with PuLP.
+        Integer program solver; cbc comes with PuLP. Left out: cbc, or highs where cbc fails.
     time_limit
         Seconds for proving that no fewer will do.
     curve

@@ -220,7 +220,7 @@ def prune(
         minimal (fewest for every weight), or for the weights asked only: greedy
         (fast) or exact (fewest).
     solver
-        Integer program solver; cbc comes with PuLP.
+        Integer program solver; cbc comes with PuLP. Left out: cbc, or highs where cbc fails.
     time_limit
         Seconds for the integer program.
     curve

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core.errors import InputError, WorkError
+from palm_core.ledger._journal import file_system, is_wal, locks, log_of, shares_memory
 from palm_core.ledger._rows import answer_digest
 from palm_core.text import one_line
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+#: Seconds to wait for another program's lock.
+PATIENCE = 10.0
 APPLICATION = 0x50414C4D  # "PALM": tells our files from other SQLite files
 VERSION = 2
 
@@ -31,6 +34,13 @@ VERSION = 2
 LARGEST_VALUE = 1 << 28
 #: Bytes of all answers of a run together, as they are held in memory.
 LARGEST_LEDGER = 1 << 34
+
+# A transaction to be rolled back, or a log to be folded in, which needs writing.
+_LEFT_UNDONE = {
+    sqlite3.SQLITE_READONLY_ROLLBACK,
+    sqlite3.SQLITE_READONLY_RECOVERY,
+    sqlite3.SQLITE_READONLY_CANTINIT,
+}
 
 _RUN = "CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
 TABLES = (
@@ -114,19 +124,23 @@ def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.
             raise InputError(f"{file}: must be a regular file")
     except OSError as error:
         raise WorkError(f"{file}: cannot be opened: {error.strerror or error}") from error
-    mode = "rwc" if create else "rw"
-    if not write:
-        # SQLite reads a write-ahead log only where it can write beside it.
-        log = file.with_name(f"{file.name}-wal")
-        if log.exists() and log.stat().st_size:
+    mode = "rwc" if create else "rw" if write else "ro"
+    if not create and is_wal(file) and not (write and shares_memory(file)):
+        # SQLite reads a write-ahead log only where it can write beside it and share memory
+        # with the other readers. Without a log the file is all there is.
+        if log_of(file) is not None:
             raise WorkError(
-                f"{file}: its run was killed or is at work, and the folder cannot be written; "
-                "copy the run to read it"
+                f"{file}: its run was killed or is at work with a write-ahead log, which cannot "
+                f"be read here ({_why_not(file, write=write)}); look at it on the machine where "
+                "it runs, go on with it there, or copy the run to read it"
             )
         mode = "ro&immutable=1"
     with told(file):
         connection = sqlite3.connect(
-            f"{file.resolve().as_uri()}?mode={mode}", uri=True, timeout=10.0, isolation_level=None
+            f"{file.resolve().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=PATIENCE,
+            isolation_level=None,
         )
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * LARGEST_VALUE)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -266,11 +280,45 @@ def told(file: Path, connection: sqlite3.Connection | None = None) -> Iterator[N
             raise InputError(f"{file}: is not a readable ledger: {text}") from error
         if code == sqlite3.SQLITE_FULL:
             raise WorkError(f"{file}: the disk is full; the answers recorded are kept") from error
+        busy = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        if busy and locks(file):
+            raise WorkError(
+                f"{file}: another program has it locked ({text}), also after {PATIENCE:g} s; the "
+                "answers recorded are kept. Close what has it open (a database browser, a "
+                "backup) and run the same command again"
+            ) from error
+        if busy or code in (sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOLFS):
+            raise not_fit(file, text) from error
+        if getattr(error, "sqlite_errorcode", 0) in _LEFT_UNDONE:
+            raise WorkError(
+                f"{file}: its run was killed or is at work, and the folder cannot be written; "
+                "copy the run to read it"
+            ) from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             raise WorkError(f"{file}: cannot be opened for writing: {text}") from error
         if isinstance(error, sqlite3.OperationalError):
             raise WorkError(f"{file}: {text}; the answers recorded are kept") from error
         raise InputError(f"{file}: is not a readable ledger: {text}") from error
+
+
+def not_fit(file: Path, text: str) -> WorkError:
+    """The error for a file system that does not do what a ledger needs."""
+    return WorkError(
+        f"{file}: its file system ({_type(file)}) does not lock, read or write it as a ledger "
+        f"needs ({text}); the answers recorded are kept. Put the run on a local disk, or mount "
+        "this one with locks"
+    )
+
+
+def _why_not(file: Path, *, write: bool) -> str:
+    """Why a write-ahead log cannot be read."""
+    if not write:
+        return "the folder cannot be written"
+    return f"its file system, {_type(file)}, may be shared or lacks locks"
+
+
+def _type(file: Path) -> str:
+    return file_system(file.parent) or "of unknown type"
 
 
 def _tables(connection: sqlite3.Connection) -> tuple[tuple[str, str | None], ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from palm_core.errors import InputError, WorkError
+from palm_core.ledger._journal import NO_LOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +41,14 @@ class RunLock:
             self._lock.acquire(timeout=PATIENCE, poll_interval=0.02)
         except Timeout:
             raise InputError(f"{self._folder}: another process works on this run") from None
-        except OSError as error:
+        except NotImplementedError:  # filelock's, where old, for a file system without locks
             raise WorkError(
-                f"{self._folder}: cannot be written: {error.strerror or error}"
+                f"{self._folder}: its file system does not lock files; put the run on a local disk"
+            ) from None
+        except OSError as error:
+            cure = "; put the run on a local disk" if error.errno in NO_LOCKS else ""
+            raise WorkError(
+                f"{self._folder}: cannot be written: {error.strerror or error}{cure}"
             ) from error
 
     def release(self) -> None:
@@ -64,7 +70,7 @@ def _tried(lock: FileLock) -> Iterator[bool]:
         lock.acquire(timeout=0)
     except Timeout:
         yield False
-    except OSError:
+    except (OSError, NotImplementedError):
         yield True
     else:
         try:

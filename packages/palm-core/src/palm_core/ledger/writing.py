@@ -1,6 +1,6 @@
 """The run's ledger: every answer of the oracle, kept the moment it arrives.
 
-One SQLite file in write-ahead mode, one writer, one transaction per answer: a run
+One SQLite file, one writer, one transaction per answer: a run
 killed at any instant loses the calls in flight and nothing else. Beside the answers it
 knows what was asked, every attempt and how it ended, who worked on the run with which
 versions, and the task, so that answers of another task are never mixed in.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, OracleAnswerError, PalmError, WorkError
 from palm_core.files import is_folder, not_a_folder
-from palm_core.ledger import _schema
+from palm_core.ledger import _journal, _schema
 from palm_core.ledger._reserve import Reserve
 from palm_core.ledger._rows import key_of, row_of
 from palm_core.ledger._schema import told, transaction
@@ -59,6 +59,7 @@ class Ledger(Records):
         self.interrupted = 0
         self._lock = lock
         self._reserve = Reserve(file.parent)
+        self._has_log = False
         self._session: int | None = None
         self._requests: dict[bytes, int] = {}
         self._attempts: dict[bytes, int] = {}
@@ -103,6 +104,9 @@ class Ledger(Records):
         lock = RunLock(folder)
         try:
             lock.acquire()
+            if not _journal.locks(file):
+                lock.release()
+                raise _schema.not_fit(file, "no locks available")
         except InputError as error:
             raise InputError(f"{error}{_holder(folder)}") from None
         ledger = None
@@ -295,7 +299,10 @@ class Ledger(Records):
         extend: bool,
     ) -> None:
         with told(self.file):
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection = _journal.begin_writing(
+                self._connection, self.file, lambda: _schema.connect(self.file, create=True)
+            )
+            self._has_log = _journal.has_log(self._connection)
             fresh = not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if fresh:
             with self._written():
@@ -364,7 +371,9 @@ class Ledger(Records):
     def _written(self, *, durable: bool = True) -> Iterator[None]:
         """A transaction; a durable one is on the disk when it ends."""
         with told(self.file):
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            # A rollback journal needs a flush more each time: EXTRA for the folder it is in.
+            levels = ("FULL", "NORMAL") if self._has_log else ("EXTRA", "FULL")
+            self._connection.execute(f"PRAGMA synchronous = {levels[0 if durable else 1]}")
             with transaction(self._connection):
                 yield
 
