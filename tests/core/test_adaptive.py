@@ -83,7 +83,7 @@ class TestCalls:
     @pytest.mark.parametrize("kind", ["task", "uniform"])
     @pytest.mark.parametrize(("d", "most"), [(2, 9), (3, 70)])
     def test_one_per_cent(self, d, most, kind):
-        grid = AdaptiveGrid(d, target_epsilon=0.01)
+        grid = AdaptiveGrid(d, target_epsilon=0.01, oracle_epsilon=0.0)
         run(grid, exactly(big_oracle(d, kind)))
         assert grid.stopped == "target"
         assert grid.n_answers <= most

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from palm_core.certificate import Certificate, certify
     from palm_core.cover import Best, Cover, best_policies, cover_weights, greedy
     from palm_core.envelope import corner_weights, serving_intervals, serving_shares
-    from palm_core.errors import InputError, OracleAnswerError, PalmError, PluginError, WorkError
+    from palm_core.errors import (
+        InputError,
+        OracleAnswerError,
+        PalmError,
+        PluginError,
+        RefutedClaimWarning,
+        WorkError,
+    )
     from palm_core.exact_gaps import Gaps, gap_frontier, gaps, gaps_without, violations
     from palm_core.execution import Execution
     from palm_core.grid import construct_grid, grid_size, grid_values
@@ -66,6 +73,7 @@ _HOME = {
         "OracleAnswerError",
         "PalmError",
         "PluginError",
+        "RefutedClaimWarning",
         "WorkError",
     ),
     "execution": ("Execution",),
@@ -140,6 +148,7 @@ __all__ = [
     "PolicySet",
     "Portfolio",
     "Pruned",
+    "RefutedClaimWarning",
     "Selection",
     "SizeGap",
     "Table",

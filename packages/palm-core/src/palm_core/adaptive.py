@@ -55,8 +55,8 @@ class AdaptiveGrid:
         target_epsilon: stop at this certified multiplicative gap.
         target_delta: stop at this certified additive gap; not both. With neither the
             additive gap is lowered until the caller stops.
-        oracle_epsilon: ε_o of the oracle's claim, in [0, 1).
-        oracle_delta: δ_o of the oracle's claim, in units of reward.
+        oracle_epsilon: ε_o of the oracle's claim, in [0, 1); ``None`` for no claim.
+        oracle_delta: δ_o of the oracle's claim, in units of reward; ``None`` for no claim.
         evaluation_error: bound on the error of every evaluated J_w(π).
 
     Raises:
@@ -80,8 +80,8 @@ class AdaptiveGrid:
         *,
         target_epsilon: float | None = None,
         target_delta: float | None = None,
-        oracle_epsilon: float = 0.0,
-        oracle_delta: float = 0.0,
+        oracle_epsilon: float | None = None,
+        oracle_delta: float | None = None,
         evaluation_error: float = 0.0,
     ) -> None:
         self.d = check_count(n_objectives, name="n_objectives", least=2)
@@ -93,7 +93,7 @@ class AdaptiveGrid:
             check_number(target_delta, name="target_delta", least=0.0)
         self.ratio = target_epsilon is not None
         self.target = float(target_epsilon or target_delta or 0.0)
-        accuracy = Accuracy(epsilon=oracle_epsilon, delta=oracle_delta, error=evaluation_error)
+        accuracy = Accuracy.of(oracle_epsilon, oracle_delta, evaluation_error)
         nothing = np.zeros((0, self.d))
         self._known = Answers(accuracy, nothing, nothing, np.zeros(0, dtype=np.intp))
         self._pending: Array = nothing

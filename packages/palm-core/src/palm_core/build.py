@@ -147,8 +147,7 @@ def build_portfolio(
             grid = AdaptiveGrid(
                 len(objectives),
                 target_epsilon=settings.call_target,
-                oracle_epsilon=claimed.epsilon,
-                oracle_delta=claimed.delta,
+                **claimed.accuracy(),
             )
             stopped = collector.collect_adaptively(grid, most=settings.max_calls)
         end_workers()

@@ -50,7 +50,8 @@ class Plan:
             what = "it" if shared else "the best of all policies found"
             return [
                 f"The portfolio is certified as it is built: calls go on until {what} is "
-                f"within ε = {target:.3g} of the best there is, at every weight."
+                f"within ε = {target:.3g} of the best there is, at every weight.",
+                *self._condition(),
             ]
         if self.task.settings.normalize != "none":
             return [
@@ -70,6 +71,15 @@ class Plan:
         return [
             first + ".",
             "It assumes rewards ≥ 0 and best values ≥ 0, which palm build checks on the answers.",
+            *self._condition(),
+        ]
+
+    def _condition(self) -> list[str]:
+        if self.claims.slack_claimed:
+            return []
+        return [
+            "That is conditional on the oracle's answers being the best at their weights, which "
+            "it does not claim (epsilon, delta)."
         ]
 
     def document(self) -> dict[str, Any]:
@@ -95,6 +105,11 @@ class Plan:
             "oracle_calls": self.calls,
             "estimate": dict(self.estimate),
             "theorem": theorem,
+            "claims": {
+                "made": self.claims.slack_claimed,
+                "epsilon": self.claims.epsilon,
+                "delta": self.claims.delta,
+            },
             "task": self.task.resolved(),
         }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING
+import warnings
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError
 
@@ -15,11 +16,11 @@ from palm_core.cli.commands import PALM, PARAMETERS, group_of
 from palm_core.cli.completion import add_completion
 from palm_core.cli.help_pages import HelpPages
 from palm_core.cli.plugin_commands import add_commands
-from palm_core.errors import InputError, PalmError
-from palm_core.text import one_line
+from palm_core.errors import InputError, PalmError, RefutedClaimWarning
+from palm_core.text import harmless, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 LONGEST_ERROR = 4000
 HELP = """Few policies for many preferences, and proof that they are enough.
@@ -79,7 +80,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     asked = [*arguments[1:], "--help"] if arguments[:1] == ["help"] else list(arguments)
     try:
-        make_app(asked)(asked)
+        with _warnings_in_a_line():
+            make_app(asked)(asked)
         if sys.stdout is not None:
             sys.stdout.flush()
     except CycloptsError as error:
@@ -99,6 +101,25 @@ def run(arguments: Sequence[str]) -> int:
         where = "the output" if error.filename is None else error.filename
         return _fail(f"{where}: {error.strerror or error}", 1)
     return 0
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Print :class:`RefutedClaimWarning` as a line on standard error; others as Python does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RefutedClaimWarning)
+        as_ever = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], *place: Any, **options: Any
+        ) -> None:
+            if issubclass(category, RefutedClaimWarning):
+                output.err().print(f"warning: {harmless(str(message))}", markup=False)
+            else:
+                as_ever(message, category, *place, **options)
+
+        warnings.showwarning = show
+        yield
 
 
 def _versions() -> str:
