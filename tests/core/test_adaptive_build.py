@@ -160,6 +160,36 @@ def test_a_claim_that_holds_is_not_warned_about() -> None:
     assert not portfolio.slack.refuted
 
 
+class Costly:
+    """A tabular oracle whose rewards are those of another less ``cost``."""
+
+    epsilon = 0.0
+
+    def __init__(self, oracle: TabularOracle, cost: float) -> None:
+        self.oracle, self.cost, self.objectives = oracle, cost, oracle.objectives
+
+    def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+        for policy in self.oracle.solve(weights):
+            yield replace(policy, rewards=policy.rewards - self.cost)
+
+
+@pytest.mark.parametrize("most", [3, 40])
+def test_optima_below_0_are_not_blamed_on_the_oracle(most: int) -> None:
+    portfolio = build_portfolio(Costly(tabular(3), 0.9), target_epsilon=0.01, max_calls=most)
+    found = portfolio.certificate
+    assert found is not None
+    assert found.stopped == "negative"
+    assert portfolio.oracle_calls == 3  # no answer would help
+    assert found.epsilon is None
+    assert portfolio.policy_set.objective([found.epsilon_weights]).max() < 0
+
+
+def test_optima_above_0_everywhere_are_asked_for_to_the_target() -> None:
+    portfolio = build_portfolio(Costly(tabular(3), 0.2), target_epsilon=0.05)
+    assert portfolio.certificate is not None
+    assert portfolio.certificate.stopped == "target"
+
+
 class Silent:
     """Exact, and claims nothing."""
 

@@ -362,6 +362,37 @@ def test_a_read_only_run_can_be_looked_at_and_not_built(palm: Palm, tmp_path: Pa
             place.chmod(0o755)
 
 
+COSTLY = """
+from dataclasses import replace
+from palm_core.tabular import load
+
+class Costly:
+    epsilon = 0.0
+
+    def __init__(self):
+        self.oracle = load(objectives=["helpful", "brief"], prompts=4, responses=20)
+        self.objectives = self.oracle.objectives
+
+    def solve(self, weights):
+        for policy in self.oracle.solve(weights):
+            yield replace(policy, rewards=policy.rewards - 1.0)
+"""
+
+
+def test_a_target_that_values_below_0_forbid_says_what_to_do(palm: Palm, tmp_path: Path) -> None:
+    (tmp_path / "slow_for_runs_costly.py").write_text(COSTLY)
+    task = tmp_path / "costly.toml"
+    task.write_text(
+        '[oracle]\nname = "slow_for_runs_costly:Costly"\n[adaptive]\ntarget_epsilon = 0.05\n'
+        "max_calls = 9\n[run]\nexecutor = 'here'\n"
+    )
+    made = palm("build", task, "--out", tmp_path / "run")
+    assert made.code == 0, made
+    assert "below 0" in made.out
+    assert "target_delta" in made.out
+    assert "slack" not in made.out
+
+
 LIAR = """
 from dataclasses import replace
 from palm_core.tabular import load

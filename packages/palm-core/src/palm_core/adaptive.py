@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-Stopped = Literal["target", "slack", "failures"]
+Stopped = Literal["target", "slack", "negative", "failures"]
 
 # An answer that was asked for is recognised although its weights went through text.
 _SAME = 1e-9
@@ -123,19 +123,23 @@ class AdaptiveGrid:
         """Why there is nothing to ask: the "target" is reached, or what is left is "slack".
 
         "slack" means that no weight is known whose answer must lower the gap, given what
-        the oracle claims; "failures" that such weights were given up. ``None`` while there
-        is a weight to ask or an answer to wait for.
+        the oracle claims; "failures" that such weights were given up; "negative" that a share
+        of the best is asked for (``target_epsilon``) where the best is below 0, so that no
+        answer can help: ask for ``target_delta``. ``None`` while there is a weight to ask or
+        an answer to wait for.
         """
         if self._model is None:
             waiting = len(self._pending) or len(self._vertices_left)
             return None if waiting else "failures"
         if self._gap <= self.target:
             return "target"
+        if self.ratio and math.isinf(self._gap) and bool((self._known.bounds < 0).any()):
+            return "negative"
         if len(self._pending) or self._choose(self._model, self._asked) is not None:
             return None
         if len(self._given_up) and self._choose(self._model, self._known.weights) is not None:
             return "failures"
-        return "slack"
+        return "negative" if math.isinf(self._gap) else "slack"
 
     @property
     def expected_calls(self) -> int | None:

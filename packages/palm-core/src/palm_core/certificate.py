@@ -83,6 +83,8 @@ class Certificate:
     def __str__(self) -> str:
         share = "ε unbounded" if self.note else f"ε {at_most(100 * self.epsilon)} %"
         line = f"certified {share}  δ {at_most(self.delta)}"
+        if not self.note and self.epsilon >= 1:
+            line += "  (100 % promises nothing: only δ does)"
         if self.conditional_on is not None:
             line += f"  conditional on {self.conditional_on}"
             if self.measured_slack is not None and not self.refuted:
@@ -235,7 +237,8 @@ def _from_subdivision(known: Answers, model: Subdivision, programs: int) -> Cert
 
 
 _BELOW_ZERO = (
-    "the portfolio is below 0 at epsilon_weights, where the best may be too: no ε is certain"
+    "the portfolio is below 0 at epsilon_weights, where the best may be too: no ε is certain; "
+    "δ is, and ε would be of rewards scaled to be at least 0 by limits known beforehand"
 )
 
 

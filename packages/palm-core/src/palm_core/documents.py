@@ -150,7 +150,7 @@ class CertificateRecord(Struct, kw_only=True, frozen=True):
     note: Annotated[str, Meta(description="why no ε is certified")] = ""
     statement: Annotated[str, Meta(description="all of it in words")] = ""
     stopped: Annotated[
-        Literal["target", "slack", "calls", "failures"] | None,
+        Literal["target", "slack", "negative", "calls", "failures"] | None,
         Meta(description="why an adaptive run stopped asking"),
     ] = None
 
@@ -273,7 +273,7 @@ def record_of_certificate(found: Certificate, stopped: str | None = None) -> Cer
         {
             "epsilon": found.epsilon if finite else None,
             "delta": found.delta,
-            "epsilon_weights": found.epsilon_weights.tolist() if finite else None,
+            "epsilon_weights": found.epsilon_weights.tolist(),
             "delta_weights": found.delta_weights.tolist(),
             "conditional_on": found.conditional_on,
             "refuted": found.refuted,

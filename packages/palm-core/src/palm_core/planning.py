@@ -68,6 +68,13 @@ class Plan:
                 f"ε = {known.epsilon:.3g}, δ = {reward:.3g}·R_max + {regularizer:.3g}·f_max{extra}"
                 " (the oracle does not say its R_max and f_max)"
             )
+            if known.sharper_epsilon >= 1:
+                first += ", which promises nothing: ε is 100 % or more"
+            elif known.epsilon >= 1:
+                first += (
+                    f"; that promises nothing, ε being 100 % or more; sharper: "
+                    f"ε = {known.sharper_epsilon:.3g}"
+                )
         return [
             first + ".",
             "It assumes rewards ≥ 0 and best values ≥ 0, which palm build checks on the answers.",
@@ -91,6 +98,7 @@ class Plan:
             bounded = self.coefficients is None
             theorem = {
                 "promised": self.task.settings.normalize == "none",
+                "vacuous": known.vacuous if bounded else known.sharper_epsilon >= 1,
                 "epsilon": known.epsilon,
                 "sharper_epsilon": known.sharper_epsilon,
                 "delta": known.delta if bounded else None,
