@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from palm_core import (
     InputError,
     Policy,
     Portfolio,
+    RefutedClaimWarning,
     WorkError,
     build_portfolio,
     sample_weights,
@@ -22,9 +25,11 @@ from palm_core.collecting import Progress
 from palm_core.ledger import Ledger
 from palm_core.planning import make_plan
 from palm_core.runs import Run
+from palm_core.status import run_status
 from palm_core.tabular import TabularOracle, load
 from palm_core.task import parse_task
 
+GRID = {"mu": 0.5, "alpha": 0.1}
 NAMES = ("helpful", "brief", "safe", "humour")
 
 
@@ -134,15 +139,90 @@ def test_an_oracle_that_claims_nothing_is_not_asked(tmp_path: Path) -> None:
         make_plan(task, oracle)
 
 
-def test_a_refuted_claim_is_told() -> None:
-    portfolio = build_portfolio(Sloppy(tabular(3), 0.05, 0.001), target_epsilon=0.05, max_calls=40)
+@pytest.mark.parametrize("asked", [{"target_epsilon": 0.05, "max_calls": 40}, GRID])
+def test_a_refuted_claim_is_told_and_warned_about(asked: dict[str, Any], tmp_path: Path) -> None:
+    oracle = Sloppy(tabular(3), 0.05, 0.001)
+    with pytest.warns(RefutedClaimWarning, match=r"within \(0, 0.001\) of the best.* 0\.0"):
+        portfolio = build_portfolio(oracle, **asked, run_dir=tmp_path)
     assert portfolio.slack.measured > 0.001
     assert portfolio.certificate is not None
     assert portfolio.certificate.conditional_on is not None
+    written = json.loads((tmp_path / "portfolio.json").read_text(encoding="utf-8"))
+    assert written["slack"]["refuted"]
+    assert written["certificate"]["refuted"]
+    assert run_status(tmp_path).document()["certificate"]["refuted"]
+
+
+def test_a_claim_that_holds_is_not_warned_about() -> None:
+    portfolio = build_portfolio(Sloppy(tabular(3), 0.05, 0.05), **GRID)
+    assert portfolio.slack.claimed
+    assert portfolio.slack.measured > 0
+    assert not portfolio.slack.refuted
+
+
+class Costly:
+    """A tabular oracle whose rewards are those of another less ``cost``."""
+
+    epsilon = 0.0
+
+    def __init__(self, oracle: TabularOracle, cost: float) -> None:
+        self.oracle, self.cost, self.objectives = oracle, cost, oracle.objectives
+
+    def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+        for policy in self.oracle.solve(weights):
+            yield replace(policy, rewards=policy.rewards - self.cost)
+
+
+@pytest.mark.parametrize("most", [3, 40])
+def test_optima_below_0_are_not_blamed_on_the_oracle(most: int) -> None:
+    portfolio = build_portfolio(Costly(tabular(3), 0.9), target_epsilon=0.01, max_calls=most)
+    found = portfolio.certificate
+    assert found is not None
+    assert found.stopped == "negative"
+    assert portfolio.oracle_calls == 3  # no answer would help
+    assert found.epsilon is None
+    assert portfolio.policy_set.objective([found.epsilon_weights]).max() < 0
+
+
+def test_optima_above_0_everywhere_are_asked_for_to_the_target() -> None:
+    portfolio = build_portfolio(Costly(tabular(3), 0.2), target_epsilon=0.05)
+    assert portfolio.certificate is not None
+    assert portfolio.certificate.stopped == "target"
+
+
+class Silent:
+    """Exact, and claims nothing."""
+
+    def __init__(self, oracle: TabularOracle) -> None:
+        self.objectives, self.solve = oracle.objectives, oracle.solve
+
+
+@pytest.mark.parametrize("asked", [{"target_epsilon": 0.05}, GRID])
+def test_what_is_certified_without_a_claim_is_conditional(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    exact = build_portfolio(tabular(), **asked)
+    found = build_portfolio(Silent(tabular()), **asked, run_dir=tmp_path)
+    assert exact.certificate is not None
+    assert found.certificate is not None
+    assert exact.certificate.conditional_on is None
+    assert found.certificate.conditional_on is not None
+    assert found.certificate.epsilon == exact.certificate.epsilon
+    assert (found.slack.claimed, exact.slack.claimed) == (False, True)
+    again = Run.open(tmp_path)
+    pruned = again.prune(again.settings).certificate
+    assert pruned is not None
+    assert pruned.conditional_on == found.certificate.conditional_on
+    assert run_status(tmp_path).conditional_on == found.certificate.conditional_on
+    if found.theorem is not None and exact.theorem is not None:
+        assert "conditional" in found.theorem.statement
+        assert "conditional" not in exact.theorem.statement
 
 
 class Counting:
     """Counts its calls, and fails at one."""
+
+    epsilon = 0.0
 
     def __init__(self, oracle: TabularOracle, stop_at: int | None = None) -> None:
         self.oracle, self.stop_at, self.calls = oracle, stop_at, 0

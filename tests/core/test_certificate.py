@@ -161,7 +161,7 @@ class TestNeverBelowTheTrueGap:
         oracle = small_oracle(3, seed=1)
         weights = uniform_lattice(3, 16)
         policies = inexact(oracle, weights, 0.0, 0.02, seed=1)
-        textbook = certify(policies, weights)
+        textbook = certify(policies, weights, oracle_delta=0.0)
         honest = certify(policies, weights, oracle_delta=0.02)
         true_epsilon, true_delta = true_gaps(oracle, policies, textbook, n=20_000)
         assert textbook.conditional_on is None
@@ -175,7 +175,7 @@ class TestNeverBelowTheTrueGap:
         error = 0.01
         noise = np.random.default_rng(0).uniform(-error, error, len(exact))
         measured = PolicySet(exact.rewards + noise[:, np.newaxis], exact.regularizer)
-        found = certify(measured, weights, evaluation_error=error)
+        found = certify(measured, weights, oracle_epsilon=0.0, evaluation_error=error)
         _, delta = true_gaps(oracle, exact, found, n=20_000)
         assert delta <= found.delta
         assert found.conditional_on == "evaluations being within 0.01"
@@ -430,10 +430,18 @@ class TestConditions:
     weights = ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))
 
     def test_an_exact_oracle_needs_no_condition(self):
-        found = certify(self.policies, self.weights, answers=[0, 1, 3])
+        found = certify(self.policies, self.weights, answers=[0, 1, 3], oracle_epsilon=0.0)
         assert found.conditional_on is None
         assert found.measured_slack == 0
         assert not found.refuted
+
+    def test_no_claim_is_no_claim_of_exactness(self):
+        silent = certify(self.policies, self.weights, answers=[0, 1, 3])
+        exact = certify(self.policies, self.weights, answers=[0, 1, 3], oracle_epsilon=0.0)
+        assert (silent.epsilon, silent.delta) == (exact.epsilon, exact.delta)
+        assert silent.conditional_on
+        assert silent.conditional_on in str(silent)
+        assert not silent.refuted
 
     def test_slack_within_the_claim_is_reported(self):
         found = certify(self.policies, self.weights, answers=[0, 1, 2], oracle_delta=0.06)
@@ -456,7 +464,7 @@ class TestConditions:
         assert not certify(self.policies, self.weights, evaluation_error=0.026, **options).refuted
 
     def test_one_line(self):
-        found = certify(self.policies, self.weights, answers=[0, 1, 3])
+        found = certify(self.policies, self.weights, answers=[0, 1, 3], oracle_delta=0.0)
         assert str(found) == "certified ε 11.8 %  δ 0.08"
         assert repr(found) == "Certificate(epsilon=0.118, delta=0.08, conditional_on=None)"
 

@@ -213,7 +213,7 @@ def test_an_oracle_of_ones_own_lies_beside_the_task(palm: Palm, tmp_path: Path) 
     (folder / "table.txt").write_text("1 0\n0.8 0.8\n0 1\n")
     (folder / "t.toml").write_text(
         '[oracle]\nname = "own_for_cli:Own"\ntable = "table.txt"\n'
-        "[grid]\nmu = 0.5\nalpha = 0.2\n[run]\nseed = 7\n"
+        "[grid]\nmu = 0.5\nalpha = 0.2\n[prune]\nmu = 0.5\n[run]\nseed = 7\n"
     )
     document = palm("build", "mine/t.toml", "--out", "run", "--json").json()
     assert document["portfolio"] == ["1 7"]

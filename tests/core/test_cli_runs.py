@@ -360,3 +360,72 @@ def test_a_read_only_run_can_be_looked_at_and_not_built(palm: Palm, tmp_path: Pa
     finally:
         for place in places:
             place.chmod(0o755)
+
+
+COSTLY = """
+from dataclasses import replace
+from palm_core.tabular import load
+
+class Costly:
+    epsilon = 0.0
+
+    def __init__(self):
+        self.oracle = load(objectives=["helpful", "brief"], prompts=4, responses=20)
+        self.objectives = self.oracle.objectives
+
+    def solve(self, weights):
+        for policy in self.oracle.solve(weights):
+            yield replace(policy, rewards=policy.rewards - 1.0)
+"""
+
+
+def test_a_target_that_values_below_0_forbid_says_what_to_do(palm: Palm, tmp_path: Path) -> None:
+    (tmp_path / "slow_for_runs_costly.py").write_text(COSTLY)
+    task = tmp_path / "costly.toml"
+    task.write_text(
+        '[oracle]\nname = "slow_for_runs_costly:Costly"\n[adaptive]\ntarget_epsilon = 0.05\n'
+        "max_calls = 9\n[run]\nexecutor = 'here'\n"
+    )
+    made = palm("build", task, "--out", tmp_path / "run")
+    assert made.code == 0, made
+    assert "below 0" in made.out
+    assert "target_delta" in made.out
+    assert "slack" not in made.out
+
+
+LIAR = """
+from dataclasses import replace
+from palm_core.tabular import load
+
+class Liar:
+    def __init__(self, delta: float = 0.0):
+        self.oracle = load(objectives=["helpful", "brief"], prompts=4, responses=20)
+        self.objectives, self.delta = self.oracle.objectives, delta
+
+    def solve(self, weights):
+        for policy in self.oracle.solve(weights):
+            loss = 0.05 if 0 < policy.weights[0] < 1 else 0.0
+            yield replace(policy, regularizer=policy.regularizer + loss)
+"""
+
+
+@pytest.mark.parametrize(("delta", "refuted"), [(0.0, True), (0.06, False)])
+def test_a_refuted_claim_is_a_line_on_standard_error(
+    palm: Palm, tmp_path: Path, delta: float, refuted: bool
+) -> None:
+    module = f"slow_for_runs_liar_{refuted}"
+    (tmp_path / f"{module}.py").write_text(LIAR)
+    task = tmp_path / "liar.toml"
+    task.write_text(
+        f'[oracle]\nname = "{module}:Liar"\ndelta = {delta}\n[grid]\nmu = 0.5\nalpha = 0.1\n'
+        "[run]\nexecutor = 'here'\n"
+    )
+    made = palm("build", task, "--out", tmp_path / "run")
+    assert made.code == 0, made
+    warned = [line for line in made.err.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == (1 if refuted else 0)
+    found = palm("prune", tmp_path / "run", "--mu", "0.2", "--json")
+    assert json.loads(found.out)["slack"]["refuted"] is refuted
+    assert ("warning: " in found.err) is refuted
+    shown = json.loads(palm("status", tmp_path / "run", "--json").out)
+    assert shown["certificate"]["refuted"] is refuted

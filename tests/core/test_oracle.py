@@ -83,9 +83,26 @@ class TestCheckOracle:
 
 
 class TestClaims:
-    def test_silence_is_exactness(self) -> None:
+    def test_silence_claims_nothing(self) -> None:
         assert claims(an_oracle()) == Claims()
         assert Claims() == Claims(epsilon=0.0, delta=0.0, reward_bound=None, regularizer_bound=None)
+
+    @pytest.mark.parametrize(
+        ("given", "claimed", "exact"),
+        [
+            ({}, False, False),
+            ({"epsilon": 0.0}, True, True),
+            ({"delta": 0}, True, True),
+            ({"epsilon": 0.0, "delta": 0.1}, True, False),
+            ({"reward_bound": 1.0}, False, False),
+            ({"epsilon": None, "delta": None}, False, False),
+        ],
+    )
+    def test_exactness_is_claimed_by_name(
+        self, given: dict[str, Any], claimed: bool, exact: bool
+    ) -> None:
+        found = claims(an_oracle(**given))
+        assert (found.slack_claimed, found.exact) == (claimed, exact)
 
     def test_what_is_claimed_is_read(self) -> None:
         given = {"epsilon": 0.1, "delta": 2, "reward_bound": 3.5, "regularizer_bound": 0}

@@ -1,16 +1,20 @@
-"""What a plan says of an oracle that knows what its calls take."""
+"""What a plan says: what calls take, what is promised, what pruning may lose."""
 
 from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 
+from palm_core import PolicySet, build_portfolio, certify
 from palm_core.cli.app import run as palm
 from palm_core.planning import make_plan
 from palm_core.plugins import load_task_oracle
-from palm_core.task import load_task
+from palm_core.tabular import TabularOracle, load
+from palm_core.task import load_task, parse_task
 
 ORACLE = """
 class Priced:
@@ -70,3 +74,66 @@ def test_adaptively_as_many_as_there_may_be(task):
 
 def test_an_oracle_that_does_not_say(task):
     assert planned(task, TASK.replace("Priced", "Plain")).estimate == {}
+
+
+class TestPromisesOfNothing:
+    """ε of 100 % or more is no promise, and is called so wherever it is printed."""
+
+    @pytest.mark.parametrize("known", [True, False])
+    @pytest.mark.parametrize(("mu", "nothing"), [(1.0, True), (0.3, True), (0.02, False)])
+    def test_a_plan(self, mu: float, known: bool, nothing: bool) -> None:
+        oracle = load(objectives=["a", "b"], prompts=2, responses=5)
+        if not known:
+            oracle = Unbounded(oracle)
+        task = parse_task({"oracle": {"name": "tabular"}, "grid": {"mu": mu, "alpha": 0.001},
+                           "prune": {"mu": mu}})  # fmt: skip
+        line = make_plan(task, oracle).lines()[0]
+        assert ("promises nothing" in line) is nothing, line
+
+    def test_a_finished_run(self) -> None:
+        oracle = load(objectives=["a", "b"], prompts=2, responses=5)
+        for mu, nothing in ((0.5, True), (0.02, False)):
+            theorem = build_portfolio(oracle, mu=mu, alpha=0.01).theorem
+            assert theorem is not None
+            assert ("promises nothing" in theorem.statement) is nothing
+
+    def test_a_certificate(self) -> None:
+        policies = PolicySet([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+        answers = {"answers": [0, 2], "oracle_epsilon": 0.0}
+        nothing = certify(policies, np.eye(2), portfolio=[1], **answers)
+        assert nothing.epsilon == 1
+        assert "promises nothing" in str(nothing)
+        assert "promises nothing" not in str(certify(policies, np.eye(2), **answers))
+
+
+class Unbounded:
+    """Says nothing of R_max and f_max."""
+
+    epsilon = 0.0
+
+    def __init__(self, oracle: TabularOracle) -> None:
+        self.objectives, self.solve = oracle.objectives, oracle.solve
+
+
+@pytest.mark.parametrize(
+    ("prune", "share"),
+    [
+        ({}, 0.05),
+        ({"method": "minimal"}, 0.05),
+        ({"method": "greedy"}, 0.5),
+        ({"method": "exact"}, 0.5),
+        ({"mu": 0.2}, 0.2),
+        ({"mu": 0.2, "method": "greedy"}, 0.2),
+    ],
+)
+def test_the_tolerance_without_one_is_5_per_cent_or_the_covers_mu(
+    prune: dict[str, Any], share: float
+) -> None:
+    given = {"oracle": {"name": "tabular"}, "grid": {"mu": 0.5, "alpha": 0.1}, "prune": prune}
+    assert parse_task(given).settings.prune_mu == share
+    oracle = load(objectives=["a", "b"], prompts=2, responses=5)
+    made = build_portfolio(
+        oracle, mu=0.5, alpha=0.1, method=prune.get("method", "minimal"), prune_mu=prune.get("mu")
+    )
+    assert made.pruning is not None
+    assert made.pruning.mu == share

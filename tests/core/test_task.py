@@ -49,7 +49,8 @@ def test_a_full_task(tmp_path: Path) -> None:
 
 
 def test_pruning_takes_the_grids_mu_as_algorithm_1_does() -> None:
-    task = parse_task({"oracle": {"name": "x"}, "grid": {"mu": 0.5, "alpha": 0.1}})
+    given = {"oracle": {"name": "x"}, "grid": {"mu": 0.5, "alpha": 0.1}}
+    task = parse_task(given | {"prune": {"method": "greedy"}})
     assert task.settings.prune_mu == 0.5
     assert task.settings.prune_alpha == 0.0
 

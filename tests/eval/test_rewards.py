@@ -94,7 +94,7 @@ class TestCalling:
     def test_no_completions_have_no_rewards(self):
         assert math()([], [], ground_truth=[]) == []
 
-    @pytest.mark.parametrize("bad", [m.nan, m.inf, None, "0.5", [1.0]])
+    @pytest.mark.parametrize("bad", [m.nan, m.inf, "0.5", [1.0]])
     def test_a_score_that_is_not_finite_names_index_and_prompt(self, bad):
         with pytest.raises(WorkError, match="of completion 1, prompt 'p{60} …', is .*finite"):
             check_scores([0.0, bad], ["x", "p" * 70], "mine")

@@ -278,7 +278,6 @@ class TestRefused:
         [
             ([1.0], "returned 1 scores for 2"),
             ([1.0, math.inf], "completion 1, prompt 'second', is inf"),
-            ([None, 1.0], "completion 0, prompt 'first', is None"),
         ],
     )
     def test_answers(self, values, message):
@@ -294,20 +293,3 @@ def test_progress_comes_to_its_end(tmp_path):
               progress=lambda *now: told.append(now))  # fmt: skip
     # b reads prompts too: a reward function of ours may
     assert told == [(0, 6), (2, 6), (3, 6), (3, 6), (5, 6), (6, 6), (3, 6), (6, 6)]
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda prompts, completions, **_: [float(len(one)) for one in completions],
-        lambda completions, **_: [float(len(one)) for one in completions],
-        lambda completions: [float(len(one)) for one in completions],
-        lambda prompts, **given: [float(len(one)) for one in given["completions"]],
-        lambda **given: [float(len(one)) for one in given["completions"]],
-        lambda asked, said, /, **_: [float(len(one)) for one in said],
-        lambda completions, prompts: [float(len(one)) for one in completions],
-    ],
-)
-def test_functions_are_called_as_trl_calls_them(function):
-    found = score({"size": function}, ["a", "b"], ["xyz", "x"])
-    assert found.mean.tolist() == [2.0]

@@ -100,7 +100,7 @@ class Kept:
             "scores: reward '<lambda>' of completion 1, prompt 'What is 2 [+] 2[?]', is inf: must",
         ),
         (lambda prompts, completions: None, "scores: reward '<lambda>' returned None: must be a"),
-        (lambda completions: [0.0], "scores: it raised TypeError: .*positional"),
+        (lambda completions: [1 / 0], "scores: it raised ZeroDivisionError: "),
         (noisy, "deterministic: completion 0 scores .*, the same batch again "),
         (drifting(), "deterministic: completion 0 scores 0, the same batch again 8"),
         (placed, "order: completion 7 scores 11.5, in a batch in reverse order 8"),

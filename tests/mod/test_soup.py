@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -169,8 +170,6 @@ def test_adapters_answer_as_their_average_and_are_measured_against_the_base(
 
 def test_other_architectures_are_refused_by_name(task, families):
     # equal tokenizers, and another width
-    import tiny_models
-
     models = task()["models"]
     folder = f"{models[0]}-wide"
     config = tiny_models.make_config("llama", 320)
@@ -183,6 +182,93 @@ def test_other_architectures_are_refused_by_name(task, families):
     message = r"models\[1\] = .*cannot be averaged with .*: .* has shape \(32, 96\) and \(32, 64\)"
     with pytest.raises(InputError, match=message):
         next(oracle.solve(WEIGHTS))
+
+
+def _padded(folder, model, size, *, tied):
+    """``model`` with rows up to ``size``; those of no token are such that one would be chosen."""
+    known = model.get_input_embeddings().num_embeddings
+    model.resize_token_embeddings(size, mean_resizing=False)
+    model.config.tie_word_embeddings = tied
+    if tied:
+        model.tie_weights()
+    with torch.no_grad():
+        model.get_output_embeddings().weight[known:] = 50.0
+    tiny_models.save_model(folder, model, tiny_models.make_tokenizer())
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tied"),
+    [
+        ((384, 320), (False, False)),
+        ((320, 384), (True, True)),
+        ((384, 352), (True, False)),
+        ((384, 384), (False, True)),
+    ],
+)
+def test_padded_models_are_averaged_over_the_tokens_that_are(task, tmp_path, sizes, tied):
+    folders = [
+        _padded(
+            tmp_path / f"expert-{i}", AutoModelForCausalLM.from_pretrained(source), size, tied=one
+        )
+        for i, (source, size, one) in enumerate(zip(task()["models"], sizes, tied, strict=True))
+    ]
+    options = task(models=folders, artifact_dir=tmp_path / "kept", save_models=True)
+    experts = [AutoModelForCausalLM.from_pretrained(folder) for folder in folders]
+    states = [model.state_dict() for model in experts]
+    heads = [model.get_output_embeddings().weight for model in experts]
+    for row, policy in zip(WEIGHTS, SoupOracle(**options).solve(WEIGHTS), strict=True):
+        kept = AutoModelForCausalLM.from_pretrained(tmp_path / "kept" / policy.artifact)
+        assert kept.config.vocab_size == 320
+        head = sum(w * one[:320] for w, one in zip(row.tolist(), heads, strict=True))
+        assert torch.allclose(kept.get_output_embeddings().weight, head, atol=1e-6)
+        for name, tensor in kept.state_dict().items():
+            if name != "lm_head.weight":
+                parts = [state[name][: len(tensor)] for state in states]
+                wanted = sum(w * part for w, part in zip(row.tolist(), parts, strict=True))
+                assert torch.allclose(tensor, wanted, atol=1e-6), name
+        assert all(
+            text for (text,) in read_responses(tmp_path / "kept" / policy.artifact).completions
+        )
+
+
+def test_padding_changes_no_policy(task, tmp_path):
+    models = task()["models"]
+    padded = [
+        _padded(tmp_path / f"{size}", AutoModelForCausalLM.from_pretrained(one), size, tied=False)
+        for one, size in zip(models, (384, 352), strict=True)
+    ]
+    plain = list(SoupOracle(**task()).solve(WEIGHTS))
+    found = list(SoupOracle(**task(models=padded)).solve(WEIGHTS))
+    assert [policy.id for policy in found] == [policy.id for policy in plain]
+
+
+def test_a_padding_token_beyond_the_common_vocabulary_is_no_longer_one(task, tmp_path):
+    """As where one expert was given a token for padding, and the other was not."""
+    tokenizer = tiny_models.make_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<added>"})
+    models = task()["models"]
+    padded = AutoModelForCausalLM.from_pretrained(models[0])
+    padded.resize_token_embeddings(321, mean_resizing=False)
+    padded.config.pad_token_id = padded.generation_config.pad_token_id = 320
+    one = tiny_models.save_model(tmp_path / "one", padded, tokenizer)
+    bare = AutoModelForCausalLM.from_pretrained(models[1])
+    other = tiny_models.save_model(tmp_path / "other", bare, tokenizer)
+    options = task(models=[one, other], artifact_dir=tmp_path / "kept", save_models=True)
+    for policy in SoupOracle(**options).solve(WEIGHTS):
+        kept = AutoModelForCausalLM.from_pretrained(tmp_path / "kept" / policy.artifact)
+        assert kept.get_input_embeddings().num_embeddings == 320
+
+
+@peft_warns
+def test_adapters_of_a_padded_base_answer_as_those_of_the_base(task, adapters, tmp_path):
+    made = adapters("llama")
+    base = AutoModelForCausalLM.from_pretrained(made["base"])
+    padded = _padded(tmp_path / "base", base, 384, tied=False)
+    options = {"models": ..., "adapters": made["adapters"][:2]}
+    plain = list(SoupOracle(**task(base=made["base"], **options)).solve(WEIGHTS))
+    found = list(SoupOracle(**task(base=padded, **options)).solve(WEIGHTS))
+    assert [policy.id for policy in found] == [policy.id for policy in plain]
 
 
 def test_save_models_is_true_or_false(task):

@@ -41,14 +41,29 @@ CERTIFICATE = CertificateRecord(epsilon=0.03001, delta=0.02)
 
 
 class TestHeadline:
+    def test_without_a_claim(self):
+        record = CertificateRecord(epsilon=0.03, delta=0.02, conditional_on="answers being best")
+        found = portfolio(certificate=record, gaps=gaps())
+        assert headline(found).endswith("which it does not claim")
+
+    def test_refuted(self):
+        record = CertificateRecord(epsilon=0.03, delta=0.02, conditional_on="so", refuted=True)
+        slack = SlackRecord(
+            claimed_delta=0.01, claimed=True, refuted=True, measured=0.02, measured_at="p1"
+        )
+        found = portfolio(certificate=record, gaps=gaps(), slack=slack)
+        assert "as it claims" not in headline(found)
+        assert any("refutes its claim" in text for _, text in proof(found, None))
+
     def test_certified(self):
         found = portfolio(certificate=CERTIFICATE, gaps=gaps())
         assert headline(found) == "2 policies serve every preference within 3.01\xa0%"
 
     def test_conditional(self):
         record = CertificateRecord(epsilon=0.03, delta=0.02, conditional_on="the oracle being so")
-        found = portfolio(certificate=record, gaps=gaps())
-        assert headline(found).endswith("within 3\xa0% if the oracle keeps its word")
+        claim = SlackRecord(claimed_delta=0.01, claimed=True)
+        found = portfolio(certificate=record, gaps=gaps(), slack=claim)
+        assert headline(found).endswith("within 3\xa0% if the oracle is as good as it claims")
         assert "conditional on the oracle being so." in lead(found)[0]
         assert "(conditional, see below)" in promise(found)
         assert "conditional on the oracle being so." in dict(proof(found, None))[TITLE]

@@ -106,3 +106,14 @@ def test_min_max_scales_each_objective_and_a_constant_one_to_0():
     given = torch.tensor([[1.0, 5.0, -3.0], [3.0, 5.0, -1.0], [2.0, 5.0, -7.0]])
     expected = [[0.0, 0.0, 2 / 3], [1.0, 0.0, 1.0], [0.5, 0.0, 0.0]]
     torch.testing.assert_close(min_max(given), torch.tensor(expected))
+
+
+def test_min_max_leaves_what_has_no_score():
+    import torch
+
+    from palm_trl.trainers import min_max
+
+    nan = torch.nan
+    given = torch.tensor([[1.0, nan, nan], [nan, nan, 4.0], [3.0, nan, 4.0]])
+    expected = torch.tensor([[0.0, nan, nan], [nan, nan, 0.0], [1.0, nan, 0.0]])
+    torch.testing.assert_close(min_max(given), expected, equal_nan=True)

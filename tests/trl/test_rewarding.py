@@ -91,13 +91,23 @@ def test_only_what_a_function_takes_is_given(tokenizer):
     [
         (math.nan, "must be a finite number"),
         (math.inf, "must be a finite number"),
-        (None, "must be a finite number"),
         ("1", "must be a finite number"),
     ],
 )
 def test_what_is_no_number_is_refused_with_objective_and_step(value, told, tokenizer):
     with pytest.raises(WorkError, match=rf"^rewards\.kind, step 7: .*prompt 'a\?'.*{told}"):
         call(tokenizer, lambda prompts, completions: [0.0, value])
+
+
+def test_no_score_is_left_to_trl(tokenizer):
+    assert call(tokenizer, lambda completions, **_: [0.5, None]) == [0.5, None]
+
+
+def test_an_asynchronous_function_is_awaited(tokenizer):
+    async def slowly(completions, **_):
+        return [float(len(text)) for text in completions]
+
+    assert call(tokenizer, slowly) == [3.0, 7.0]
 
 
 def test_too_few_and_failures_are_refused_with_objective_and_step(tokenizer):

@@ -136,6 +136,32 @@ def test_advantages_are_weighted_sums_that_nothing_scales(weights, make_oracle, 
     np.testing.assert_allclose(advantages, expected, atol=1e-6)
 
 
+def _some(prompts, completions, **_):
+    """Scores all prompts of a batch but one."""
+    return [
+        None if prompt == min(prompts) else len(text) / 20
+        for prompt, text in zip(prompts, completions, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("preset", ["objective", "paper"])
+def test_no_score_for_a_prompt_adds_nothing(preset, make_oracle, tmp_path):
+    rewards = {"short": tiny_tasks.short, "some": _some}
+    weights = (0.25, 0.75)
+    trainer = {"scale_rewards": "none"}
+    oracle = make_oracle(rewards=rewards, steps=1, preset=preset, trainer=trainer, new_tokens=8)
+    given, advantages, _ = _one_step(oracle, tmp_path, weights)
+
+    values = given.astype(float)  # None is NaN
+    assert 0 < np.isnan(values[:, 1]).sum() < len(values)
+    if preset == "paper":
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        values = (values - low) / (high - low)
+    expected = _centred(np.nansum(values * weights, axis=1)).ravel()
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(advantages, expected, atol=1e-6)
+
+
 def test_a_reward_of_weight_0_is_seen_and_changes_nothing(make_oracle, tmp_path):
     seen = []
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PalmError,
         PalmWarning,
         PluginError,
+        RefutedClaimWarning,
         WorkError,
     )
     from palm_core.exact_gaps import Gaps, gap_frontier, gaps, gaps_without, violations
@@ -74,6 +75,7 @@ _HOME = {
         "PalmError",
         "PalmWarning",
         "PluginError",
+        "RefutedClaimWarning",
         "WorkError",
     ),
     "execution": ("Execution",),
@@ -149,6 +151,7 @@ __all__ = [
     "PolicySet",
     "Portfolio",
     "Pruned",
+    "RefutedClaimWarning",
     "Selection",
     "SizeGap",
     "Table",

@@ -130,18 +130,20 @@ def bounds(trial: Trial) -> str | None:
 
 
 def optimality(trial: Trial) -> None:
-    """No other answer is better at a weight than the claimed slack allows."""
+    """No other answer is better at a weight than claimed slack allows; without a claim, at all."""
     own, best = trial.slack()
     size = np.maximum(1.0, np.maximum(np.abs(own), np.abs(best)))
     allowed = trial.claims.epsilon * np.maximum(best, 0.0) + trial.claims.delta
     excess = best - own - allowed
     worst = int(np.argmax(excess / size))
     if excess[worst] > trial.tolerance * size[worst]:
+        claim = f"epsilon = {trial.claims.epsilon:g} and delta = {trial.claims.delta:g}"
+        if not trial.claims.slack_claimed:
+            claim = "no epsilon and no delta: must claim what its answers may lack (1: nothing)"
         broken(
             "optimality",
             f"at {shown(trial.weights[worst])} the answer has J = {own[worst]:.9g}, another one "
-            f"{best[worst]:.9g}; the oracle claims epsilon = {trial.claims.epsilon:g} and "
-            f"delta = {trial.claims.delta:g}",
+            f"{best[worst]:.9g}; the oracle claims {claim}",
         )
 
 

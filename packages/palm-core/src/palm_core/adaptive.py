@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-Stopped = Literal["target", "slack", "failures"]
+Stopped = Literal["target", "slack", "negative", "failures"]
 
 # An answer that was asked for is recognised although its weights went through text.
 _SAME = 1e-9
@@ -55,8 +55,8 @@ class AdaptiveGrid:
         target_epsilon: stop at this certified multiplicative gap.
         target_delta: stop at this certified additive gap; not both. With neither the
             additive gap is lowered until the caller stops.
-        oracle_epsilon: ε_o of the oracle's claim, in [0, 1).
-        oracle_delta: δ_o of the oracle's claim, in units of reward.
+        oracle_epsilon: ε_o of the oracle's claim, in [0, 1); ``None`` for no claim.
+        oracle_delta: δ_o of the oracle's claim, in units of reward; ``None`` for no claim.
         evaluation_error: bound on the error of every evaluated J_w(π).
 
     Raises:
@@ -80,8 +80,8 @@ class AdaptiveGrid:
         *,
         target_epsilon: float | None = None,
         target_delta: float | None = None,
-        oracle_epsilon: float = 0.0,
-        oracle_delta: float = 0.0,
+        oracle_epsilon: float | None = None,
+        oracle_delta: float | None = None,
         evaluation_error: float = 0.0,
     ) -> None:
         self.d = check_count(n_objectives, name="n_objectives", least=2)
@@ -93,7 +93,7 @@ class AdaptiveGrid:
             check_number(target_delta, name="target_delta", least=0.0)
         self.ratio = target_epsilon is not None
         self.target = float(target_epsilon or target_delta or 0.0)
-        accuracy = Accuracy(epsilon=oracle_epsilon, delta=oracle_delta, error=evaluation_error)
+        accuracy = Accuracy.of(oracle_epsilon, oracle_delta, evaluation_error)
         nothing = np.zeros((0, self.d))
         self._known = Answers(accuracy, nothing, nothing, np.zeros(0, dtype=np.intp))
         self._pending: Array = nothing
@@ -123,19 +123,23 @@ class AdaptiveGrid:
         """Why there is nothing to ask: the "target" is reached, or what is left is "slack".
 
         "slack" means that no weight is known whose answer must lower the gap, given what
-        the oracle claims; "failures" that such weights were given up. ``None`` while there
-        is a weight to ask or an answer to wait for.
+        the oracle claims; "failures" that such weights were given up; "negative" that a share
+        of the best is asked for (``target_epsilon``) where the best is below 0, so that no
+        answer can help: ask for ``target_delta``. ``None`` while there is a weight to ask or
+        an answer to wait for.
         """
         if self._model is None:
             waiting = len(self._pending) or len(self._vertices_left)
             return None if waiting else "failures"
         if self._gap <= self.target:
             return "target"
+        if self.ratio and math.isinf(self._gap) and bool((self._known.bounds < 0).any()):
+            return "negative"
         if len(self._pending) or self._choose(self._model, self._asked) is not None:
             return None
         if len(self._given_up) and self._choose(self._model, self._known.weights) is not None:
             return "failures"
-        return "slack"
+        return "negative" if math.isinf(self._gap) else "slack"
 
     @property
     def expected_calls(self) -> int | None:

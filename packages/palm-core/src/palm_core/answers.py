@@ -33,6 +33,7 @@ class Accuracy:
         epsilon: ε_o in [0, 1).
         delta: δ_o ≥ 0, in units of reward.
         error: e ≥ 0: every evaluated J_w(π) is within e of the true one.
+        claimed: it is the oracle's claim; otherwise it is assumed for want of one.
 
     Raises:
         InputError: a value outside its interval.
@@ -41,6 +42,17 @@ class Accuracy:
     epsilon: float = 0.0
     delta: float = 0.0
     error: float = 0.0
+    claimed: bool = True
+
+    @classmethod
+    def of(cls, epsilon: float | None, delta: float | None, error: float) -> Accuracy:
+        """An accuracy of which ``None`` says nothing; exact answers are assumed if both do."""
+        return cls(
+            epsilon=0.0 if epsilon is None else epsilon,
+            delta=0.0 if delta is None else delta,
+            error=error,
+            claimed=(epsilon, delta) != (None, None),
+        )
 
     def __post_init__(self) -> None:
         check_number(self.epsilon, name="oracle_epsilon", least=0.0, most=1.0)
@@ -62,7 +74,7 @@ class Accuracy:
         return np.asarray(self.epsilon * np.maximum(optima, 0.0) + self.delta + 2 * self.error)
 
     def sentence(self, refuted_by: float | None = None) -> str | None:
-        """What rests on it, in words; ``None`` if it claims to be exact and nothing refutes it."""
+        """What rests on it, in words; ``None`` if exactness is claimed and nothing refutes it."""
         exact = not (self.epsilon or self.delta)
         pair = f"within ({self.epsilon:g}, {self.delta:g}) of the best"
         parts = []
@@ -73,6 +85,8 @@ class Accuracy:
             )
         elif not exact:
             parts.append(f"the oracle being {pair}")
+        elif not self.claimed:
+            parts.append("the oracle's answers being the best at their weights (it claims nothing)")
         if self.error:
             parts.append(f"evaluations being within {self.error:g}")
         return " and ".join(parts) or None

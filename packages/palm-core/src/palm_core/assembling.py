@@ -6,10 +6,12 @@ exact gap to all of them, and the certificate against all there are.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from palm_core.answers import Accuracy, Answers
 from palm_core.certificate import certify
 from palm_core.collecting import same_or_new
 from palm_core.documents import (
@@ -20,6 +22,7 @@ from palm_core.documents import (
     record_of_certificate,
     record_of_gaps,
 )
+from palm_core.errors import RefutedClaimWarning
 from palm_core.identity import task_hash
 from palm_core.normalization import Normalization
 from palm_core.oracle import Claims
@@ -79,11 +82,11 @@ def assemble(
             found.candidates,
             found.weights,
             portfolio=portfolio,
-            oracle_epsilon=claimed.epsilon,
-            oracle_delta=claimed.delta,
             answers=found.own,
+            **claimed.accuracy(),
         )
 
+    refuted = _refuted(found, claimed)
     pruning, chosen, exact = prune_evaluated(found, settings, _tolerance(settings, certified))
     certificate = certified(chosen)
     adaptive = settings.target_epsilon is not None
@@ -96,6 +99,8 @@ def assemble(
         slack=SlackRecord(
             claimed_epsilon=claimed.epsilon,
             claimed_delta=claimed.delta,
+            claimed=claimed.slack_claimed,
+            refuted=refuted,
             measured=float(behind[worst]),
             measured_at=answers[worst].policy.id if behind[worst] > 0 else None,
         ),
@@ -164,6 +169,37 @@ def evaluate(
         weights=weights,
         own=np.array([place[answer.policy.id] for answer in answers], dtype=np.intp),
         best=best_policies(candidates, weights),
+    )
+
+
+def _refuted(found: Evaluated, claimed: Claims) -> bool:
+    """Whether the answers, in raw units, refute the oracle's claim; warns if they do."""
+    if not claimed.slack_claimed or claimed.epsilon >= 1:
+        return False
+    accuracy = Accuracy(epsilon=claimed.epsilon, delta=claimed.delta)
+    known = Answers(accuracy, found.weights, found.raw.vertex_values, found.own)
+    if known.refuted:
+        warnings.warn(
+            refutation(claimed.epsilon, claimed.delta, known.slack or 0.0),
+            RefutedClaimWarning,
+            stacklevel=2,
+        )
+    return known.refuted
+
+
+def refutation(epsilon: float, delta: float, measured: float) -> str:
+    """A refuted claim in one line.
+
+    Args:
+        epsilon: ε_o that the oracle claims.
+        delta: δ_o that it claims, in units of reward.
+        measured: its slack at least, in units of reward.
+    """
+    claim = f"within ({epsilon:g}, {delta:g}) of the best"
+    return (
+        "the oracle refutes its own claim: its answers are not all "
+        f"{claim if epsilon or delta else 'exact'}, another policy found is better by up to "
+        f"{measured:.4g}; claim delta = {measured:.3g} or more, or make the oracle better"
     )
 
 
@@ -268,9 +304,12 @@ def _theorem(
     )
     if not isinstance(result, Guarantee):
         return TheoremRecord(applies=False, statement=str(result))
+    statement = str(result)
+    if not claimed.slack_claimed:
+        statement += "; conditional on the oracle's answers being the best at their weights"
     return TheoremRecord(
         applies=True,
-        statement=str(result),
+        statement=statement,
         epsilon=result.epsilon,
         delta=result.delta,
         sharper_epsilon=result.sharper_epsilon,

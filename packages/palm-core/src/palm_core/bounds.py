@@ -140,6 +140,8 @@ class Guarantee:
         )
         if self.vacuous:
             line += ", which promises nothing"
+        elif self.epsilon >= 1:
+            line += "; the first promises nothing: ε is 100 % or more"
         if self.measured:
             known = " and ".join(self.measured)
             line += f"; {known} as measured on the evaluated policies only"

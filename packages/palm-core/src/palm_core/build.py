@@ -68,7 +68,8 @@ def build_portfolio(
             calls leave open and the rest for pruning, unless ``prune_mu`` says how
             much pruning takes. Where that is no less, the target is for the calls.
         max_calls: stop asking after so many calls; the certificate is then wider.
-        prune_mu: μ' in [0, 1]; ``None`` takes μ, or what is left of the target.
+        prune_mu: μ' in [0, 1]; ``None`` takes μ, with "minimal" 0.05, or what is left of
+            the target.
         prune_alpha: α' ≥ 0, in units of (normalised) reward.
         method: "greedy" or "exact" cover the weights asked (:func:`palm_core.prune`),
             "minimal" all weights (:func:`palm_core.minimal_portfolio`). ``None`` takes
@@ -147,8 +148,7 @@ def build_portfolio(
             grid = AdaptiveGrid(
                 len(objectives),
                 target_epsilon=settings.call_target,
-                oracle_epsilon=claimed.epsilon,
-                oracle_delta=claimed.delta,
+                **claimed.accuracy(),
             )
             stopped = collector.collect_adaptively(grid, most=settings.max_calls)
         end_workers()

@@ -50,11 +50,12 @@ class Certificate:
         epsilon_weights: (d,) where the multiplicative gap may be largest.
         delta_weights: (d,) where the additive gap may be largest.
         conditional_on: what it rests on beyond the evaluated rewards, in words; ``None``
-            for an exact oracle that no answer speaks against.
+            for an oracle that claims to be exact and that no answer speaks against.
         measured_slack: max_k [max_j J_{w_k}(π_j) − J_{w_k}(π_k)], how far an answer is
             behind another policy at its own weight; ``None`` if it is not known which
             policy answered which weight.
-        refuted: the measured slack is more than the oracle claims.
+        refuted: the measured slack is more than the oracle claims, or, where it claims
+            nothing, more than 0.
         n_weights: how many weights the oracle was asked for.
         method: "corners" or "subdivision".
         exact: no smaller pair follows from these answers; otherwise a budget was spent.
@@ -82,6 +83,8 @@ class Certificate:
     def __str__(self) -> str:
         share = "ε unbounded" if self.note else f"ε {at_most(100 * self.epsilon)} %"
         line = f"certified {share}  δ {at_most(self.delta)}"
+        if not self.note and self.epsilon >= 1:
+            line += "  (100 % promises nothing: only δ does)"
         if self.conditional_on is not None:
             line += f"  conditional on {self.conditional_on}"
             if self.measured_slack is not None and not self.refuted:
@@ -94,8 +97,8 @@ def certify(
     weights: ArrayLike,
     *,
     portfolio: ArrayLike | None = None,
-    oracle_epsilon: float = 0.0,
-    oracle_delta: float = 0.0,
+    oracle_epsilon: float | None = None,
+    oracle_delta: float | None = None,
     evaluation_error: float = 0.0,
     answers: ArrayLike | None = None,
     method: Method = "auto",
@@ -120,8 +123,9 @@ def certify(
         weights: (k, d) the weights the oracle was asked for, every vertex of the simplex
             among them; entries below 2^−52 are zero.
         portfolio: indices of the chosen policies; ``None`` means all.
-        oracle_epsilon: ε_o of the oracle's claim, in [0, 1).
-        oracle_delta: δ_o of the oracle's claim, in units of reward.
+        oracle_epsilon: ε_o of the oracle's claim, in [0, 1); ``None`` for no claim.
+        oracle_delta: δ_o of the oracle's claim, in units of reward; ``None`` for no claim.
+            Without both the certificate is conditional on exact answers.
         evaluation_error: bound on the error of every evaluated J_w(π), in units of reward.
         answers: (k,) index of the policy that was the answer at each weight.
         method: "corners" looks at all corner weights of L, "subdivision" divides the
@@ -134,14 +138,14 @@ def certify(
     Example:
         >>> from palm_core import PolicySet
         >>> policies = PolicySet([[1.0, 0.0], [0.0, 1.0], [0.7, 0.7]])
-        >>> certify(policies, [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+        >>> certify(policies, [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], oracle_epsilon=0)
         Certificate(epsilon=0.147, delta=0.12, conditional_on=None)
-        >>> certify(policies, [[1.0, 0.0], [0.0, 1.0]], portfolio=[0, 1])
+        >>> certify(policies, [[1.0, 0.0], [0.0, 1.0]], portfolio=[0, 1], oracle_epsilon=0)
         Certificate(epsilon=0.5, delta=0.5, conditional_on=None)
     """
     if method not in _METHODS:
         raise InputError(f"method = {method!r}: must be one of {', '.join(_METHODS)}")
-    accuracy = Accuracy(epsilon=oracle_epsilon, delta=oracle_delta, error=evaluation_error)
+    accuracy = Accuracy.of(oracle_epsilon, oracle_delta, evaluation_error)
     rows = clean_weights(weights, policies.n_objectives)
     chosen = _indices(portfolio, policies.n_policies, "portfolio")
     given = None if answers is None else _indices(answers, policies.n_policies, "answers")
@@ -233,7 +237,8 @@ def _from_subdivision(known: Answers, model: Subdivision, programs: int) -> Cert
 
 
 _BELOW_ZERO = (
-    "the portfolio is below 0 at epsilon_weights, where the best may be too: no ε is certain"
+    "the portfolio is below 0 at epsilon_weights, where the best may be too: no ε is certain; "
+    "δ is, and ε would be of rewards scaled to be at least 0 by limits known beforehand"
 )
 
 

@@ -128,7 +128,8 @@ class Collector:
 
         Returns:
             Why it stopped: "target", "slack" (what is left is the oracle's), "calls"
-            (``most`` weights were asked), or "failures" (what is left to ask was given up).
+            (``most`` weights were asked), "negative" (the best is below 0 somewhere, so that no
+            ε can be certified), or "failures" (what is left to ask was given up).
 
         Raises:
             WorkError: as :meth:`collect`.

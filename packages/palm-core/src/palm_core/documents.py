@@ -112,6 +112,12 @@ class SlackRecord(Struct, kw_only=True, frozen=True):
 
     claimed_epsilon: Annotated[Share, Meta(description="the oracle's ε_o")] = 0.0
     claimed_delta: Annotated[Amount, Meta(description="the oracle's δ_o, in units of reward")] = 0.0
+    claimed: Annotated[
+        bool, Meta(description="the oracle claims these two; otherwise exact answers are assumed")
+    ] = False
+    refuted: Annotated[
+        bool, Meta(description="the answers show more slack than the oracle claims")
+    ] = False
     measured: Annotated[
         Amount, Meta(description="max_k [max_j J_{w_k}(π_j) − J_{w_k}(π_k)], in units of reward")
     ] = 0.0
@@ -136,11 +142,15 @@ class CertificateRecord(Struct, kw_only=True, frozen=True):
     conditional_on: Annotated[
         str | None, Meta(description="what it rests on beside the evaluated rewards, in words")
     ] = None
+    refuted: Annotated[
+        bool,
+        Meta(description="an answer is worse than is claimed, or assumed without a claim"),
+    ] = False
     exact: Annotated[bool, Meta(description="no less follows from the answers")] = True
     note: Annotated[str, Meta(description="why no ε is certified")] = ""
     statement: Annotated[str, Meta(description="all of it in words")] = ""
     stopped: Annotated[
-        Literal["target", "slack", "calls", "failures"] | None,
+        Literal["target", "slack", "negative", "calls", "failures"] | None,
         Meta(description="why an adaptive run stopped asking"),
     ] = None
 
@@ -263,9 +273,10 @@ def record_of_certificate(found: Certificate, stopped: str | None = None) -> Cer
         {
             "epsilon": found.epsilon if finite else None,
             "delta": found.delta,
-            "epsilon_weights": found.epsilon_weights.tolist() if finite else None,
+            "epsilon_weights": found.epsilon_weights.tolist(),
             "delta_weights": found.delta_weights.tolist(),
             "conditional_on": found.conditional_on,
+            "refuted": found.refuted,
             "exact": found.exact,
             "note": found.note,
             "statement": str(found),

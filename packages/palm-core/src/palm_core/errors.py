@@ -24,6 +24,10 @@ class OracleAnswerError(WorkError):
     """An oracle answered with something that is not a policy of its task."""
 
 
+class RefutedClaimWarning(UserWarning):
+    """A run's own answers show that the oracle's slack is more than the oracle claims."""
+
+
 class PluginError(InputError):
     """A plugin cannot be had by its name; for oracles, rewards and metrics."""
 

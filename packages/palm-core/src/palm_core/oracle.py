@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -36,7 +36,8 @@ class Oracle(Protocol):
     An oracle may also have these attributes, read by :func:`claims`:
 
     * ``epsilon``, ``delta``: every answer is within (ε_o, δ_o) of opt_w
-      (paper, footnote 3); absent means exact.
+      (paper, footnote 3). 0 says that answers are exact. Without both nothing is
+      claimed: certificates are then conditional on exact answers, and say so.
     * ``reward_bound``: R_max, at least max_π Σ_i |r_i(π)|.
     * ``regularizer_bound``: f_max, at least max_π f(π) over the policies that
       are optimal at some weight.
@@ -65,14 +66,41 @@ class Oracle(Protocol):
         ...
 
 
+class ClaimedSlack(TypedDict):
+    """Arguments of :func:`palm_core.certify` and :class:`palm_core.AdaptiveGrid`."""
+
+    oracle_epsilon: float | None
+    oracle_delta: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What an oracle says of itself: slack (ε_o, δ_o), R_max and f_max (or ``None``)."""
+    """What an oracle says of itself: slack (ε_o, δ_o), R_max and f_max (or ``None``).
+
+    Args:
+        epsilon: ε_o; 0 where nothing is said.
+        delta: δ_o, in units of reward; 0 where nothing is said.
+        reward_bound: R_max.
+        regularizer_bound: f_max.
+        exact: it says that ε_o and δ_o are 0.
+    """
 
     epsilon: float = 0.0
     delta: float = 0.0
     reward_bound: float | None = None
     regularizer_bound: float | None = None
+    exact: bool = False
+
+    @property
+    def slack_claimed(self) -> bool:
+        """Whether it says how near to opt_w its answers are; exact answers are assumed if not."""
+        return self.exact or self.epsilon > 0 or self.delta > 0
+
+    def accuracy(self) -> ClaimedSlack:
+        """ε_o and δ_o as :func:`palm_core.certify` takes them: ``None`` where not claimed."""
+        if not self.slack_claimed:
+            return ClaimedSlack(oracle_epsilon=None, oracle_delta=None)
+        return ClaimedSlack(oracle_epsilon=self.epsilon, oracle_delta=self.delta)
 
 
 def claims(oracle: Oracle) -> Claims:
@@ -86,9 +114,11 @@ def claims(oracle: Oracle) -> Claims:
         value = getattr(oracle, name, None)
         return None if value is None else check_number(value, name=f"oracle.{name}", **limits)
 
+    epsilon, delta = read("epsilon", least=0.0, most=1.0), read("delta", least=0.0)
     return Claims(
-        epsilon=read("epsilon", least=0.0, most=1.0) or 0.0,
-        delta=read("delta", least=0.0) or 0.0,
+        epsilon=epsilon or 0.0,
+        delta=delta or 0.0,
+        exact=(epsilon, delta) != (None, None) and not (epsilon or delta),
         reward_bound=read("reward_bound", least=0.0),
         regularizer_bound=read("regularizer_bound", least=0.0),
     )

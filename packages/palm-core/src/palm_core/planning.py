@@ -50,7 +50,8 @@ class Plan:
             what = "it" if shared else "the best of all policies found"
             return [
                 f"The portfolio is certified as it is built: calls go on until {what} is "
-                f"within ε = {target:.3g} of the best there is, at every weight."
+                f"within ε = {target:.3g} of the best there is, at every weight.",
+                *self._condition(),
             ]
         if self.task.settings.normalize != "none":
             return [
@@ -67,9 +68,25 @@ class Plan:
                 f"ε = {known.epsilon:.3g}, δ = {reward:.3g}·R_max + {regularizer:.3g}·f_max{extra}"
                 " (the oracle does not say its R_max and f_max)"
             )
+            if known.sharper_epsilon >= 1:
+                first += ", which promises nothing: ε is 100 % or more"
+            elif known.epsilon >= 1:
+                first += (
+                    f"; that promises nothing, ε being 100 % or more; sharper: "
+                    f"ε = {known.sharper_epsilon:.3g}"
+                )
         return [
             first + ".",
             "It assumes rewards ≥ 0 and best values ≥ 0, which palm build checks on the answers.",
+            *self._condition(),
+        ]
+
+    def _condition(self) -> list[str]:
+        if self.claims.slack_claimed:
+            return []
+        return [
+            "That is conditional on the oracle's answers being the best at their weights, which "
+            "it does not claim (epsilon, delta)."
         ]
 
     def document(self) -> dict[str, Any]:
@@ -81,6 +98,7 @@ class Plan:
             bounded = self.coefficients is None
             theorem = {
                 "promised": self.task.settings.normalize == "none",
+                "vacuous": known.vacuous if bounded else known.sharper_epsilon >= 1,
                 "epsilon": known.epsilon,
                 "sharper_epsilon": known.sharper_epsilon,
                 "delta": known.delta if bounded else None,
@@ -95,6 +113,11 @@ class Plan:
             "oracle_calls": self.calls,
             "estimate": dict(self.estimate),
             "theorem": theorem,
+            "claims": {
+                "made": self.claims.slack_claimed,
+                "epsilon": self.claims.epsilon,
+                "delta": self.claims.delta,
+            },
             "task": self.task.resolved(),
         }
 

@@ -19,6 +19,8 @@ TARGET_HINT = "0.01 means within 1 % of the best there is"
 #: Covers of the weights asked, and of all weights.
 COVERS = ("greedy", "exact")
 METHODS = ("minimal", *COVERS)
+#: μ' of "minimal" on a grid, unless given: it has no grid to take its tolerance from.
+MINIMAL_MU = 0.05
 SOLVERS = ("cbc", "highs")
 
 
@@ -32,8 +34,9 @@ class Settings:
         target_epsilon: ask adaptively until the portfolio is certified to this gap in
             (0, 1]; where ``prune_mu`` is no smaller, until all policies found are.
         max_calls: stop asking adaptively after so many calls; ``None`` for no limit.
-        prune_mu: μ' in [0, 1]. ``None`` takes μ, as Algorithm 1 does; adaptively, what
-            the calls have left of ``target_epsilon``.
+        prune_mu: μ' in [0, 1]. ``None`` takes μ for the covers "greedy" and "exact", as
+            Algorithm 1 does, and 0.05 for "minimal"; adaptively, what the calls have left of
+            ``target_epsilon``.
         prune_alpha: α' ≥ 0, in units of (normalised) reward.
         method: "minimal" (fewest at every weight, :func:`palm_core.minimal_portfolio`),
             "exact" or "greedy" (at the weights asked, :func:`palm_core.prune`).
@@ -64,7 +67,8 @@ class Settings:
             if self.max_calls is not None:
                 raise InputError(f"max_calls = {self.max_calls}: goes with target_epsilon only")
             if self.prune_mu is None:
-                object.__setattr__(self, "prune_mu", self.mu)
+                mu = self.mu if self.method in COVERS else MINIMAL_MU
+                object.__setattr__(self, "prune_mu", mu)
         else:
             self._check_adaptive(self.target_epsilon)
         if self.prune_mu is not None:

@@ -49,6 +49,8 @@ class RunStatus:
         seconds_left: at the present pace; ``None`` if it is not running or not known.
         epsilon: ε certified so far of all policies found; ``None`` if none is.
         delta: δ certified so far; ``None`` if none is.
+        conditional_on: what both rest on, in words; ``None`` for nothing beyond the rewards.
+        refuted: an answer is worse than the oracle claims, or than assumed without a claim.
         failures: failed attempts, also those that a later one made good.
         interrupted: attempts that ended because the run did.
         missing: the weights given up, and why.
@@ -69,6 +71,8 @@ class RunStatus:
     seconds_left: float | None
     epsilon: float | None
     delta: float | None
+    conditional_on: str | None
+    refuted: bool
     failures: int
     interrupted: int
     missing: Sequence[Missing]
@@ -84,7 +88,12 @@ class RunStatus:
             at_work = {"pid": last.pid, "host": last.host, "since": last.begun}
         certified = None
         if self.delta is not None:
-            certified = {"epsilon": self.epsilon, "delta": self.delta}
+            certified = {
+                "epsilon": self.epsilon,
+                "delta": self.delta,
+                "conditional_on": self.conditional_on,
+                "refuted": self.refuted,
+            }
         chosen = self.portfolio
         return {
             "run": str(self.folder),
@@ -171,6 +180,8 @@ def run_status(folder: str | Path, *, certified: bool = True) -> RunStatus:
         seconds_left=left,
         epsilon=None if found is None or not np.isfinite(found.epsilon) else found.epsilon,
         delta=None if found is None else found.delta,
+        conditional_on=None if found is None else found.conditional_on,
+        refuted=found is not None and found.refuted,
         failures=counts.failures,
         # What a killed session left without an end has ended all the same.
         interrupted=counts.interrupted + (0 if state == "running" else counts.running),
@@ -239,8 +250,7 @@ def _grid(
     grid = AdaptiveGrid(
         d,
         target_epsilon=settings.call_target,
-        oracle_epsilon=claimed.epsilon,
-        oracle_delta=claimed.delta,
+        **claimed.accuracy(),
     )
     try:
         grid.tell(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FILE_NAME = "rewards.sqlite"
 _APPLICATION = 0x50414C53  # "PALS"
 _PATIENCE = 60.0
+_ABSTAINED = math.inf  # for None, which no finite score is
 _AT_ONCE = 500  # SQLite takes at least 999 values in a statement
 
 
@@ -63,8 +64,8 @@ class ScoreCache:
     ) -> None:
         self._connection.close()
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
-        """The scores that are there."""
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, float | None]:
+        """The scores that are there; ``None`` where the reward abstained."""
         found: dict[bytes, float] = {}
         try:
             for start in range(0, len(keys), _AT_ONCE):
@@ -76,18 +77,19 @@ class ScoreCache:
         except sqlite3.Error as error:
             raise self._cannot(error) from error
         return {
-            bytes(key): score
+            bytes(key): None if score == _ABSTAINED else score
             for key, score in found.items()
-            if isinstance(score, float) and math.isfinite(score)
+            if isinstance(score, float) and (math.isfinite(score) or score == _ABSTAINED)
         }
 
-    def put(self, scores: Mapping[bytes, float]) -> None:
+    def put(self, scores: Mapping[bytes, float | None]) -> None:
         """Keep ``scores``: all of them or, when killed, none."""
+        rows = [(key, _ABSTAINED if score is None else score) for key, score in scores.items()]
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._connection.executemany(
-                    "INSERT OR REPLACE INTO scores (key, score) VALUES (?, ?)", scores.items()
+                    "INSERT OR REPLACE INTO scores (key, score) VALUES (?, ?)", rows
                 )
             except BaseException:
                 self._connection.execute("ROLLBACK")

@@ -166,9 +166,8 @@ def _certified(
         policies,
         known.weights,
         portfolio=chosen,
-        oracle_epsilon=run.claims.epsilon,
-        oracle_delta=run.claims.delta,
         answers=known.own,
+        **run.claims.accuracy(),
     )
 
 

@@ -1,13 +1,15 @@
 """Rewards of responses: each different response is scored once, and kept on disk.
 
 Paper, section 3.1 and B.3: the value r_i(π) of a policy is E_{x, y∼π(·|x)}[r_i(x, y)],
-estimated by the mean over prompts x and completions y.
+estimated by the mean over prompts x and completions y. A reward function that abstains
+(``None``) adds nothing to the weighted sum of a completion, as in TRL: it counts as 0.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,13 +23,15 @@ from palm_core.simplex import check_count
 from palm_core.text import one_line
 from palm_eval._score_cache import ScoreCache
 from palm_eval.responses import check_columns, completions_of
-from palm_eval.rewards.base import called, check_scores, columns_of
+from palm_eval.rewards.base import called, check_scores, columns_read
 from palm_eval.rewards.texts import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_eval.rewards.base import RewardFunction
+
+_log = logging.getLogger("palm_eval")
 
 #: Called with the number of scores that are known and the number that are needed.
 Progress = Callable[[int, int], None]
@@ -46,6 +50,8 @@ class Scores:
             for a single prompt.
         calls: how often each reward function was called, by objective.
         scored: how many different responses each of them scored anew, by objective.
+        abstained: for how many completions each of them returned ``None``, by objective.
+            Those count as 0 in ``per_completion`` and so in every mean.
     """
 
     objectives: tuple[str, ...]
@@ -55,6 +61,7 @@ class Scores:
     standard_error: NDArray[np.float64]
     calls: Mapping[str, int]
     scored: Mapping[str, int]
+    abstained: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,10 @@ def score(
     Equal (prompt, completion, columns that the function reads) are scored once: a reward
     function must not depend on what else is in its batch. Which columns it reads is what
     it says (``columns``, our own), else its parameters; one with ``**kwargs`` reads all.
+
+    A function may return ``None`` for completions that it does not score. Each counts as 0,
+    because TRL leaves it out of Σ_i w_i r_i: so w·``mean`` is what training for w maximises,
+    and means are over the same prompts for all policies.
 
     Args:
         rewards: reward functions by objective, with the signature of TRL.
@@ -123,13 +134,23 @@ def score(
     plans = [_Plan(name, function, rows) for name, function in rewards.items()]
     total, done = sum(len(plan.unique) for plan in plans), 0
     flat = np.empty((len(rows), len(plans)))
+    abstained: dict[str, int] = {}
     with ScoreCache(Path(cache)) if cache is not None else nullcontext() as store:
         for column, plan in enumerate(plans):
             for known in plan.run(size, store):
                 if progress is not None:
                     progress(done + known, total)
             done += len(plan.unique)
-            flat[:, column] = [plan.scores[key] for key in plan.keys]
+            found = [plan.scores[key] for key in plan.keys]
+            flat[:, column] = [0.0 if one is None else one for one in found]
+            abstained[plan.name] = found.count(None)
+            if abstained[plan.name]:
+                _log.info(
+                    "reward %r gave no score for %d of %d completions: each counts as 0",
+                    plan.name,
+                    abstained[plan.name],
+                    len(found),
+                )
 
     per_completion = tuple(flat[owners == prompt] for prompt in range(len(nested)))
     per_prompt = np.array([values.mean(axis=0) for values in per_completion])
@@ -144,6 +165,7 @@ def score(
         else np.full(len(plans), np.nan),
         calls={plan.name: plan.calls for plan in plans},
         scored={plan.name: plan.scored for plan in plans},
+        abstained=abstained,
     )
 
 
@@ -153,9 +175,9 @@ class _Plan:
     def __init__(self, name: str, function: RewardFunction, rows: Sequence[_Row]) -> None:
         self.name, self.function = name, function
         self.calls = self.scored = 0
-        self.scores: dict[bytes, float] = {}
+        self.scores: dict[bytes, float | None] = {}
         given = rows[0].columns.keys()
-        self._columns = _columns_read(name, function, given)
+        self._columns = columns_read(name, function, given)
         fingerprint = getattr(function, "fingerprint", None)
         self._cached = isinstance(fingerprint, str) and bool(fingerprint)
         identity = fingerprint if self._cached else ""
@@ -178,7 +200,7 @@ class _Plan:
             self.scored += len(found)
             yield len(self.scores)
 
-    def _call(self, rows: Sequence[_Row]) -> list[float]:
+    def _call(self, rows: Sequence[_Row]) -> list[float | None]:
         self.calls += 1
         try:
             values = self._values(rows)
@@ -216,16 +238,6 @@ class _Plan:
                 f"{one_line(error, 200)}"
             ) from error
         return hashlib.sha256(written.encode()).digest()
-
-
-def _columns_read(name: str, function: RewardFunction, given: Any) -> list[str]:
-    accepted, required = columns_of(function)
-    for column in sorted(required - set(given)):
-        raise InputError(
-            f"reward {name!r} needs the column {column!r}; given: "
-            f"{', '.join(sorted(given)) or 'none'}"
-        )
-    return sorted(given if accepted is None else accepted & set(given))
 
 
 def _rows(

@@ -26,7 +26,7 @@ import numpy as np
 from palm_core import InputError, PolicySet, WorkError, sample_weights
 from palm_core.simplex import check_count, check_number
 from palm_core.text import one_line
-from palm_eval.rewards.base import check_lengths, check_scores
+from palm_eval.rewards.base import called, check_lengths, check_scores, columns_read
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -56,12 +56,13 @@ class CheckReport:
 
     Attributes:
         checked: the rules that hold.
-        values: the scores of the responses, or the metric in each number of objectives.
+        values: the scores of the responses (``None`` where there is none), or the metric in
+            each number of objectives.
         calls: how often the function was called.
     """
 
     checked: tuple[str, ...]
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
     calls: int
 
 
@@ -74,10 +75,13 @@ def check_reward(
     tolerance: float = 1e-6,
     skip: Collection[str] = (),
 ) -> CheckReport:
-    """Check a reward function of TRL's signature, (prompts, completions, **columns).
+    """Check a reward function, called as builds call it: by keyword, as TRL does.
+
+    Functions of ``(completions, **kwargs)``, with ``prompts`` or without, asynchronous ones
+    and objects with ``__call__`` are all taken.
 
     =============  ===========================================================
-    scores         one finite number per completion
+    scores         one finite number per completion, or None for no score
     unchanged      what it is given stays as it is
     deterministic  the same batch again has the same scores
     order          a batch in another order has the same scores in that order
@@ -97,9 +101,10 @@ def check_reward(
             lots. Its scores must not be cached.
 
     Raises:
-        AssertionError: a rule is broken; one line with the rule and the values.
-        InputError: ``skip`` names no rule, prompts without completions, or lengths that
-            differ.
+        AssertionError: a rule is broken; one line with the rule and the values. Also where
+            no completion has a score: then none of the rules was tried.
+        InputError: ``skip`` names no rule, prompts without completions, lengths that
+            differ, or a column that the function needs and ``columns`` lacks.
 
     Example:
         >>> check_reward(lambda prompts, completions: [float(len(c)) for c in completions]).calls
@@ -116,17 +121,26 @@ def check_reward(
     for name, values in given.items():
         if len(values) != len(asked):
             raise InputError(f"column {name!r} has {len(values)} values, must be {len(asked)}")
-    trial = _RewardTrial(function, asked, answers, given, frozenset(skip))
+    name = str(getattr(function, "__name__", "reward"))
+    read = {column: given[column] for column in columns_read(name, function, given)}
+    trial = _RewardTrial(function, name, asked, answers, read, frozenset(skip))
 
     def compare(rule: str, places: Sequence[int], how: str) -> None:
         for place, score in zip(places, trial.scores(rule, places), strict=True):
-            if not _equal(score, first[place], slack):
+            before = first[place]
+            if not _same_score(score, before, slack):
                 raise _broken(
-                    rule, f"completion {place} scores {first[place]:.9g}, {how} {score:.9g}"
+                    rule, f"completion {place} scores {_shown(before)}, {how} {_shown(score)}"
                 )
 
     everything = range(len(asked))
     first = trial.scores("scores", everything)
+    if first.count(None) == len(first):
+        raise _broken(
+            "scores",
+            f"it returned None for all {len(first)} completions: give prompts, completions and "
+            "columns of which it scores some",
+        )
     if "deterministic" not in skip:
         compare("deterministic", everything, "the same batch again")
     if "order" not in skip:
@@ -206,13 +220,14 @@ class _RewardTrial:
     """A reward function under test, and what it is asked."""
 
     function: RewardFunction
+    name: str
     prompts: list[Any]
     completions: list[Any]
     columns: dict[str, list[Any]]
     skip: frozenset[str]
     calls: int = 0
 
-    def scores(self, rule: str, places: Sequence[int]) -> list[float]:
+    def scores(self, rule: str, places: Sequence[int]) -> list[float | None]:
         """The scores of a batch; whatever is wrong with them breaks ``rule``."""
         self.calls += 1
         prompts, completions = (
@@ -221,13 +236,13 @@ class _RewardTrial:
         columns = {name: [values[i] for i in places] for name, values in self.columns.items()}
         kept = deepcopy((prompts, completions, columns))
         try:
-            found = self.function(prompts, completions, **columns)
+            found = called(self.function, prompts, completions, columns)
         except Exception as error:
             raise _broken(rule, f"it raised {type(error).__name__}: {error}") from error
         if "unchanged" not in self.skip and (prompts, completions, columns) != kept:
             raise _broken("unchanged", "prompts, completions or columns are others after a call")
         try:
-            return check_scores(found, kept[0], getattr(self.function, "__name__", "reward"))
+            return check_scores(found, kept[0], self.name)
         except WorkError as error:
             raise _broken(rule, str(error)) from error
 
@@ -269,6 +284,16 @@ def _check_skip(skip: Collection[str], rules: Sequence[str]) -> None:
 
 def _equal(one: float, other: float, tolerance: float) -> bool:
     return abs(one - other) <= tolerance * max(1.0, abs(one), abs(other))
+
+
+def _same_score(one: float | None, other: float | None, tolerance: float) -> bool:
+    if one is None or other is None:
+        return one is other
+    return _equal(one, other, tolerance)
+
+
+def _shown(score: float | None) -> str:
+    return "None" if score is None else f"{score:.9g}"
 
 
 def _is_text(value: object) -> bool:

@@ -4,6 +4,9 @@ Rewarded soups (Ramé et al., NeurIPS 2023): π_w has the parameters Σ_i w_i·�
 θ_i was fine-tuned for reward i and all from the same initialisation. Where :mod:`mod
 <palm_mod.oracle>` runs d models to answer, a soup is one, and can be deployed.
 
+Models are cut to the vocabulary that all share and the tokenizer knows, as for ``mod``: some
+are padded to round numbers, and not all to the same one.
+
 Of LoRA adapters it is the *products* that are averaged: ΔW = Σ_i w_i·s_i·B_i·A_i, the same as
 averaging merged models. It is stored exactly as one adapter of the sum of their ranks, the
 factors side by side (peft's combination "cat"). Averaging A and B apart ("linear") would be
@@ -21,6 +24,7 @@ import numpy as np
 from palm_core.errors import InputError, WorkError
 from palm_core.text import one_line
 from palm_mod.language_oracle import LanguageOracle
+from palm_mod.vocabularies import cut_vocabulary, is_tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,11 +111,14 @@ class _Full:
     def __init__(self, experts: Experts) -> None:
         d = experts.n_experts
         models = [model.inner for model in experts.models]
+        for model in models[:d]:
+            cut_vocabulary(model, experts.vocabulary)
         self._states = [dict(model.state_dict()) for model in models[:d]]
         for name, state in zip(experts.names[1:d], self._states[1:], strict=True):
             _check_same(self._states[0], state, experts.names[0], name)
         self._experts = experts
-        self._mixed = copy.deepcopy(models[0])
+        # Tied heads and others average to one that is not tied.
+        self._mixed = copy.deepcopy(min(models[:d], key=is_tied))
         self._soup = _around(experts, [self._mixed, *models[d:]])
 
     def mix(self, weights: NDArray[np.float64]) -> Experts:

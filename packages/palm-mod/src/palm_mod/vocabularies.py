@@ -1,4 +1,4 @@
-"""Whether tokenizers are one and the same: a token must mean the same to every expert."""
+"""One vocabulary for all experts: tokenizers compared, padded models cut to what they share."""
 
 from __future__ import annotations
 
@@ -102,6 +102,31 @@ def common_vocabulary(tokenizer: Any, widths: Sequence[tuple[str, int]]) -> tupl
             + one_line(", ".join(repr(beyond[number]) for number in sorted(beyond)), 200)
         )
     return min(size, least), notes
+
+
+def cut_vocabulary(model: Any, size: int) -> None:
+    """Take the rows from ``size`` on out of a model's embeddings and head, in place.
+
+    Padding, and the tokens that :func:`common_vocabulary` left out: no response has them. A
+    head that is tied to the embeddings stays tied.
+
+    Args:
+        model: of transformers, with at least ``size`` tokens.
+        size: of the common vocabulary.
+    """
+    read, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    if len(read) == size and (head is None or len(head.weight) == size):
+        return
+    model.resize_token_embeddings(size, mean_resizing=False)
+    for config in (model.config.get_text_config(), model.config, model.generation_config):
+        if (getattr(config, "pad_token_id", None) or 0) >= size:
+            config.pad_token_id = None  # an embedding has no such row
+
+
+def is_tied(model: Any) -> bool:
+    """Whether the model's head is its embeddings."""
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
 
 
 def _number(number: int | None) -> str:

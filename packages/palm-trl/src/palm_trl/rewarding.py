@@ -23,12 +23,12 @@ _OFFERED = ("trainer_state", "log_extra", "log_metric")
 
 def reward_functions(
     functions: Mapping[str, RewardFunction], prompts: Prompts, responder: Responder
-) -> list[Callable[..., list[float]]]:
+) -> list[Callable[..., list[float | None]]]:
     """One function for each objective, for TRL, with the objective as its ``__name__``.
 
     It gives the objective's own function what measuring gives it: prompts and columns as
     they stand in the file, the responses' texts, ``completion_ids`` with the token that ends
-    a response; and ``trainer_state`` where it takes that.
+    a response; and ``trainer_state`` where it takes that. ``None`` (no score) is left to TRL.
 
     Args:
         functions: by objective.
@@ -37,8 +37,8 @@ def reward_functions(
 
     Raises:
         InputError: when called, a column that a function needs is missing.
-        WorkError: when called, a function fails, or what it returns is not one finite number
-            for each response. Both name objective and step.
+        WorkError: when called, a function fails, or what it returns is not one finite number or
+            ``None`` for each response. Both name objective and step.
     """
     return [
         _named(objective, _Rewarding(objective, function, prompts, responder))
@@ -54,7 +54,7 @@ class _Rewarding:
         self._prompts, self._responder = prompts, responder
         self._taken, self._required = columns_of(function)
 
-    def __call__(self, given: Mapping[str, Any]) -> list[float]:
+    def __call__(self, given: Mapping[str, Any]) -> list[float | None]:
         state = given["trainer_state"]
         try:
             return self._rewards(given)
@@ -64,7 +64,7 @@ class _Rewarding:
             told = one_line(f"{type(error).__name__}: {error}", 300)
             raise WorkError(self._line(state.global_step, f"failed: {told}")) from error
 
-    def _rewards(self, given: Mapping[str, Any]) -> list[float]:
+    def _rewards(self, given: Mapping[str, Any]) -> list[float | None]:
         rows: Sequence[int] = given[ROW]
         asked = self._prompts.chosen(rows)
         prompts = list(asked.texts)
@@ -85,8 +85,8 @@ class _Rewarding:
         return f"rewards.{self._objective}, step {done + 1}: {told}"
 
 
-def _named(objective: str, rewarding: _Rewarding) -> Callable[..., list[float]]:
-    def reward(**given: Any) -> list[float]:
+def _named(objective: str, rewarding: _Rewarding) -> Callable[..., list[float | None]]:
+    def reward(**given: Any) -> list[float | None]:
         return rewarding(given)
 
     reward.__name__ = reward.__qualname__ = objective

@@ -47,7 +47,7 @@ class _Mixin:
         if not self._normalized:
             return rewards
         for name, column in zip(self.reward_func_names, rewards.T, strict=True):
-            self._log_metric(f"rewards/{name}/before", column.mean().item())
+            self._log_metric(f"rewards/{name}/before", column.nanmean().item())
         return min_max(rewards)
 
     def training_step(self, *given: Any, **options: Any) -> torch.Tensor:
@@ -74,11 +74,15 @@ class Rloo(_Mixin, RLOOTrainer):
 def min_max(rewards: torch.Tensor) -> torch.Tensor:
     """Each objective's rewards (n, d) scaled to [0, 1] over the batch (paper, appendix B.2).
 
-    A reward that is the same for all n says nothing about them: it becomes 0.
+    A reward that is the same for all n says nothing about them: it becomes 0. NaN (no score,
+    as TRL marks it) stays, and counts for nothing.
     """
-    low, high = rewards.amin(dim=0), rewards.amax(dim=0)
+    absent = rewards.isnan()
+    low = rewards.masked_fill(absent, torch.inf).amin(dim=0)
+    high = rewards.masked_fill(absent, -torch.inf).amax(dim=0)
     spread = high - low
-    return torch.where(spread > 0, (rewards - low) / torch.where(spread > 0, spread, 1.0), 0.0)
+    scaled = torch.where(spread > 0, (rewards - low) / torch.where(spread > 0, spread, 1.0), 0.0)
+    return scaled.masked_fill(absent, torch.nan)
 
 
 def not_finite(what: str, step: int, args: Any) -> WorkError:

@@ -123,6 +123,9 @@ def build(
     largest ([adaptive] in the task, or --target). Every answer is kept as it
     arrives: run the same command again and it goes on where it stood.
 
+    Without [prune] mu in the task, the fewest policies are kept that are within 5 % of
+    the best found; with its method greedy or exact, within the grid's μ, as in the paper.
+
     Parameters
     ----------
     task_file

@@ -83,7 +83,14 @@ def show(portfolio: Portfolio) -> None:
     if found is not None:
         output.say("Against every policy there is, at every weight:")
         output.tell(found.statement, indent=2)
-        if found.stopped in STOPPED:
+        if found.stopped not in (None, "target") and found.epsilon is None:
+            where = output.weights_text(found.epsilon_weights or [], names)
+            output.tell(
+                f"{BELOW_ZERO} (at {where} the portfolio is)." if where else f"{BELOW_ZERO}.",
+                indent=2,
+            )
+            output.tell(CURE, indent=2)
+        elif found.stopped in STOPPED:
             output.tell(STOPPED[found.stopped], indent=2)
     _show_missing(portfolio)
     slack = portfolio.slack
@@ -126,6 +133,13 @@ def _show_missing(portfolio: Portfolio) -> None:
 #: Weights without an answer that are listed; the others are in the portfolio.
 SHOWN = 5
 
+BELOW_ZERO = (
+    "The target was not reached: values are below 0, where a share of the best means nothing"
+)
+CURE = (
+    "Scale the oracle's rewards to be at least 0, by limits known beforehand: (r - lower)/(upper "
+    "- lower). Or ask for a gap in units of reward: palm_core.AdaptiveGrid(target_delta=...)."
+)
 STOPPED = {
     "slack": "The target was not reached: what is left is within the oracle's own slack.",
     "calls": "The target was not reached within the calls allowed (max_calls).",

@@ -61,6 +61,8 @@ def _show(found: RunStatus) -> None:
         share = "no finite ε" if found.epsilon is None else f"ε {output.percent(found.epsilon)}"
         what = f"{share}  δ {output.number(found.delta)}, with all policies found"
         rows.append(["certified", what if found.state == "finished" else f"{what} so far"])
+        if found.conditional_on is not None:
+            rows.append(["conditional on", found.conditional_on])
     if found.portfolio is not None:
         rows.append(["portfolio", _portfolio(found.portfolio)])
     output.table(["", ""], rows, left=2)

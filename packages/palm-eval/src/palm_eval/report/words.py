@@ -23,7 +23,7 @@ def headline(portfolio: Portfolio) -> str:
     start = "1 policy serves" if size == 1 else f"{size} policies serve"
     certificate, gaps = portfolio.certificate, portfolio.gaps
     if certificate is not None and certificate.epsilon is not None:
-        condition = " if the oracle keeps its word" if certificate.conditional_on else ""
+        condition = f" if {_premise(portfolio)}" if certificate.conditional_on else ""
         return f"{start} every preference within {_share(certificate.epsilon)}{condition}"
     if gaps is not None and gaps.epsilon is not None:
         others = (
@@ -223,8 +223,23 @@ def _slack(portfolio: Portfolio) -> tuple[str, str]:
     return (
         "How good the oracle is",
         f"At {slack.measured_at} another policy found is better than the oracle's answer, by "
-        f"{number(slack.measured)}: the oracle is not exact.",
+        f"{number(slack.measured)}: the oracle is not exact."
+        + (
+            f" That refutes its claim to be within ({slack.claimed_epsilon:g}, "
+            f"{slack.claimed_delta:g}) of the best."
+            if slack.refuted
+            else ""
+        ),
     )
+
+
+def _premise(portfolio: Portfolio) -> str:
+    """What a conditional certificate rests on, in a few words."""
+    if portfolio.certificate is not None and portfolio.certificate.refuted:
+        return "the best policies found are as good as is assumed of the oracle"
+    if portfolio.slack.claimed or portfolio.slack.claimed_epsilon or portfolio.slack.claimed_delta:
+        return "the oracle is as good as it claims"
+    return "the oracle's answers are the best, which it does not claim"
 
 
 def _prompts(evaluation: Evaluation | None) -> tuple[str, str]:

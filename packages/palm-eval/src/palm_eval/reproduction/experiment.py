@@ -100,7 +100,7 @@ def experiment(
         runs[name] = Run(
             answers=tuple(rows),
             objectives=objectives,
-            settings=Settings(mu=mu, alpha=alpha, normalize="minmax"),
+            settings=Settings(mu=mu, alpha=alpha, prune_mu=mu, normalize="minmax"),
             claims=Claims(),
             task=dict(task or {}),
         )

@@ -1,4 +1,4 @@
-"""Reward functions with the signature of TRL: (prompts, completions, **columns) -> list[float].
+"""Reward functions with TRL's signature, (prompts, completions, **columns) -> list[float | None].
 
 Each of ours is made by a factory that takes options by keyword; the factories are
 the entry points of the group ``palm.rewards``, and :func:`load_reward` finds them.

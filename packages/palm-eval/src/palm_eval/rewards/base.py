@@ -7,16 +7,18 @@ import inspect
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from palm_core.errors import InputError, WorkError
 from palm_core.text import one_line
 from palm_eval import __version__
+from palm_eval.rewards._event_loop import awaited
 from palm_eval.rewards.texts import completion_text, shown
 
-#: ``(prompts, completions, **columns) -> list[float]``, as TRL calls it.
-RewardFunction = Callable[..., Sequence[float]]
+#: ``(prompts, completions, **columns) -> list[float | None]``, as TRL calls it: plain or
+#: asynchronous, ``None`` for a completion that it does not score.
+RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
 
 
 class Reward(ABC):
@@ -70,13 +72,13 @@ class Reward(ABC):
         prompts: Sequence[Any],
         completions: Sequence[Any],
         columns: Mapping[str, Sequence[Any]],
-    ) -> Sequence[float]:
+    ) -> Sequence[float | None]:
         """One number per completion; lengths and columns have been checked."""
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
-    ) -> list[float]:
-        """One reward per completion.
+    ) -> list[float | None]:
+        """One reward per completion; none of ours is ``None``.
 
         Raises:
             InputError: the lengths differ, a column is missing or unusable, or a text is
@@ -108,29 +110,60 @@ def called(
     prompts: Sequence[Any],
     completions: Sequence[Any],
     columns: Mapping[str, Any],
-) -> Sequence[float]:
-    """What ``function`` returns, called as TRL does: by keyword, where it names them so.
+) -> Sequence[float | None]:
+    """The scores that ``function`` returns, called by keyword as TRL calls it.
 
-    TRL's own examples take ``(completions, **kwargs)``.
+    Functions whose parameters are positional only, or of which no signature is known, are
+    given prompts and completions by position. Coroutines are awaited.
+
+    Args:
+        function: a function, an object with ``__call__`` or ``functools.partial``.
+        prompts: n.
+        completions: n.
+        columns: by name, n values each: of those given, the ones that :func:`columns_read`
+            selects.
 
     Example:
         >>> called(lambda completions, **_: [len(c) for c in completions], ["?"], ["abc"], {})
         [3]
-        >>> called(lambda asked, said: [len(c) for c in said], ["?"], ["abc"], {})
+        >>> called(lambda asked, said, /: [len(c) for c in said], ["?"], ["abc"], {})
         [3]
     """
     given: dict[str, Any] = {"prompts": prompts, "completions": completions}
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []  # compiled callables may have no signature
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    by_place = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
-    if not by_place and ("completions" in names or (anything and names <= {*given, *columns})):
+    parameters = _parameters(function) or []
+    kinds = {p.kind for p in parameters}
+    names = {p.name for p in _named(parameters)}
+    anything = inspect.Parameter.VAR_KEYWORD in kinds
+    by_position = not parameters or inspect.Parameter.POSITIONAL_ONLY in kinds
+    if inspect.Parameter.VAR_POSITIONAL in kinds and not anything:
+        by_position = by_position or "completions" not in names
+    if by_position:
+        scores = function(prompts, completions, **columns)
+    else:
         told = {name: value for name, value in given.items() if anything or name in names}
-        return function(**told, **columns)
-    return function(prompts, completions, **columns)
+        scores = function(**told, **columns)
+    found: Sequence[float | None] = awaited(scores)
+    return found
+
+
+def columns_read(name: str, function: RewardFunction, given: Collection[str]) -> list[str]:
+    """The columns among ``given`` that ``function`` takes, sorted.
+
+    Args:
+        name: of the reward, for the error.
+        function: as for :func:`called`.
+        given: names of columns.
+
+    Raises:
+        InputError: a column that it needs is not given.
+    """
+    accepted, required = columns_of(function)
+    for column in sorted(required - set(given)):
+        raise InputError(
+            f"reward {name!r} needs the column {column!r}; given: "
+            f"{', '.join(sorted(given)) or 'none'}"
+        )
+    return sorted(given if accepted is None else accepted & set(given))
 
 
 def columns_of(function: RewardFunction) -> tuple[set[str] | None, set[str]]:
@@ -138,15 +171,25 @@ def columns_of(function: RewardFunction) -> tuple[set[str] | None, set[str]]:
     said = getattr(function, "columns", None)
     if isinstance(said, tuple):
         return set(said), set(getattr(function, "requires", ()))
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return None, set()  # compiled callables may have no signature
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    named = [p for p in named if p.name not in ("prompts", "completions")]
+    parameters = _parameters(function)
+    if parameters is None:
+        return None, set()
+    named = [p for p in _named(parameters) if p.name not in ("prompts", "completions")]
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     required = {p.name for p in named if p.default is p.empty}
     return (None if anything else {p.name for p in named}), required
+
+
+def _parameters(function: RewardFunction) -> list[inspect.Parameter] | None:
+    """The parameters of ``function``; ``None`` for a compiled callable without a signature."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _named(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
 def check_lengths(prompts: Sequence[Any], completions: Sequence[Any]) -> None:
@@ -160,12 +203,12 @@ def check_lengths(prompts: Sequence[Any], completions: Sequence[Any]) -> None:
         )
 
 
-def check_scores(values: object, prompts: Sequence[Any], name: str) -> list[float]:
-    """Return ``values`` as finite floats, one per prompt.
+def check_scores(values: object, prompts: Sequence[Any], name: str) -> list[float | None]:
+    """Return ``values`` as finite floats, one per prompt; ``None`` (no score) stays.
 
     Raises:
         WorkError: not a list of numbers, too many or too few, or one that is not
-            finite: its index and its prompt are named.
+            finite: its index, its prompt and the value are named.
     """
     items: Any = values
     if hasattr(values, "tolist"):  # arrays and tensors
@@ -179,8 +222,11 @@ def check_scores(values: object, prompts: Sequence[Any], name: str) -> list[floa
             f"reward {name!r} returned {len(items)} scores for {len(prompts)} completions: "
             "must be one each"
         )
-    scores = []
+    scores: list[float | None] = []
     for index, item in enumerate(items):
+        if item is None:
+            scores.append(None)
+            continue
         try:
             score = float(item)
         except (TypeError, ValueError, OverflowError):
@@ -188,7 +234,7 @@ def check_scores(values: object, prompts: Sequence[Any], name: str) -> list[floa
         if isinstance(item, str) or not math.isfinite(score):
             raise WorkError(
                 f"reward {name!r} of completion {index}, prompt {shown(prompts[index])}, is "
-                f"{one_line(repr(item), 40)}: must be a finite number"
+                f"{one_line(repr(item), 40)}: must be a finite number, or None for no score"
             )
         scores.append(score)
     return scores

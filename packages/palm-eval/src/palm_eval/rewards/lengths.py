@@ -148,11 +148,14 @@ class _Brevity(Reward):
         prompts: Sequence[Any],
         completions: Sequence[Any],
         columns: Mapping[str, Sequence[Any]],
-    ) -> list[float]:
+    ) -> list[float | None]:
         judged = self._judge(prompts, completions, **columns)
         counts = self._tokens.count(completions, columns.get(_IDS), self.__name__)
-        scores = []
+        scores: list[float | None] = []
         for index, (right, count) in enumerate(zip(judged, counts, strict=True)):
+            if right is None:  # not judged
+                scores.append(None)
+                continue
             if right not in (0.0, 1.0):
                 raise InputError(
                     f"reward {self.__name__!r}: correct is {right:g} for completion {index}, "

@@ -73,8 +73,8 @@ class _Rlvr(Reward):
         prompts: Sequence[Any],
         completions: Sequence[Any],
         columns: Mapping[str, Sequence[Any]],
-    ) -> list[float]:
-        scores = [0.0] * len(prompts)
+    ) -> list[float | None]:
+        scores: list[float | None] = [None] * len(prompts)
         places: dict[str, list[int]] = {}
         for place, given in enumerate(columns[self._column]):
             kind = given.lower() if isinstance(given, str) else ""
