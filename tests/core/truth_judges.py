@@ -228,33 +228,31 @@ def best_of_readings(tables, chosen: list[int], found: palm.Gaps, name: str = ""
 
 def judge_size_gap_curve(given: Instance, rng: np.random.Generator) -> Problems:
     table, everyone = given.exact, range(len(given.values))
-    before = Fraction(1)
     curve = palm.size_gap_curve(policies(given), time_limit=TIME_LIMIT)
-    for place, point in enumerate(curve):
+    size, gap = 0, Fraction(1)  # of the point before
+    for point in curve:
         chosen = point.indices.tolist()
         delta, epsilon = table.gaps(chosen, everyone)
-        sizes = [
-            operands(table, chosen, everyone, x.weights) for x in (delta, epsilon)
-        ]
-        yield from compare(f"delta of {point.size}", point.delta, delta.value, sizes[0] * ROUNDING)
+        allowed = operands(table, chosen, everyone, delta.weights) * ROUNDING
+        yield from compare(f"delta of {point.size}", point.delta, delta.value, allowed)
         best = max(dot(table.rows, epsilon.weights)) * table.unit / sum(epsilon.weights)
-        slack = sizes[1] / best * ROUNDING if best > 0 else Fraction(0)
+        of_best = operands(table, chosen, everyone, epsilon.weights) / best if best > 0 else 0
+        slack = Fraction(of_best) * ROUNDING
         yield from compare(f"epsilon of {point.size}", point.epsilon, epsilon.value, slack)
-        if point.proven and point.epsilon > SAME:
-            smaller = max(Fraction(point.epsilon) - SAME - slack, Fraction(0))
-            fewest = len(table.smallest(min(smaller, Fraction(1)), Fraction(0)))
-            if fewest <= point.size:
-                yield f"false proof: {point.size} with a gap below {point.epsilon!r} exist"
+        if point.size > size + 1 and fewest(table, gap - (SAME + slack if size else 0)) < point.size:
+            yield f"false proof: a size below {point.size} is left out that has a smaller gap"
+        size, gap = point.size, Fraction(min(point.epsilon, 1.0))
         if not point.proven:
-            yield f"open: the gap of {point.size} is not proven least"
-        end = point.size - 1
-        if place and point.size > curve[place - 1].size + 1:
-            below = max(before - SAME - slack, Fraction(0))
-            if len(table.smallest(min(below, Fraction(1)), Fraction(0))) <= end:
-                yield f"false proof: a size before {point.size} is left out that has a smaller gap"
-        before = epsilon.value if math.isfinite(epsilon.value) else Fraction(1)
-    if before > SAME * 2:
-        yield f"open: the curve ends at {shown(before)}"
+            yield f"open: the gap of {size} is not proven least"
+        elif gap > SAME + slack and fewest(table, gap - SAME - slack) <= size:
+            yield f"false proof: {size} with a gap below {point.epsilon!r} exist"
+    if gap > SAME * 2:
+        yield f"open: the curve ends at {shown(gap)}"
+
+
+def fewest(table: Table, epsilon: Fraction) -> int:
+    """The least size within ε everywhere."""
+    return len(table.smallest(max(epsilon, Fraction(0)), Fraction(0)))
 
 
 def judge_select_models(given: Instance, rng: np.random.Generator) -> Problems:

@@ -152,7 +152,7 @@ def comparisons() -> Counter[str]:
     return Counter(counts())
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--instances", type=int, default=1000, help="stop after so many, in all")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
@@ -161,7 +161,7 @@ def main() -> int:
     parser.add_argument("--functions", nargs="+", choices=JUDGES, default=list(JUDGES))
     parser.add_argument("--high", action="store_true", help="5 … 8 objectives only")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these instances, FAMILY:SEED")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.only:
         wrong = [
             (name, function, line)
