@@ -313,7 +313,7 @@ def test_what_does_not_end_is_stopped(monkeypatch):
 
     monkeypatch.setitem(truth_judges.JUDGES, "gaps", wait)
     monkeypatch.setattr(truth_run, "PATIENCE", 0.1)
-    assert truth_run.problems("gaps", make("uniform", 0)) == ["stuck: no answer after 0.1 s"]
+    assert truth_run.problems("gaps", make("uniform", 0)) == ["stuck: no answer after 0.1 s of processor time"]
 
 
 def test_a_run_goes_on_where_it_was_stopped(tmp_path, capsys):

@@ -28,7 +28,7 @@ import palm_core as palm
 
 #: What takes an integer program or several is asked about fewer instances.
 ONE_IN = {"size_gap_curve": 10, "select_models": 4, "minimal_report": 2}
-#: Seconds after which a function counts as stuck.
+#: Seconds of processor time after which a function counts as stuck.
 PATIENCE = 20.0
 _SAVE_EVERY = 10.0
 _EXAMPLES = 3
@@ -40,7 +40,7 @@ class Stuck(BaseException):
 
 @contextlib.contextmanager
 def patience(seconds: float):
-    """Raise :class:`Stuck` after that long (main thread, and not on Windows)."""
+    """Raise :class:`Stuck` after so much processor time (main thread, and not on Windows)."""
     if not hasattr(signal, "setitimer"):
         yield
         return
@@ -48,13 +48,13 @@ def patience(seconds: float):
     def stop(*_: object) -> None:
         raise Stuck
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def problems(function: str, given: Instance) -> list[str]:
@@ -65,7 +65,7 @@ def problems(function: str, given: Instance) -> list[str]:
             warnings.simplefilter("error")
             return list(JUDGES[function](given, rng))
     except Stuck:
-        return [f"stuck: no answer after {PATIENCE:g} s"]
+        return [f"stuck: no answer after {PATIENCE:g} s of processor time"]
     except Exception as error:
         return [f"crash: {type(error).__name__}: {error}"]
 
@@ -74,6 +74,19 @@ def named(name: str) -> Instance:
     """The instance of a name: family:seed, or family:seed:high."""
     family, seed, *size = name.split(":")
     return make(family, int(seed), high={"high": True, "low": False}[size[0]] if size else None)
+
+
+def described(given: Instance) -> str:
+    """The instance as Python."""
+    fields = {
+        "values": given.values.tolist(),
+        "regularizer": given.regularizer.tolist(),
+        "portfolio": given.portfolio,
+        "epsilon": given.epsilon,
+        "delta": given.delta,
+        "weights": given.weights.tolist(),
+    }
+    return f"# {given.name}\n" + "\n".join(f"{name} = {value!r}" for name, value in fields.items())
 
 
 class Counts:
@@ -169,6 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
             for function in given.functions
             for line in problems(function, named(name))
         ]
+        for name in given.only:
+            print(described(named(name)))
         for line in wrong:
             print(*line)
         return bool(wrong)
