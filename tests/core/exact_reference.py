@@ -135,7 +135,11 @@ class Table:
         return Worst(worst.value * self.unit, worst.weights)
 
     def violated(
-        self, portfolio: Sequence[int], candidates: Sequence[int], epsilon: Fraction, delta: Fraction
+        self,
+        portfolio: Sequence[int],
+        candidates: Sequence[int],
+        epsilon: Fraction,
+        delta: Fraction,
     ) -> list[Row]:
         """Weights at which L < opt − ε·max(opt, 0) − δ, of each candidate the worst."""
         found = [self._excess(portfolio, c, epsilon, delta) for c in candidates]

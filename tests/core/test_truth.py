@@ -65,8 +65,12 @@ def solved(rows, right):
 def arrangement(rows):
     """Every vertex of the cells of Δ on which the rows keep their order and their signs."""
     d = len(rows[0])
-    planes = {tuple(x - y for x, y in zip(a, b, strict=True)) for a, b in itertools.combinations(rows, 2)}
-    planes |= {tuple(row) for row in rows} | {tuple(int(i == j) for j in range(d)) for i in range(d)}
+    planes = {
+        tuple(x - y for x, y in zip(a, b, strict=True)) for a, b in itertools.combinations(rows, 2)
+    }
+    planes |= {tuple(row) for row in rows} | {
+        tuple(int(i == j) for j in range(d)) for i in range(d)
+    }
     found = set()
     for some in itertools.combinations(planes, d - 1):
         point = solved([*some, [1] * d], [0] * (d - 1) + [1])
@@ -118,7 +122,9 @@ def test_no_sample_is_worse_than_the_gaps(family):
         for w in rng.dirichlet(np.ones(given.values.shape[1]), 40):
             loss, opt = truth_judges.loss_at(given.exact, given.portfolio, everyone, w)
             assert loss <= delta.value
-            assert loss == 0 or (loss <= epsilon.value * opt if opt > 0 else math.isinf(epsilon.value))
+            assert loss == 0 or (
+                loss <= epsilon.value * opt if opt > 0 else math.isinf(epsilon.value)
+            )
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -187,7 +193,11 @@ def test_an_instance_is_the_same_every_time():
         one, other = make(family, 3), truth_run.named(f"{family}:3")
         assert (one.values == other.values).all()
         assert (one.weights == other.weights).all()
-        assert (one.portfolio, one.epsilon, one.delta) == (other.portfolio, other.epsilon, other.delta)
+        assert (one.portfolio, one.epsilon, one.delta) == (
+            other.portfolio,
+            other.epsilon,
+            other.delta,
+        )
 
 
 class Wrong:
@@ -247,12 +257,22 @@ ERRORS = [
     ("gaps", "gaps", setting(epsilon=lambda x: 1.001 * x), "loose"),
     ("gaps", "gaps", setting(delta_weights=middle), "weights"),
     ("gaps", "gaps", setting(epsilon_weights=middle), "weights"),
-    ("gaps_without", "gaps_without", lambda x: tuple(setting(delta=less)(g) for g in x if g), "below"),
+    (
+        "gaps_without",
+        "gaps_without",
+        lambda x: tuple(setting(delta=less)(g) for g in x if g),
+        "below",
+    ),
     ("gap_frontier", "gap_frontier", less, "below"),
     ("violations", "violations", lambda x: x[:0], "outside"),
     ("violations", "violations", lambda x: np.ones((1, 2)) if not len(x) else x, "loose"),
     ("minimal_report", "minimal_report", setting(indices=fewer), "outside"),
-    ("minimal_report", "minimal_report", setting(indices=lambda x: np.arange(len(x) + 1)), "false proof"),
+    (
+        "minimal_report",
+        "minimal_report",
+        setting(indices=lambda x: np.arange(len(x) + 1)),
+        "false proof",
+    ),
     ("minimal_report", "minimal_report", setting(lower_bound=one_more), "lower bound"),
     ("minimal_report", "minimal_report", setting(status=lambda _: "feasible"), "open"),
     ("size_gap_curve", "size_gap_curve", lambda x: x[1:], "false proof"),
@@ -302,7 +322,9 @@ def test_crashes_and_warnings_are_counted(monkeypatch, error):
         raise error
 
     monkeypatch.setitem(truth_judges.JUDGES, "gaps", fail)
-    assert truth_run.problems("gaps", make("uniform", 0)) == [f"crash: {type(error).__name__}: planted"]
+    assert truth_run.problems("gaps", make("uniform", 0)) == [
+        f"crash: {type(error).__name__}: planted"
+    ]
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer to stop it")
@@ -313,7 +335,9 @@ def test_what_does_not_end_is_stopped(monkeypatch):
 
     monkeypatch.setitem(truth_judges.JUDGES, "gaps", wait)
     monkeypatch.setattr(truth_run, "PATIENCE", 0.1)
-    assert truth_run.problems("gaps", make("uniform", 0)) == ["stuck: no answer after 0.1 s of processor time"]
+    assert truth_run.problems("gaps", make("uniform", 0)) == [
+        "stuck: no answer after 0.1 s of processor time"
+    ]
 
 
 def test_a_run_goes_on_where_it_was_stopped(tmp_path, capsys):

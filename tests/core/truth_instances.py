@@ -151,7 +151,9 @@ def one_bends(rng: Generator, m: int, d: int) -> Array:
 def denormals(rng: Generator, m: int, d: int) -> Array:
     """Small multiples of the smallest number there is, alone or beside ordinary ones."""
     small = rng.integers(-3, 8, (m, d)) * 5e-324
-    return small if rng.random() < 0.6 else np.where(rng.random((m, d)) < 0.5, small, plain(rng, m, d))
+    return (
+        small if rng.random() < 0.6 else np.where(rng.random((m, d)) < 0.5, small, plain(rng, m, d))
+    )
 
 
 def tiny(rng: Generator, m: int, d: int) -> Array:

@@ -72,7 +72,9 @@ def shown(number: Share) -> str:
 # -- gaps ------------------------------------------------------------------------------------
 
 
-def operands(table: Table, portfolio: Sequence[int], candidates: Sequence[int], weights) -> Fraction:
+def operands(
+    table: Table, portfolio: Sequence[int], candidates: Sequence[int], weights
+) -> Fraction:
     """Σ w_i·|u_i| of the best candidate and of the best of the portfolio, Σ w_i = 1."""
     weights = [Fraction(w) for w in weights]
     total, size = sum(weights), Fraction(0)
@@ -107,7 +109,11 @@ def compare(
         short = math.inf if math.isinf(truth) else truth - Fraction(claimed)
         kind = "last bits" if short <= slack + truth * Fraction(1, 2**50) else "below"
         yield f"{kind}: {name} = {float(claimed)!r}, in truth {shown(truth)} ({float(short):.1e} more)"
-    elif tight and not math.isinf(truth) and claimed > truth + truth * RELATIVE + slack + 4 * SMALLEST:
+    elif (
+        tight
+        and not math.isinf(truth)
+        and claimed > truth + truth * RELATIVE + slack + 4 * SMALLEST
+    ):
         yield f"loose: {name} = {claimed!r}, in truth {shown(truth)}"
     elif at is not None and at < truth - truth * RELATIVE - slack - 4 * SMALLEST:
         yield f"weights: {name} = {shown(truth)}, but {shown(at)} at the weights returned"
@@ -133,7 +139,9 @@ def compare_gaps(table: Table, portfolio, candidates, found: palm.Gaps, name: st
     best = max(dot(table.rows, epsilon.weights)) * table.unit / total
     size = operands(*known, epsilon.weights)
     if math.isfinite(found.epsilon) and opt > 0:
-        size = max(size / best if best > 0 else 0, operands(*known, found.epsilon_weights.tolist()) / opt)
+        size = max(
+            size / best if best > 0 else 0, operands(*known, found.epsilon_weights.tolist()) / opt
+        )
     else:
         size = size / best if best > 0 else Fraction(0)
     share = loss / opt if opt > 0 else Fraction(0) if not epsilon.value else None
@@ -240,7 +248,10 @@ def judge_size_gap_curve(given: Instance, rng: np.random.Generator) -> Problems:
         of_best = operands(table, chosen, everyone, epsilon.weights) / best if best > 0 else 0
         slack = Fraction(of_best) * ROUNDING
         yield from compare(f"epsilon of {point.size}", point.epsilon, epsilon.value, slack)
-        if point.size > size + 1 and fewest(table, gap - (SAME + slack if size else 0)) < point.size:
+        if (
+            point.size > size + 1
+            and fewest(table, gap - (SAME + slack if size else 0)) < point.size
+        ):
             yield f"false proof: a size below {point.size} is left out that has a smaller gap"
         size, gap = point.size, Fraction(min(point.epsilon, 1.0))
         if not point.proven:
@@ -269,7 +280,9 @@ def judge_select_models(given: Instance, rng: np.random.Generator) -> Problems:
         )
     except palm.InputError:
         u = candidates.vertex_values
-        if len(u) < 2 or (scale == "minmax" and ((u.max(0) - u.min(0)) <= 1e-15 * abs(u).max(0)).any()):
+        if len(u) < 2 or (
+            scale == "minmax" and ((u.max(0) - u.min(0)) <= 1e-15 * abs(u).max(0)).any()
+        ):
             return  # nothing to choose from, or to scale by
         raise
     tables = readings(given)
@@ -292,7 +305,10 @@ def normalised(table: Table) -> Table:
     low, high = map(min, zip(*table.rows)), map(max, zip(*table.rows))
     limits = list(zip(low, high, strict=True))
     return Table(
-        [[Fraction(x - a, b - a) for x, (a, b) in zip(row, limits, strict=True)] for row in table.rows]
+        [
+            [Fraction(x - a, b - a) for x, (a, b) in zip(row, limits, strict=True)]
+            for row in table.rows
+        ]
     )
 
 
@@ -404,7 +420,9 @@ def judge_route(given: Instance, rng: np.random.Generator) -> Problems:
         values = [value(row, exact) for row in given.exact.rows]
         best = max(range(len(values)), key=values.__getitem__)
         size = sum(value([abs(x) for x in given.exact.rows[i]], exact) for i in (best, index))
-        if (values[best] - values[index]) * given.exact.unit > size * given.exact.unit * ROUNDING + d * SMALLEST:
+        if (
+            values[best] - values[index]
+        ) * given.exact.unit > size * given.exact.unit * ROUNDING + d * SMALLEST:
             yield f"outside: routed to {index} at {w.tolist()}, {best} is better"
             break
 

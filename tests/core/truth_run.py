@@ -104,7 +104,9 @@ class Counts:
             if stored["setting"] != setting:
                 sys.exit(f"{file}: was made with {stored['setting']}, not {setting}")
             for key, value in stored.items():
-                setattr(self, key, Counter(value) if isinstance(getattr(self, key), Counter) else value)
+                setattr(
+                    self, key, Counter(value) if isinstance(getattr(self, key), Counter) else value
+                )
 
     def add(self, function: str, family: str, name: str, found: list[str]) -> None:
         self.asked[f"{function} {family}"] += 1
@@ -141,14 +143,17 @@ class Counts:
                 print(f"    {line}")
         opened = sum(n for key, n in self.wrong.items() if _is_open(key))
         ordinary = sum(
-            n for key, n in self.asked.items()
+            n
+            for key, n in self.asked.items()
             if key.startswith("minimal_report ") and key.split()[1] in ORDINARY
         )
         if ordinary:
             print(f"\nstatus optimal, ordinary scale: {1 - opened / ordinary:.2%} of {ordinary}")
         if self.comparisons["comparisons"]:
             share = self.comparisons["rational"] / self.comparisons["comparisons"]
-            print(f"decided by rational arithmetic: {share:.3%} of {self.comparisons['comparisons']}")
+            print(
+                f"decided by rational arithmetic: {share:.3%} of {self.comparisons['comparisons']}"
+            )
 
 
 def _is_open(key: str) -> bool:
