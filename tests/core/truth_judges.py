@@ -108,7 +108,8 @@ def compare(
     elif claimed < truth:
         short = math.inf if math.isinf(truth) else truth - Fraction(claimed)
         kind = "last bits" if short <= slack + truth * Fraction(1, 2**50) else "below"
-        yield f"{kind}: {name} = {float(claimed)!r}, in truth {shown(truth)} ({float(short):.1e} more)"
+        more = f"{float(short):.1e} more"
+        yield f"{kind}: {name} = {float(claimed)!r}, in truth {shown(truth)} ({more})"
     elif (
         tight
         and not math.isinf(truth)
@@ -296,14 +297,13 @@ def judge_select_models(given: Instance, rng: np.random.Generator) -> Problems:
         rest = chosen[:place] + chosen[place + 1 :]
         if rest and model.gap_without is not None:
             truth = min(table.gaps(rest, everyone)[1].value for table, _, _ in tables)
-            if model.gap_without < truth:
-                yield f"below: without {place}: {model.gap_without!r}, in truth {shown(truth)}"
+            slack = truth * ROUNDING
+            yield from compare(f"without {place}", model.gap_without, truth, slack, tight=False)
 
 
 def normalised(table: Table) -> Table:
     """Each objective of the policies from 0 to 1."""
-    low, high = map(min, zip(*table.rows)), map(max, zip(*table.rows))
-    limits = list(zip(low, high, strict=True))
+    limits = [(min(column), max(column)) for column in zip(*table.rows, strict=True)]
     return Table(
         [
             [Fraction(x - a, b - a) for x, (a, b) in zip(row, limits, strict=True)]

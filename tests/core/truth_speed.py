@@ -115,7 +115,7 @@ def work() -> None:
         wall, cpu = time.perf_counter(), _processor_time()
         try:
             found, status = answer(asked["function"], values)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (it is printed)
             found, status = f"{type(error).__name__}: {error}", "failed"
         times = {"wall": time.perf_counter() - wall, "cpu": _processor_time() - cpu}
         print(json.dumps({"found": found, "status": status, **times}), flush=True)
@@ -207,7 +207,8 @@ def main() -> int:
             break
     for version in versions:
         version.close()
-    return int(not all([summary(function, pairs) for function, pairs in rows.items()]))
+    good = [summary(function, pairs) for function, pairs in rows.items()]
+    return int(not all(good))
 
 
 def summary(function: str, pairs: list[tuple[dict, dict]]) -> bool:
