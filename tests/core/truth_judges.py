@@ -66,7 +66,8 @@ def readings(given: Instance) -> list[tuple[Table, Fraction, Fraction]]:
 
 
 def shown(number: Share) -> str:
-    return f"{float(number):.17g}"
+    near = float(number)
+    return f"{near:.17g}" if near or not number else "less than the least float, not 0"
 
 
 # -- gaps ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import json
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -65,7 +66,9 @@ def problems(function: str, given: Instance) -> list[str]:
     except Stuck:
         return [f"stuck: no answer after {PATIENCE:g} s of processor time"]
     except Exception as error:  # noqa: BLE001 (whatever it is, it is counted)
-        return [f"crash: {type(error).__name__}: {error}"]
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        return [f"crash: {type(error).__name__}: {error} ({where})"]
 
 
 def named(name: str) -> Instance:
