@@ -19,7 +19,7 @@ import palm_core as palm
 
 # About a thousand instances; most functions are asked about every third or so.
 SEEDS = 45
-ALWAYS = ("gaps", "violations", "route")
+ALWAYS = ("gaps", "violations")
 ONE_IN = {"minimal_report": 5, "select_models": 9, "size_gap_curve": 15}
 
 
