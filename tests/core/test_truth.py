@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import truth_judges
 import truth_run
+import truth_speed
 from exact_reference import Table, certificate, decimal, value, whole_weights
 from truth_instances import FAMILIES, make
 
@@ -365,3 +366,13 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path, capsys):
     assert parts == whole
     with pytest.raises(SystemExit, match="was made with"):
         truth_run.main(["--resume", str(tmp_path / "counts.json")])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status", "good"),
+    [(1.05, "optimal", True), (1.3, "optimal", False), (1.0, "feasible", False)],
+)
+def test_a_slower_version_or_one_that_proves_less_is_told(seconds, status, good):
+    before = {"cpu": 1.0, "wall": 1.0, "status": "optimal"}
+    after = {"cpu": seconds, "wall": 1.0, "status": status}
+    assert truth_speed.summary("minimal_report", [(before, after)]) is good

@@ -16,7 +16,6 @@ import csv
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -123,6 +122,8 @@ def work() -> None:
 
 def _processor_time() -> float:
     """Of this process and of the solvers that it has started."""
+    import resource
+
     return sum(
         use.ru_utime + use.ru_stime
         for use in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
