@@ -387,6 +387,13 @@ sys.exit(share < 0.95)
 
 
 @nox.session
+def truth(session: nox.Session) -> None:
+    """Claims of many instances against exact arithmetic; posargs: of tests/core/truth_run.py."""
+    install(session, "palm-core")
+    session.run("python", "tests/core/truth_run.py", *session.posargs)
+
+
+@nox.session
 def mutation(session: nox.Session) -> None:
     """Whether tests notice when the mathematics is changed; posargs: groups or modules."""
     tools = (*PYTEST, *PACKAGES["palm-core"].tools, MUTMUT)
