@@ -113,8 +113,9 @@ class TestCalls:
 
         grid = AdaptiveGrid(3, target_epsilon=0.0)
         run(grid, answer)
+        # Weights are rounded, so that the last bits may stay open where corners were asked.
         assert grid.stopped == "target"
-        assert (grid.certificate.epsilon, grid.certificate.delta) == (0.0, 0.0)
+        assert max(grid.certificate.epsilon, grid.certificate.delta) < 1e-14
         # Linear support asks once for every policy found and every corner left.
         found = np.unique(told(grid).rewards, axis=0)
         corners = np.unique(np.round(corner_weights(values), 9), axis=0)

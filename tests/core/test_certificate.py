@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -314,9 +315,12 @@ class TestSigns:
         accuracy = Accuracy(epsilon=0.5, delta=0.1)
         values = np.array([0.4, -0.1, -0.6, 0.0])
         bounds = accuracy.bounds(values)
-        np.testing.assert_allclose(bounds, [1.0, 0.0, -0.5, 0.2])
-        # J ≥ opt − ε_o·max(opt, 0) − δ_o holds with equality at the bound.
-        np.testing.assert_allclose(bounds - 0.5 * np.maximum(bounds, 0) - 0.1, values)
+        # J ≥ opt − ε_o·max(opt, 0) − δ_o holds with equality at the bound, rounded up.
+        np.testing.assert_allclose(bounds, [1.0, 0.0, -0.5, 0.2], rtol=1e-14, atol=1e-15)
+        assert (bounds >= [1.0, 0.0, -0.5, 0.2]).all()
+        binary = Accuracy(epsilon=0.5, delta=0.125)
+        exact = [binary.exact_bound(Fraction(x)) for x in (0.375, -0.125, -0.625, -0.025)]
+        assert exact == [1, 0, -0.5, 2 * (Fraction(-0.025) + Fraction(1, 8))]
 
     def test_negative_optimum(self):
         # opt < 0 near e_2, dividing by 1 − ε_o there would not bound it
@@ -341,16 +345,37 @@ class TestSigns:
 
     def test_zero_over_zero_costs_nothing(self):
         # opt = 0 at e_1 and every policy answered exactly (resource gathering, γ = 0.9)
-        values = np.array([[0.0, 1.0, 0.2], [0.0, 0.3, 1.0], [0.0, 0.5, 0.5]])
-        weights = np.vstack([np.eye(3), corner_weights(values)])
+        # Two are the best, and cross at w_2 = w_3.
+        values = np.array([[0.0, 1.0, 0.25], [0.0, 0.25, 1.0], [0.0, 0.5, 0.5]])
+        weights = np.vstack([np.eye(3), [0.0, 0.5, 0.5]])
         found = certify(PolicySet(values), weights)
         assert (found.epsilon, found.delta) == (0.0, 0.0)
 
-    def test_negative_but_exactly_covered(self):
-        values = np.array([[1.0, -2.0], [-0.5, -0.7], [-3.0, -0.1]])
-        weights = corner_weights(values)
+    def test_zero_over_next_to_nothing_costs_next_to_nothing(self):
+        # The corner weights are rounded, and what was answered beside them leaves a last bit.
+        values = np.array([[0.0, 1.0, 0.2], [0.0, 0.3, 1.0], [0.0, 0.5, 0.5]])
+        weights = np.vstack([np.eye(3), corner_weights(values)])
         found = certify(PolicySet(values), weights)
-        assert (found.epsilon, found.delta, found.note) == (0.0, 0.0, "")
+        assert 0 <= found.delta <= 1e-15
+        assert 0 <= found.epsilon <= 1e-15
+
+    @pytest.mark.parametrize("method", ["corners", "subdivision"])
+    def test_negative_but_exactly_covered(self, method):
+        # Corners at w_1 = 1/2 and 1/4: nothing is lost, though opt < 0 for the most part.
+        values = np.array([[1.0, -3.0], [-1.0, -1.0], [-4.0, 0.0]])
+        found = certify(PolicySet(values), corner_weights(values), method=method)
+        if method == "corners":
+            assert (found.epsilon, found.delta, found.note) == (0.0, 0.0, "")
+        assert found.delta <= 1e-8
+
+    def test_negative_and_a_last_bit_open(self):
+        # Where opt may be below zero no ε makes up for a loss of a last bit.
+        values = np.array([[1.0, -3.0], [-1.0, -1.0], [-4.0, 0.0]])
+        weights = np.array([[1.0, 0.0], [0.5, 0.5], [0.25 + 2.0**-50, 0.75 - 2.0**-50], [0, 1]])
+        found = certify(PolicySet(values), weights)
+        assert 0 < found.delta < 1e-14
+        assert found.epsilon == math.inf
+        assert "below 0" in found.note
 
     def test_a_portfolio_at_zero_loses_everything(self):
         found = certify(PolicySet([[0.0, 0.0], [1.0, 1.0]]), np.eye(2), portfolio=[0])
@@ -674,12 +699,14 @@ class TestRefusals:
 
 def test_answers_told_one_by_one_are_those_told_at_once():
     rng = np.random.default_rng(0)
-    weights, values = asked(3, 6), rng.random((9, 3))
+    weights, policies = asked(3, 6), PolicySet(rng.random((9, 3)), rng.random(9))
     accuracy = Accuracy(delta=0.01)
-    once = Answers(accuracy, weights, values, np.arange(9))
-    slowly = Answers(accuracy, weights[:1], values[:1], np.arange(1))
+    once = Answers(accuracy, weights, policies, np.arange(9))
+    slowly = Answers(accuracy, weights[:1], policies.subset([0]), np.arange(1))
     for row in range(1, 9):
-        slowly.tell(weights[row : row + 1], values[row : row + 1])
+        slowly.tell(weights[row : row + 1], policies.subset([row]))
+    for index in range(9):
+        assert slowly.exact_bound(index, 0) == once.exact_bound(index, 0)
     np.testing.assert_allclose(slowly.bounds, once.bounds)
     np.testing.assert_allclose(slowly.best, once.best)
     assert slowly.slack == pytest.approx(once.slack)

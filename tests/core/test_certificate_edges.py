@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import PolicySet
+from palm_core._exact import rounding_error
 from palm_core.adaptive import AdaptiveGrid
 from palm_core.certificate import Certificate, certify
 from palm_core.errors import InputError
-from palm_core.sandwich import ROUNDING, Sandwich
+from palm_core.sandwich import Sandwich
 from palm_core.subdivision import Largest, Subdivision
 
 FEW = settings(max_examples=20)
@@ -54,14 +55,13 @@ def test_a_subdivision_has_no_unit(seed, d, scale, shift):
     for one, unit in ((plain, 1.0), (scaled, scale)):
         one.add_policy(unit * np.full(d, 0.3))
         one.add_bound(extra, unit * 0.95)
-    least, _ = plain.least_lower()
-    assert scaled.least_lower()[0] == scale * least
+    assert scaled._no_negative() is plain._no_negative()
     upper, answer = plain.expected(extra)
     other_upper, other_answer = scaled.expected(extra)
     assert other_upper == scale * upper
     np.testing.assert_array_equal(other_answer, scale * answer)
     for ratio in (False, True):
-        if ratio and least < 0:
+        if ratio and not plain._no_negative():
             continue
         one, other = (model.search(ratio=ratio, budget=60) for model in (plain, scaled))
         unit = 1.0 if ratio else scale
@@ -103,10 +103,10 @@ def test_the_worst_is_told_with_what_is_lost_there(seed, d, scale):
 
 def test_the_worst_below_zero_is_unbounded():
     model = model_of(1, 3, 1.0, shift=-0.6)
-    assert model.least_lower()[0] < 0
+    assert not model._no_negative()
     assert np.isinf(model.worst(ratio=True, budget=50)[3]).all()
     zero = Subdivision(np.eye(3), np.zeros(3), np.zeros((1, 3)))
-    assert zero.least_lower()[0] == 0.0
+    assert zero._no_negative()
     weights, upper, loss, share = zero.worst(ratio=True, budget=50)
     assert (upper.tolist(), loss.tolist(), share.tolist()) == ([0.0], [0.0], [0.0])
     assert weights.sum() == pytest.approx(1.0)
@@ -123,9 +123,11 @@ def test_without_a_budget_nothing_is_known_but_the_vertices():
     assert not none.exact
     one = model.search(ratio=False, budget=1)
     assert math.isfinite(one.bound)
-    assert Largest(1.0, 1.0, np.ones(1)).exact
-    assert Largest(1.0 + 1e-9, 1.0, np.ones(1)).exact
-    assert not Largest(1.0 + 1e-8, 1.0, np.ones(1)).exact
+    assert Largest(1.0, 1.0, np.ones(1), 0.0).exact
+    assert Largest(1.0 + 1e-9, 1.0, np.ones(1), 0.0).exact
+    assert not Largest(1.0 + 1e-8, 1.0, np.ones(1), 0.0).exact
+    assert Largest(1e-16, 0.0, np.ones(1), 1e-15).exact
+    assert not Largest(1e-14, 0.0, np.ones(1), 1e-15).exact
 
 
 # --- sandwich, in any unit
@@ -247,9 +249,11 @@ def test_a_grid_asks_beside_what_is_open_in_any_unit():
 def test_rounding_is_no_gap():
     model = Subdivision(np.eye(2), np.ones(2), np.ones((1, 2)))
     middle = np.array([0.5, 0.5])
-    assert model._lower(middle) == (1.0, ROUNDING)
-    assert model._gap(middle, 1.0 + ROUNDING / 2, False) == 0.0
-    assert model._gap(middle, 1.0 + 4 * ROUNDING, False) > 0
+    lower, rounding = model._lower(middle)
+    # Twice what the sum and its bound may be off by, each of size 1.
+    assert (lower, rounding) == (1.0, 4 * rounding_error(2))
+    assert model._gap(middle, 1.0 + rounding / 2, False) == 0.0
+    assert model._gap(middle, 1.0 + 2 * rounding, False) > 0
     assert model._gap(middle, 2.0, True) == 0.5
     assert model._gap(middle, 2.0, False) == 1.0
 

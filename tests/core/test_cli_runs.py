@@ -422,7 +422,7 @@ def test_a_refuted_claim_is_a_line_on_standard_error(
     )
     made = palm("build", task, "--out", tmp_path / "run")
     assert made.code == 0, made
-    warned = [line for line in made.err.splitlines() if line.startswith("warning: ")]
+    warned = [line for line in made.err.splitlines() if line.startswith("palm: warning: ")]
     assert len(warned) == (1 if refuted else 0)
     found = palm("prune", tmp_path / "run", "--mu", "0.2", "--json")
     assert json.loads(found.out)["slack"]["refuted"] is refuted

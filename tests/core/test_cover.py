@@ -13,6 +13,7 @@ from palm_core import _kernels, cover
 from palm_core.cover import Best, Cover, best_policies, cover_weights, greedy
 from palm_core.errors import InputError
 from palm_core.policies import PolicySet
+from palm_core.pruning import prune
 from palm_core.simplex import check_weights, sample_weights, uniform_lattice
 
 EPS = np.finfo(float).eps
@@ -220,15 +221,17 @@ def test_mathematical_ties_are_not_split_by_rounding(values: list[float]) -> Non
     assert not cover_weights(worse, centre, mu=0.0).row(len(worse) - 1).any()
 
 
-@given(st.floats(-1, 1), st.floats(1, 1e6), st.integers(0, 2**16))
+@given(st.integers(-64, 64), st.integers(1, 2**20), st.integers(0, 2**16))
 def test_a_steep_policy_that_ties_with_a_flat_one_covers_too(
-    level: float, slope: float, seed: int
+    level: int, slope: int, seed: int
 ) -> None:
-    """Its value is rounded more coarsely than the best one's."""
-    weight = sample_weights(1, 4, seed=seed)[0]
-    steep = np.random.default_rng(seed).normal(size=4) * slope
-    steep += level - weight @ steep
-    policies = PolicySet([np.full(4, level), steep])
+    """Its value is rounded more coarsely than the best one's; the tie is exact."""
+    p = np.random.default_rng(seed).multinomial(2**30, np.full(4, 0.25))
+    weight = p / 2**30
+    # Orthogonal to the weights, in whole numbers; their products are not.
+    slopes = slope * np.array([p[1], -p[0], p[3], -p[2]])
+    assert (p * slopes).sum() == 0
+    policies = PolicySet([np.full(4, float(level)), (level + slopes).astype(float)])
     assert cover_weights(policies, weight, mu=0.0).matrix().all()
 
 
@@ -257,10 +260,11 @@ def test_extreme_values_neither_overflow_nor_warn() -> None:
     worst = PolicySet([[-1e300, -1e300], [-1e300, -9e299]])
     assert cover_weights(worst, weights, mu=0.0, alpha=largest).matrix().all()
     tiny = PolicySet([[5e-324, 0.0], [0.0, 5e-324]])
-    assert cover_weights(tiny, np.eye(2), mu=0.0).matrix().tolist() == [
-        [True, False],
-        [False, True],
-    ]
+    # Products are rounded to multiples of that: both may cover, and neither is enough.
+    made = cover_weights(tiny, np.eye(2), mu=0.0)
+    assert made.matrix().diagonal().all()
+    for method in ("greedy", "exact"):
+        assert sorted(prune(tiny, np.eye(2), mu=0.0, method=method)) == [0, 1]
 
 
 def test_identical_policies_name_the_lowest_and_all_cover() -> None:

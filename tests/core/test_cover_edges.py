@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
 from palm_core import _kernels, cover, pruning
+from palm_core._exact import rounding_error
 from palm_core.cover import best_policies, cover_weights, greedy
 from palm_core.errors import InputError
 from palm_core.policies import PolicySet
 from palm_core.pruning import prune, prune_curve, prune_report
 from palm_core.setcover import solve_set_cover
 from palm_core.settings import Settings
-from palm_core.simplex import sample_weights, uniform_lattice
+from palm_core.simplex import check_weights, sample_weights, uniform_lattice
 
-EPS = np.finfo(float).eps
 MIDDLE_FIRST = PolicySet([[1.0, 0.3], [0.75, 0.75], [0.3, 1.0]])
 
 
@@ -25,9 +26,19 @@ MIDDLE_FIRST = PolicySet([[1.0, 0.3], [0.75, 0.75], [0.3, 1.0]])
 def test_rounding_is_what_is_promised(d: int) -> None:
     random = np.random.default_rng(d)
     policies = PolicySet(random.normal(size=(9, d)) * 10.0 ** random.integers(-3, 4, (9, 1)))
-    best = best_policies(policies, sample_weights(20, d))
-    largest = np.abs(policies.vertex_values).max(axis=1)[best.indices]
-    np.testing.assert_allclose(best.rounding, 2 * (d + 1) * EPS * largest, rtol=1e-14)
+    weights = check_weights(sample_weights(20, d), d)
+    best = best_policies(policies, weights)
+    indices = (weights @ policies.vertex_values.T).argmax(axis=1)
+    size = (weights * np.abs(policies.vertex_values[indices])).sum(axis=1)
+    np.testing.assert_array_equal(best.indices, indices)
+    np.testing.assert_allclose(best.rounding, rounding_error(d) * size, rtol=1e-14)
+    # … and no more than that: computed and exact values differ by less.
+    for row, index, value, rounding in zip(
+        weights, best.indices, best.values, best.rounding, strict=True
+    ):
+        numbers = zip(row.tolist(), policies.vertex_values[index].tolist(), strict=True)
+        exact = sum(Fraction(w) * Fraction(u) for w, u in numbers)
+        assert abs(Fraction(float(value)) - exact) <= Fraction(float(rounding)) / 2
 
 
 def test_points_are_put_along_mortons_curve() -> None:

@@ -14,7 +14,7 @@ import truth_judges
 import truth_run
 import truth_speed
 from exact_reference import Table, certificate, decimal, value, whole_weights
-from truth_instances import FAMILIES, make
+from truth_instances import FAMILIES, ORDINARY, make
 
 import palm_core as palm
 
@@ -24,6 +24,18 @@ ALWAYS = ("gaps", "violations")
 ONE_IN = {"minimal_report": 5, "select_models": 9, "size_gap_curve": 15}
 
 
+# What is false; at ordinary scale a claim has to be tight as well.
+FALSE = ("below", "last bits", "outside", "false proof", "lower bound", "crash", "stuck")
+TIGHT = (*FALSE, "loose", "unequal", "weights")
+
+
+def failures(function, given, family):
+    kinds = TIGHT if family in ORDINARY else FALSE
+    if function == "minimal_report" and family in ORDINARY:
+        kinds += ("open",)
+    return [line for line in truth_run.problems(function, given) if line.startswith(kinds)]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_claim_is_false(family):
     wrong = []
@@ -31,7 +43,7 @@ def test_no_claim_is_false(family):
         given = make(family, seed)
         for turn, function in enumerate(truth_judges.JUDGES):
             if function in ALWAYS or (seed + turn) % ONE_IN.get(function, 3) == 0:
-                found = truth_run.problems(function, given)
+                found = failures(function, given, family)
                 wrong += [f"{function} of {given.name}: {line}" for line in found]
     assert not wrong, "\n".join(wrong)
 
@@ -42,7 +54,7 @@ def test_no_claim_is_false_with_many_objectives(seed):
     for family in FAMILIES:
         given = make(family, seed, high=True)
         for function in ("gaps", "violations", "minimal_report"):
-            found = truth_run.problems(function, given)
+            found = failures(function, given, family)
             wrong += [f"{function} of {given.name}: {line}" for line in found]
     assert not wrong, "\n".join(wrong)
 

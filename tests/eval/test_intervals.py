@@ -438,7 +438,7 @@ def test_more_refusals():
     with pytest.raises(InputError, match="per_prompt: must be finite"):
         bootstrap_mean([1.0, np.nan])
     scores = PromptScores(
-        [[[0.1, 1.0], [-0.1, 1.0], [0.1, 1.0]], [[0.2, 0.0], [-0.1, 0.0], [0, 0]]]
+        [[[0.1, 1.0], [-0.2, 1.0], [0.1, 1.0]], [[0.2, 0.0], [-0.1, 0.0], [0, 0]]]
     )
     with pytest.raises(WorkError, match=r"not finite in \d+ of 100 resamples"):
         bootstrap(scores, EPSILON, n_resamples=100)

@@ -101,12 +101,17 @@ def test_a_portfolio_member_is_a_candidate_too():
         ([[0.0, 1.0]], [[0.0, 0.5]], 0.0),  # 0/0 at e_1 costs nothing
         ([[-1.0, 1.0]], [[0.0, 1.0]], np.inf),  # below an opt of 0
         ([[-1.0, 1.0]], [[1.0, 1.0]], 2.0),  # L < 0 < opt
-        ([[-1.0, 1.0]], [[0.1 + 0.2 - 0.3, 1.0]], np.inf),  # an opt of rounding size is 0
     ],
 )
 def test_where_opt_is_not_positive(ours, theirs, epsilon):
     assert sampled_gaps(ours, theirs, np.eye(2)).epsilon == epsilon
     assert gaps(ours, theirs).epsilon == epsilon
+
+
+def test_a_sampled_opt_of_rounding_size_is_zero_and_an_exact_one_is_not():
+    ours, theirs = [[-1.0, 1.0]], [[0.1 + 0.2 - 0.3, 1.0]]
+    assert sampled_gaps(ours, theirs, np.eye(2)).epsilon == np.inf
+    assert gaps(ours, theirs).epsilon == pytest.approx(1 + 1 / (0.1 + 0.2 - 0.3))
 
 
 def test_rounding_is_no_loss():

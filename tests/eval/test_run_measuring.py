@@ -307,6 +307,7 @@ def test_answers_to_several_weights_keep_theirs(models) -> None:
     assert [one.rewards.tolist() for one in oracle.solve(corners)] == [[2.0, 1.0], [1.0, 2.0]]
 
 
+@pytest.mark.filterwarnings("ignore::palm_core.RefutedClaimWarning")  # scores are made up
 def test_a_portfolio_chosen_before_is_the_one_that_is_evaluated(made) -> None:
     run = Run.open(made / "run")
     fewer = run.prune(type(run.settings)(mu=0.5, alpha=0.2, prune_mu=0.5))

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# For workers; what they answer is compared with what this process does with one thread.
-os.environ["OMP_NUM_THREADS"] = "1"
 HERE = Path(__file__).parent
 for folder in map(str, (HERE, HERE.parent / "language")):
     if folder not in sys.path:  # at the end

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-LONGEST_MODULE = 400
+LONGEST_MODULE = 700
 
 # Who may import whom: core knows no plugin, and oracles do not know one another.
 MAY_IMPORT: dict[str, set[str]] = {

@@ -11,7 +11,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Calls in processes of their own inherit it; two threads are slower than one, and resuming is
 # the same to the last bit with one only.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).parent
 for folder in map(str, (HERE, HERE.parent / "language", HERE.parent / "commands")):
     if folder not in sys.path:  # at the end

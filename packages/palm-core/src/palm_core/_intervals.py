@@ -11,43 +11,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palm_core._pair import TOLERANCE
+from palm_core._exact import TINY, UNIT, rounding_error
 from palm_core.envelope import segments
-from palm_core.errors import WorkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from palm_core._pair import Pair
-
     Array = NDArray[np.float64]
 
-# Of the tolerance of ``find_violations`` that much counts as covered here, so that
-# what is found here passes there.
-_SHARE = 0.25
 
-
-def covered_intervals(pair: Pair, values: Array, epsilon: float, delta: float) -> Array:
-    """For d = 2, the weights at which each policy is within (ε, δ) of opt.
+def covered_intervals(values: Array, epsilon: float, delta: float) -> Array | None:
+    """For d = 2, the weights at which each policy is within (ε, δ) of the best of all.
 
     Args:
-        pair: anything against the candidates; opt must keep its sign unless ε = 0.
         values: (m, 2) vertex values of the policies.
         epsilon: ε in [0, 1].
         delta: δ ≥ 0.
 
     Returns:
         Array (m, 2): w_2 / w_1 in [0, ∞] at both ends, NaN where nothing is
-        covered. O((m + c) log(m + c)).
+        covered; ``None`` where opt changes its sign and ε > 0, for then they are no
+        intervals. Ends are up to rounding. O(m log m).
     """
-    best, ends = segments(pair.everyone)
-    hull = pair.everyone[best]
+    best, ends = segments(values)
+    hull = values[best]
+    last = np.append(np.arange(len(hull)), len(hull) - 1)
+    heights = (ends * hull[last]).sum(axis=1)
+    if epsilon and heights.min() < 0 < heights.max():
+        return None
     factor = 1.0 if (hull <= 0).all() else 1.0 - epsilon
-    # opt − ε·max(opt, 0) − δ − tolerance at each end: best policies end to end.
-    heights = factor * np.concatenate([(ends[:-1] * hull).sum(axis=1), [hull[-1, 1]]])
-    heights -= delta + _SHARE * pair.slack(ends, TOLERANCE)
+    # opt − ε·max(opt, 0) − δ at each end, less rounding: best policies end to end.
+    rounding = 4 * rounding_error(2) * (ends * np.abs(hull[last])).sum(axis=1)
+    heights = factor * heights - delta * (1.0 - 4 * UNIT) - rounding - TINY
 
     def excess(place: NDArray[np.intp]) -> Array:
         """By how much that is above J at end ``place[i]`` for policy i."""
@@ -84,15 +81,12 @@ def _last(
     return near
 
 
-def fewest_intervals(intervals: Array, end: float = np.inf) -> NDArray[np.intp]:
+def fewest_intervals(intervals: Array, end: float = np.inf) -> NDArray[np.intp] | None:
     """Indices of the fewest intervals (m, 2) that cover [0, end], in order; NaN rows are none.
 
     From what is covered always the interval that reaches furthest, of several the one with
     the lowest index. No interval holds two of the places at which a new one had to be taken,
-    so no cover is smaller. O(m log m).
-
-    Raises:
-        WorkError: they leave a hole.
+    so no cover is smaller. O(m log m). ``None`` where they leave a hole.
     """
     order = np.argsort(intervals[:, 0], kind="stable")
     order = order[~np.isnan(intervals[order, 0])]
@@ -107,7 +101,21 @@ def fewest_intervals(intervals: Array, end: float = np.inf) -> NDArray[np.intp]:
                 furthest, candidate = reach, index
             place += 1
         if not furthest > reached:
-            raise WorkError(f"intervals: none covers what is just above {reached:g}")
+            return None
         chosen.append(candidate)
         reached = furthest
     return np.array(chosen, dtype=np.intp)
+
+
+def witnesses(intervals: Array, chosen: NDArray[np.intp]) -> Array:
+    """Weights (k, 2) no two of which one interval holds, one for each of ``chosen``.
+
+    The first is (1, 0); then from what is covered halfway to whatever begins or ends next.
+    """
+    places = [0.0]
+    marks = np.unique(intervals[np.isfinite(intervals)])
+    for reached in intervals[chosen[:-1], 1]:
+        beyond = marks[np.searchsorted(marks, reached, side="right") :]
+        places.append((reached + beyond[0]) / 2 if len(beyond) else 2 * reached + 1)
+    ratios = np.array(places)
+    return np.asarray(np.column_stack([1.0 / (1.0 + ratios), ratios / (1.0 + ratios)]))

@@ -95,7 +95,7 @@ class AdaptiveGrid:
         self.target = float(target_epsilon or target_delta or 0.0)
         accuracy = Accuracy.of(oracle_epsilon, oracle_delta, evaluation_error)
         nothing = np.zeros((0, self.d))
-        self._known = Answers(accuracy, nothing, nothing, np.zeros(0, dtype=np.intp))
+        self._known = Answers(accuracy, nothing, None, np.zeros(0, dtype=np.intp))
         self._pending: Array = nothing
         self._given_up: Array = nothing
         self._model: Sandwich | Subdivision | None = None
@@ -115,12 +115,15 @@ class AdaptiveGrid:
     def certificate(self) -> Certificate | None:
         """What the answers so far prove of all of them together; ``None`` before all vertices."""
         if self._certificate is None and self._model is not None:
-            self._certificate = certificate(self._known, self._model, _PROGRAMS)
+            everyone = np.arange(len(self._known.values))
+            self._certificate = certificate(self._known, everyone, self._model, _PROGRAMS)
         return self._certificate
 
     @property
     def stopped(self) -> Stopped | None:
         """Why there is nothing to ask: the "target" is reached, or what is left is "slack".
+
+        The target also counts as reached where only rounding is left at every corner weight.
 
         "slack" means that no weight is known whose answer must lower the gap, given what
         the oracle claims; "failures" that such weights were given up; "negative" that a share
@@ -139,7 +142,18 @@ class AdaptiveGrid:
             return None
         if len(self._given_up) and self._choose(self._model, self._known.weights) is not None:
             return "failures"
-        return "negative" if math.isinf(self._gap) else "slack"
+        return self._nothing_to_ask(self._model)
+
+    def _nothing_to_ask(self, model: Sandwich | Subdivision) -> Stopped:
+        """Why no weight is left."""
+        if math.isinf(self._gap):
+            return "negative"
+        if isinstance(model, Sandwich):
+            gaps = model.shares if self.ratio else model.loss
+            # What is left is rounding: no weight in float64 is nearer to a corner.
+            if (gaps <= self.target).all():
+                return "target"
+        return "slack"
 
     @property
     def expected_calls(self) -> int | None:
@@ -211,12 +225,17 @@ class AdaptiveGrid:
         self.forget(rows)
         known, values = self._known, policies.vertex_values
         risen = known.refuted
-        known.tell(rows, values)
+        known.tell(rows, policies)
         self._certificate = None
         if known.missing:
             return
-        # Bounds from the best policy found rise with every better one: begin anew.
-        if isinstance(self._model, Sandwich) and not (risen or known.refuted):
+        # Bounds from the best policy found rise with every better one, and a vertex answered
+        # again may have another bound: begin anew.
+        again = (rows == 1.0).any() or risen or known.refuted
+        everyone = np.arange(len(known.values))
+        if isinstance(self._model, Sandwich) and not again:
+            self._model.asked += range(len(known.weights) - len(rows), len(known.weights))
+            self._model.policies += range(len(known.values) - len(values), len(known.values))
             for row, bound, policy in zip(
                 rows, known.bounds[-len(rows) :], values - known.accuracy.error, strict=True
             ):
@@ -225,8 +244,8 @@ class AdaptiveGrid:
             small = self._model.n_vertices <= MOST_VERTICES
             model = self._model if small else None
         else:
-            model = sandwich(known, known.values, MOST_VERTICES)
-        self._model = subdivision(known, known.values) if model is None else model
+            model = sandwich(known, everyone, MOST_VERTICES)
+        self._model = subdivision(known, everyone) if model is None else model
 
     def forget(self, weights: ArrayLike) -> None:
         """Stop waiting for the answers at ``weights`` (d,) or (k, d): these calls failed."""

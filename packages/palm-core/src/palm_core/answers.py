@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palm_core._exact import UNIT, Values, dot, raised, rounding_error, tolerance
 from palm_core.envelope import envelope_values
 from palm_core.errors import InputError
-from palm_core.sandwich import ROUNDING
 from palm_core.simplex import check_number, check_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from palm_core.policies import PolicySet
 
     Array = NDArray[np.float64]
     Places = NDArray[np.intp]
@@ -64,10 +67,19 @@ class Accuracy:
     def bounds(self, values: Array) -> Array:
         """o: the largest opt for which evaluated ``values`` of answers are good enough.
 
-        With x = J + e + δ_o it is x/(1 − ε_o) where x ≥ 0 and x where x < 0.
+        With x = J + e + δ_o it is x/(1 − ε_o) where x ≥ 0 and x where x < 0. Rounded up.
         """
         top = values + (self.error + self.delta)
-        return np.asarray(top + np.maximum(top, 0.0) * (self.epsilon / (1.0 - self.epsilon)))
+        found = top + np.maximum(top, 0.0) * (self.epsilon / (1.0 - self.epsilon))
+        if not (self.error or self.delta or self.epsilon):
+            return np.asarray(found)
+        size = np.abs(values) + self.error + self.delta + np.abs(found)
+        return np.asarray(found + 16 * UNIT / (1.0 - self.epsilon) * size)
+
+    def exact_bound(self, value: Fraction) -> Fraction:
+        """The same of one value, in rational arithmetic."""
+        top = value + tolerance(self.error) + tolerance(self.delta)
+        return top / (1 - tolerance(self.epsilon)) if top > 0 else top
 
     def slack(self, optima: Array) -> Array:
         """The gap that may be left where the oracle was asked and opt is ``optima``."""
@@ -98,34 +110,70 @@ class Answers:
     Args:
         accuracy: what the oracle claims.
         weights: (k, d) from :func:`clean_weights`.
-        values: (m, d) vertex values of all policies evaluated.
+        policies: all m policies evaluated; ``None`` for none yet.
         answers: (k,) which policy answered which weight; ``None`` if that is not
             known: the best one there then stands for the answer.
     """
 
     def __init__(
-        self, accuracy: Accuracy, weights: Array, values: Array, answers: Places | None
+        self, accuracy: Accuracy, weights: Array, policies: PolicySet | None, answers: Places | None
     ) -> None:
         self.accuracy = accuracy
         self.weights = weights
-        self.values = values
+        d = weights.shape[1]
+        self.rewards: Array = np.zeros((0, d)) if policies is None else policies.rewards
+        self.regularizer: Array = np.zeros(0) if policies is None else policies.regularizer
+        self.values: Array = np.zeros((0, d)) if policies is None else policies.vertex_values
+        self.answers = answers
         self.known = answers is not None
+        values = self.values
         self.best: Array = envelope_values(values, weights) if len(values) else np.zeros(0)
         self.own: Array = self.best
         self._size: Array = np.abs(self.best)
+        # The best there at most, whichever it is in truth.
+        self._top: Array = envelope_values(raised(values), weights) if len(values) else self.best
         if answers is not None:
             self.own = (weights * values[answers]).sum(axis=1)
             self._size = (weights * np.abs(values[answers])).sum(axis=1)
+        self._numbers: Values | None = None
 
-    def tell(self, weights: Array, values: Array) -> None:
-        """Take in (n, d) further weights and the policies (n, d) that answered them."""
+    def tell(self, weights: Array, policies: PolicySet) -> None:
+        """Take in (n, d) further weights and the n policies that answered them."""
+        assert self.answers is not None
+        values = policies.vertex_values
         best = np.maximum(self.best, (self.weights @ values.T).max(axis=1))
         everyone = np.concatenate([self.values, values])
         self.best = np.concatenate([best, (weights @ everyone.T).max(axis=1)])
+        top = np.maximum(self._top, (self.weights @ raised(values).T).max(axis=1))
+        self._top = np.concatenate([top, (weights @ raised(everyone).T).max(axis=1)])
         self.own = np.concatenate([self.own, (weights * values).sum(axis=1)])
+        self.answers = np.append(self.answers, len(self.values) + np.arange(len(values)))
         self.weights = np.concatenate([self.weights, weights])
+        self.rewards = np.concatenate([self.rewards, policies.rewards])
+        self.regularizer = np.concatenate([self.regularizer, policies.regularizer])
         self.values = everyone
         self._size = np.concatenate([self._size, (weights * np.abs(values)).sum(axis=1)])
+        self._numbers = None
+
+    @property
+    def numbers(self) -> Values:
+        """The policies' values with the exact numbers behind them."""
+        if self._numbers is None:
+            self._numbers = Values.of(self.rewards, self.regularizer)
+        return self._numbers
+
+    def exact_bound(self, index: int, reading: int) -> Fraction:
+        """o_k in rational arithmetic, in one reading of the numbers."""
+        near = self.weights[index]
+        row = tuple(map(Fraction, near.tolist()))
+        exact = self.numbers.readings[reading]
+        heights = self.values @ near
+        error = rounding_error(len(near)) * (np.abs(self.values) @ near)
+        places = np.flatnonzero(heights + error >= (heights - error).max())
+        best = max(dot(row, exact(int(place))) for place in places)
+        if self.answers is None or self.refuted:
+            return self.accuracy.exact_bound(best)
+        return max(best, self.accuracy.exact_bound(dot(row, exact(int(self.answers[index])))))
 
     @property
     def missing(self) -> list[int]:
@@ -134,9 +182,13 @@ class Answers:
 
     @property
     def order(self) -> Places:
-        """(k,) the rows of ``weights``, one of each vertex e_1 … e_d first."""
-        first = np.argmax(self.weights == 1.0, axis=0)
+        """(k,) the rows of ``weights``, one of each vertex first, then by weights and bounds."""
+        # Of several answers at a vertex the one that bounds opt most.
+        bounds = self.bounds
+        at_vertices = np.where(self.weights == 1.0, bounds[:, np.newaxis], np.inf)
+        first = np.argmin(at_vertices, axis=0)
         rest = np.setdiff1d(np.arange(len(self.weights)), first)
+        rest = rest[np.lexsort((bounds[rest], *self.weights[rest].T))]
         return np.concatenate([first, rest])
 
     @property
@@ -148,7 +200,8 @@ class Answers:
 
     @property
     def _rounding(self) -> Array:
-        return np.asarray(ROUNDING * (self._size + np.abs(self.best)))
+        error = 2 * rounding_error(self.weights.shape[1])
+        return np.asarray(error * (self._size + np.abs(self.best)))
 
     @property
     def refuted(self) -> bool:
@@ -159,7 +212,10 @@ class Answers:
     @property
     def bounds(self) -> Array:
         """(k,) opt(w_k) ≤ o_k: from the answers, or, if refuted, from the best found there."""
-        return self.accuracy.bounds(self.best if self.refuted else self.own)
+        if self.refuted or not self.known:
+            return self.accuracy.bounds(self._top)
+        own = rounding_error(self.weights.shape[1]) * self._size
+        return np.asarray(np.maximum(self.accuracy.bounds(self.own + own), self._top))
 
     @property
     def sentence(self) -> str | None:

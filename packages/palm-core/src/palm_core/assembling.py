@@ -177,7 +177,7 @@ def _refuted(found: Evaluated, claimed: Claims) -> bool:
     if not claimed.slack_claimed or claimed.epsilon >= 1:
         return False
     accuracy = Accuracy(epsilon=claimed.epsilon, delta=claimed.delta)
-    known = Answers(accuracy, found.weights, found.raw.vertex_values, found.own)
+    known = Answers(accuracy, found.weights, found.raw, found.own)
     if known.refuted:
         warnings.warn(
             refutation(claimed.epsilon, claimed.delta, known.slack or 0.0),
@@ -211,6 +211,8 @@ def _tolerance(
     L ≥ (1 − μ')·M and M ≥ (1 − ε)·opt give L ≥ (1 − μ')(1 − ε)·opt, M the best of all
     policies found. Where the calls stopped early, pruning gets its half all the same.
     """
+    from palm_core.settings import share_left
+
     if settings.prune_mu is not None:
         return settings.prune_mu
     assert settings.target_epsilon is not None
@@ -218,8 +220,7 @@ def _tolerance(
     found = certified(None)
     if found is None or found.epsilon >= settings.target_epsilon:
         return settings.call_target
-    left = 1.0 - (1.0 - settings.target_epsilon) / (1.0 - found.epsilon)
-    return max(0.0, left - 1e-9)  # solvers stop that far from exact
+    return share_left(settings.target_epsilon, found.epsilon)
 
 
 def prune_evaluated(

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palm_core._exact import rounding_error
+from palm_core._pair import Pair
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core.policies import PolicySet
-
-# Rewards and optima below zero by no more than rounding count as zero.
-ROUNDING = 1e-12
-# HiGHS solves to 1e-7; what it found is then evaluated exactly.
-SOLVER_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ def assumptions(policies: PolicySet) -> Assumptions:
     least = rewards.min(axis=0)
     violations = [
         f"reward {policies.objectives[i]!r} has negative means (least {_signed(least[i])})"
-        for i in np.flatnonzero(least < -ROUNDING * np.abs(rewards).max(axis=0))
+        for i in np.flatnonzero(least < -rounding_error(1) * np.abs(rewards).max(axis=0))
     ]
     violations += _negative_optimum(policies)
     return Assumptions(
@@ -67,36 +65,13 @@ def assumptions(policies: PolicySet) -> Assumptions:
 def _negative_optimum(policies: PolicySet) -> list[str]:
     """A weight vector at which every evaluated policy is negative, as a line; or nothing."""
     values = policies.vertex_values
-    # One policy that is good enough at every vertex, or one vertex where none is.
+    # One policy that is good enough at every vertex.
     if (values >= 0).all(axis=1).any():
         return []
-    # Positive factors per objective keep the sign of the game's value.
-    scale = np.abs(values).max(axis=0)
-    scale[scale == 0] = 1.0
-    scaled = values / scale
-    best = scaled.max(axis=0)
-    if best.min() < -SOLVER_ROUNDING:
-        return [_line(policies, np.eye(len(best))[int(best.argmin())])]
-    m, d = scaled.shape
-    from scipy.optimize import linprog
-
-    answer = linprog(
-        np.append(np.zeros(d), 1.0),
-        A_ub=np.column_stack([scaled, -np.ones(m)]),
-        b_ub=np.zeros(m),
-        A_eq=np.append(np.ones(d), 0.0)[np.newaxis, :],
-        b_eq=[1.0],
-        bounds=[(0, None)] * d + [(None, None)],
-        method="highs",
-    )
-    if answer.status != 0:
-        return [f"opt ≥ 0 could not be checked ({answer.message})"]
-    # The dual values are a mixture p of policies: max_j w·u_j ≥ min_i (p·u)_i.
-    mixture = np.maximum(-answer.ineqlin.marginals, 0.0)
-    if (mixture @ scaled).min() >= -SOLVER_ROUNDING * mixture.sum():
-        return []
-    weights = np.maximum(answer.x[:d], 0.0) / scale
-    return [_line(policies, weights / weights.sum())]
+    depth, weights = Pair(policies.values(), np.arange(len(values)), np.arange(0)).deepest()
+    size = float((np.abs(values) @ weights).max())
+    # Values that were computed may be below zero by rounding.
+    return [] if depth <= rounding_error(len(weights)) * size else [_line(policies, weights)]
 
 
 def _line(policies: PolicySet, weights: NDArray[np.float64]) -> str:

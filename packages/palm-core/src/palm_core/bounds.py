@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
+from palm_core._exact import rounding_error
 from palm_core.assumptions import assumptions
 from palm_core.simplex import check_count, check_number
 
@@ -300,7 +301,7 @@ def apply_theorem(
     )
     if not facts.hold:
         return NotApplicable(violations=facts.violations)
-    if r_seen > guarantee.reward_bound * (1 + 1e-9):
+    if r_seen > guarantee.reward_bound * (1 + rounding_error(policies.n_objectives)):
         worst = policies.names[int(np.argmax(np.abs(policies.rewards).sum(axis=1)))]
         broken = (
             f"the oracle claims R_max = {guarantee.reward_bound:.4g}, "

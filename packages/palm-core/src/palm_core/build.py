@@ -75,7 +75,7 @@ def build_portfolio(
             "minimal" all weights (:func:`palm_core.minimal_portfolio`). ``None`` takes
             "greedy" on a grid, as Algorithm 1 does, and "minimal" otherwise.
         solver: "cbc" or "highs" for the integer program; ``None`` chooses.
-        time_limit: seconds for the integer program.
+        time_limit: seconds for the whole search of the portfolio.
         normalize: "none", or "minmax" over the policies of the run as in the
             paper's experiments; weights then mean normalised rewards. Grid only.
         run_dir: folder of the run. Answers are kept there as they arrive, a

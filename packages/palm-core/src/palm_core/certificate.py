@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from palm_core._exact import UNIT, Values, dot, rounded_up, tolerance
+from palm_core._pair import Pair
+from palm_core._programs import inverted
 from palm_core.answers import Accuracy, Answers, clean_weights
 from palm_core.errors import InputError
 from palm_core.sandwich import Sandwich
@@ -23,6 +27,8 @@ from palm_core.subdivision import Subdivision
 from palm_core.text import at_most
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
     from palm_core.policies import PolicySet
@@ -34,6 +40,10 @@ Method = Literal["auto", "corners", "subdivision"]
 _METHODS = ("auto", "corners", "subdivision")
 #: Corner weights and pieces of U that "auto" holds at once; with more, it divides simplices.
 MOST_VERTICES = 250_000
+# Corners that are looked at in rational arithmetic.
+_MOST_EXACT = 1000
+# More than a few roundings.
+_UP = 1.0 + 16 * UNIT
 #: Linear programs for each of the two gaps where simplices are divided.
 MOST_PROGRAMS = 1000
 
@@ -81,7 +91,7 @@ class Certificate:
         )
 
     def __str__(self) -> str:
-        share = "ε unbounded" if self.note else f"ε {at_most(100 * self.epsilon)} %"
+        share = "ε unbounded" if self.note else f"ε {at_most(self.epsilon, percent=True)} %"
         line = f"certified {share}  δ {at_most(self.delta)}"
         if not self.note and self.epsilon >= 1:
             line += "  (100 % promises nothing: only δ does)"
@@ -111,8 +121,8 @@ def certify(
 
         δ = sup_w U(w) − L(w),    ε = sup_w 1 − L(w)/U(w) where L ≥ 0 throughout.
 
-    Both are the least that follow from the answers. If L < 0 somewhere, opt may be ≤ 0
-    there, and ε = ∞ unless δ = 0. Losses below 2^−44 of the rewards' size are rounding.
+    Both are the least that follow from the answers, rounded up. If L < 0 somewhere, opt
+    may be ≤ 0 there, and ε = ∞ unless δ = 0.
 
     If another policy beats one of ``answers`` by more than the oracle claims, the claim
     is refuted: J_k is then that of the best evaluated policy, the certificate is
@@ -151,26 +161,29 @@ def certify(
     given = None if answers is None else _indices(answers, policies.n_policies, "answers")
     if given is not None and len(given) != len(rows):
         raise InputError(f"answers: {len(given)} given for {len(rows)} weights")
-    known = Answers(accuracy, rows, policies.vertex_values, given)
+    known = Answers(accuracy, rows, policies, given)
     if known.missing:
         name = policies.objectives[known.missing[0]]
         raise InputError(
             f"weights: the vertex with weight 1 on {name!r} is missing; a certificate needs "
             "the answers at all vertices of the simplex"
         )
-    values = policies.vertex_values[chosen]
     most = {"auto": MOST_VERTICES, "corners": math.inf, "subdivision": 0}[method]
-    model: Sandwich | Subdivision | None = sandwich(known, values, most)
-    model = subdivision(known, values) if model is None else model
-    return certificate(known, model, MOST_PROGRAMS)
+    model: Sandwich | Subdivision | None = sandwich(known, chosen, most)
+    model = subdivision(known, chosen) if model is None else model
+    return certificate(known, chosen, model, MOST_PROGRAMS)
 
 
-def sandwich(known: Answers, values: Array, most: float) -> Sandwich | None:
-    """All corner weights of the policies ``values`` (m, d); ``None`` if more than ``most``."""
+def sandwich(known: Answers, chosen: Places, most: float) -> Sandwich | None:
+    """All corner weights of the policies ``chosen`` (p,); ``None`` if more than ``most``."""
     d, order = known.weights.shape[1], known.order
+    # In an order of their own, equal ones once, so that no other order can matter.
+    _, first = np.unique(known.values[chosen], axis=0, return_index=True)
+    chosen = chosen[first]
     weights, bounds = known.weights[order], known.bounds[order]
-    values = values - known.accuracy.error
+    values = known.values[chosen] - known.accuracy.error
     model = Sandwich(bounds[:d], values[0])
+    model.asked, model.policies = order.tolist(), chosen.tolist()
     for row, bound in zip(weights[d:], bounds[d:], strict=True):
         if model.n_vertices > most:
             return None
@@ -182,32 +195,41 @@ def sandwich(known: Answers, values: Array, most: float) -> Sandwich | None:
     return model if model.n_vertices <= most else None
 
 
-def subdivision(known: Answers, values: Array) -> Subdivision:
+def subdivision(known: Answers, chosen: Places) -> Subdivision:
     """The model for corner weights that are too many."""
     order = known.order
-    return Subdivision(known.weights[order], known.bounds[order], values - known.accuracy.error)
+    values = known.values[chosen] - known.accuracy.error
+    return Subdivision(known.weights[order], known.bounds[order], values)
 
 
-def certificate(known: Answers, model: Sandwich | Subdivision, programs: int) -> Certificate:
-    """What ``model`` proves; a subdivision solves that many linear programs for each gap."""
+def certificate(
+    known: Answers, chosen: Places, model: Sandwich | Subdivision, programs: int
+) -> Certificate:
+    """What ``model`` proves of the policies ``chosen``.
+
+    A subdivision solves up to ``programs`` linear programs for each gap.
+    """
     if isinstance(model, Sandwich):
-        return _from_corners(known, model)
-    return _from_subdivision(known, model, programs)
+        return _from_corners(known, chosen, model)
+    return _from_subdivision(known, chosen, model, programs)
 
 
-def _from_corners(known: Answers, model: Sandwich) -> Certificate:
-    corners, loss, shares = model.corners, model.loss, model.shares
-    worst = int(np.argmax(loss))
-    place = int(np.argmax(shares))
-    epsilon, note = float(shares[place]), ""
-    if loss[worst] > 0 and model.negative.any():
-        if epsilon < math.inf:
-            place = int(np.argmin(model.lower))
-        epsilon, note = math.inf, _BELOW_ZERO
+def _from_corners(known: Answers, chosen: Places, model: Sandwich) -> Certificate:
+    corners, upper, lower = model.corners, model.upper, model.least_lower
+    corner = _Corner(known, model)
+    delta, worst = _largest(upper - lower, corner.loss)
+    below = _below_zero(known, chosen) if delta > 0 else None
+    if below is None:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            shares = np.where(upper > 0, np.minimum((upper - lower) / upper * _UP, 1.0), 0.0)
+        epsilon, place = _largest(shares, corner.share)
+        weights, note = corners[place], ""
+    else:
+        epsilon, weights, note = math.inf, below, _BELOW_ZERO
     return Certificate(
         epsilon=epsilon,
-        delta=float(loss[worst]),
-        epsilon_weights=corners[place],
+        delta=delta,
+        epsilon_weights=weights,
         delta_weights=corners[worst],
         method="corners",
         exact=True,
@@ -216,11 +238,95 @@ def _from_corners(known: Answers, model: Sandwich) -> Certificate:
     )
 
 
-def _from_subdivision(known: Answers, model: Subdivision, programs: int) -> Certificate:
+class _Corner:
+    """U and L at corner weights, in rational arithmetic."""
+
+    def __init__(self, known: Answers, model: Sandwich) -> None:
+        self.known, self.model = known, model
+        self._bounds: dict[tuple[int, int], Fraction] = {}
+
+    def loss(self, place: int) -> Fraction | None:
+        """U − L, at most; ``None`` where rounding has led astray."""
+        found = [self._heights(place, each) for each in range(self._n_readings)]
+        return None if None in found else max(max(u - low, Fraction(0)) for u, low in found)
+
+    def share(self, place: int) -> Fraction | None:
+        """1 − L/U, at most, 0 where U ≤ 0 ≤ L; or ``None``."""
+        found = [self._heights(place, each) for each in range(self._n_readings)]
+        if None in found:
+            return None
+        return max(max(1 - low / u, Fraction(0)) if u > 0 else Fraction(0) for u, low in found)
+
+    @property
+    def _n_readings(self) -> int:
+        return len(self.known.numbers.readings)
+
+    def _heights(self, place: int, reading: int) -> Any:
+        """U and L where the members of a corner meet in truth."""
+        known, model, d = self.known, self.model, self.known.weights.shape[1]
+        members, piece = (numbers.tolist() for numbers in model.meeting(place))
+        exact = known.numbers.readings[reading]
+        policies = [exact(model.policies[number - d]) for number in members if number >= d]
+        first = policies[0]
+        rows = [[a - b for a, b in zip(row, first, strict=True)] for row in policies[1:]]
+        rows += [[Fraction(int(i == face)) for i in range(d)] for face in members if face < d]
+        rows.append([Fraction(1)] * d)
+        inverse = inverted(rows)
+        if inverse is None:
+            return None
+        weights = inverse[:, -1]
+        asked = [model.asked[number] for number in piece]
+        columns = [[Fraction(value) for value in known.weights[row].tolist()] for row in asked]
+        inverse = inverted([list(row) for row in zip(*columns, strict=True)])
+        if inverse is None or min(weights) < 0:
+            return None
+        # As in :func:`palm_core.sandwich.mixture_bounds`: λ ≥ 0, and the rest at vertices.
+        shares = [
+            Fraction(0)
+            if share < 0 or any(w == 0 < value for w, value in zip(weights, column, strict=True))
+            else share
+            for share, column in zip(inverse @ weights, columns, strict=True)
+        ]
+        point = [dot(shares, row) for row in zip(*columns, strict=True)]
+        scale = min([Fraction(1), *(w / x for w, x in zip(weights, point, strict=True) if x > 0)])
+        rest = [w - scale * x for w, x in zip(weights, point, strict=True)]
+        upper = scale * dot(shares, [self._bound(row, reading) for row in asked])
+        if any(rest):
+            upper += dot(rest, [self._bound(row, reading) for row in model.asked[:d]])
+        return upper, dot(weights, first) - tolerance(known.accuracy.error)
+
+    def _bound(self, row: int, reading: int) -> Fraction:
+        key = row, reading
+        if key not in self._bounds:
+            self._bounds[key] = self.known.exact_bound(row, reading)
+        return self._bounds[key]
+
+
+def _largest(most: Array, exact: Callable[[int], Fraction | None]) -> tuple[float, int]:
+    """The largest of values that are at most ``most`` (c,), rounded up, and its place.
+
+    Exact from the highest on until what is left cannot be larger.
+    """
+    order = np.argsort(-most, kind="stable").tolist()
+    reached, place = Fraction(-1), order[0]
+    for corner in order[:_MOST_EXACT]:
+        if most[corner] <= reached:
+            return rounded_up(reached), place
+        value = exact(corner)
+        value = Fraction(float(most[corner])) if value is None else value
+        if value > reached:
+            reached, place = value, corner
+    left = max((float(most[corner]) for corner in order[_MOST_EXACT:][:1]), default=-1.0)
+    return max(rounded_up(reached), left), place
+
+
+def _from_subdivision(
+    known: Answers, chosen: Places, model: Subdivision, programs: int
+) -> Certificate:
     additive = model.search(ratio=False, budget=programs)
-    least, lowest = model.least_lower()
-    if additive.bound > 0 and least < 0:
-        epsilon, weights, note, exact = math.inf, lowest, _BELOW_ZERO, True
+    below = _below_zero(known, chosen) if additive.bound > 0 else None
+    if below is not None:
+        epsilon, weights, note, exact = math.inf, below, _BELOW_ZERO, True
     else:
         share = model.search(ratio=True, budget=programs)
         epsilon, weights, note, exact = share.bound, share.weights, "", share.exact
@@ -234,6 +340,15 @@ def _from_subdivision(known: Answers, model: Subdivision, programs: int) -> Cert
         note=note,
         **_summary(known),
     )
+
+
+def _below_zero(known: Answers, chosen: Places) -> Array | None:
+    """Weights (d,) at which the portfolio may be below zero; ``None`` if it is nowhere."""
+    numbers = known.numbers
+    if known.accuracy.error:
+        more = np.nextafter(known.regularizer + known.accuracy.error, np.inf)
+        numbers = Values.of(known.rewards, more)
+    return Pair(numbers, chosen, chosen[:0]).below_zero()
 
 
 _BELOW_ZERO = (

@@ -5,21 +5,34 @@ One bit per policy and weight; the k × m matrix of values is never built.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palm_core._exact import (
+    TINY,
+    UNIT,
+    count,
+    dot,
+    floats,
+    nearest,
+    raised,
+    rounding_error,
+    tolerance,
+)
+from palm_core.envelope import envelope_values
 from palm_core.errors import InputError
 from palm_core.simplex import check_number, check_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from palm_core._exact import Row, Values
     from palm_core._kernels import Groups
     from palm_core.policies import PolicySet
 
-_EPS = float(np.finfo(np.float64).eps)
 # Sorting a weight costs about as much as trying it on this many policies.
 _WORTH_SORTING = 1024
 # Fewer pairs than this are done before Numba has been imported.
@@ -35,8 +48,8 @@ class Best:
     Attributes:
         values: (k,) opt_w = max_π J_w(π) over the policies evaluated.
         indices: (k,) the policy that attains it, the lowest index of several.
-        rounding: (k,) 2(d+1)·eps·max_i |u_i| of that policy: how far the
-            computed value may be from the exact one, with room.
+        rounding: (k,) how far the computed value may be from the exact one
+            (:func:`palm_core._exact.rounding_error` of Σ_i w_i·|u_i| of that policy).
     """
 
     values: NDArray[np.float64]
@@ -86,6 +99,10 @@ class Cover:
         )
         return counts
 
+    def counts_at_most_one(self) -> bool:
+        """Whether no policy covers two of the weights: then each needs a policy of its own."""
+        return bool((np.bitwise_count(self.bits).sum(axis=1) <= 1).all())
+
     def row(self, index: int) -> NDArray[np.bool_]:
         """(k,) which weights policy ``index`` covers."""
         return _unpacked(self.bits[index], self.n_weights)
@@ -134,10 +151,10 @@ def cover_weights(
     this is the paper's J_w(π) ≥ (1 − μ')·opt_w − α'; where opt_w < 0 a share of
     it would demand more than the optimum, so only α' counts there.
 
-    tol = 2(d+1)·eps·(max_i |u_i(π)| + max_i |u_i(best at w)|), eps = 2.2e-16,
-    forgives the rounding of the two values compared and nothing else: policies
-    that tie are not told apart by their last bit, and rescaling all rewards
-    together with α' changes nothing.
+    tol bounds the rounding of the two values compared, by their own operands
+    Σ_i w_i·|u_i|, and nothing else: whatever covers w in exact arithmetic does so
+    here, and rescaling all rewards together with α' changes nothing. Who is not
+    certain to cover a weight is told apart by :func:`proven`.
 
     The policy that is best at w always covers w.
 
@@ -174,8 +191,98 @@ def cover_weights(
     # With α' near the largest number this may be −inf: everything is covered.
     with np.errstate(over="ignore"):
         least = best.values - mu * np.maximum(best.values, 0.0) - alpha - best.rounding
+        least -= 4 * UNIT * alpha + TINY
     bits = _cover_bits(policies.vertex_values, rows, least)
     return Cover(bits=bits, n_weights=len(rows), best=best, mu=mu, alpha=alpha)
+
+
+def proven(
+    cover: Cover, policies: PolicySet, weights: NDArray[np.float64], chosen: ArrayLike
+) -> Cover | None:
+    """``None`` if ``chosen`` cover all ``weights`` (k, d) in exact arithmetic; else a better cover.
+
+    A cover is a superset of the exact one. Where it holds a weight that none of ``chosen``
+    covers exactly, that weight is decided for every policy. A smallest cover of either is
+    a lower bound for the exact one; finitely often repeated, it is the exact one's.
+    """
+    u, rows = policies.vertex_values, np.asarray(chosen)
+    error = rounding_error(policies.n_objectives)
+    certain = (weights @ u[rows].T - error * (weights @ np.abs(u[rows]).T)).max(axis=1)
+
+    def unsure(top: NDArray[np.float64], places: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Places at which ``chosen`` may not cover, if opt is at most ``top`` there."""
+        with np.errstate(over="ignore"):
+            most = top - cover.mu * np.maximum(top, 0.0) - cover.alpha * (1.0 - 4 * UNIT)
+            most += error * np.abs(top) + TINY
+        return np.asarray(places[certain[places] < most])
+
+    # opt is at most that much above the best computed value, whichever policy attains it.
+    top = cover.best.values + error * (weights @ np.abs(u).max(axis=0))
+    open_ = unsure(top, np.arange(cover.n_weights))
+    if len(open_):
+        open_ = unsure(envelope_values(raised(u), weights[open_]), open_)
+    count(cover.n_weights, len(open_))
+    if not len(open_):
+        return None
+    values = policies.values()
+    allowed = tolerance(cover.mu), tolerance(cover.alpha)
+    bits = None
+    for place in open_.tolist():
+        row = tuple(map(Fraction, weights[place].tolist()))
+        if covering(values, row, *allowed, among=rows).any():
+            continue
+        if bits is None:
+            bits = cover.bits.copy()
+        holds = np.flatnonzero(_unpacked(bits[:, place // 64 : place // 64 + 1], 64)[:, place % 64])
+        wrong = holds[~covering(values, row, *allowed, among=holds)]
+        bits[wrong, place // 64] &= ~(np.uint64(1) << np.uint64(place % 64))
+    return None if bits is None else replace(cover, bits=bits)
+
+
+def covering(
+    values: Values,
+    weights: Row,
+    epsilon: Fraction,
+    delta: Fraction,
+    *,
+    among: NDArray[np.intp] | None = None,
+) -> NDArray[np.bool_]:
+    """Which policies cover one weight vector, in exact arithmetic.
+
+    Args:
+        values: m policies; opt is the best of them.
+        weights: d rationals.
+        epsilon: multiplicative tolerance.
+        delta: additive tolerance.
+        among: (n,) the policies of interest; ``None`` means all.
+
+    Returns:
+        Booleans (n,). A tolerance that is met in one of the readings is met.
+    """
+    near = floats(weights)
+    places = np.arange(len(values.floats)) if among is None else np.asarray(among)
+    height = values.floats @ near
+    error = rounding_error(len(near)) * (np.abs(values.floats) @ near) + TINY
+    best = np.flatnonzero(height + error >= (height - error).max())
+    delta *= sum(weights, Fraction(0))
+
+    def least(opt: Fraction) -> Fraction:
+        return opt - epsilon * max(opt, Fraction(0)) - delta
+
+    ends = [
+        nearest(least(Fraction(end))) for end in ((height - error).max(), (height + error).max())
+    ]
+    slack = 2 * UNIT * max(map(abs, ends)) + TINY
+    found = (height - error)[places] >= ends[1] + slack
+    open_ = np.flatnonzero(~found & ((height + error)[places] >= ends[0] - slack))
+    for reading in values.readings:
+        if not len(open_):
+            break
+        level = least(max(dot(weights, reading(int(place))) for place in best))
+        met = [dot(weights, reading(int(places[place]))) >= level for place in open_]
+        found[open_] = met
+        open_ = open_[~np.array(met)]
+    return np.asarray(found)
 
 
 def greedy(cover: Cover) -> NDArray[np.int64]:
@@ -217,18 +324,8 @@ def _best(u: NDArray[np.float64], rows: NDArray[np.float64]) -> Best:
         values, indices = _best_of_few(u, rows)
     else:
         values, indices = _best_of_many(u, rows)
-    return Best(values=values, indices=indices, rounding=_rounding(u)[indices])
-
-
-def _rounding(u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) bound on |computed − exact| of J_w(π), the weights' own rounding included.
-
-    (d/2 + 1)·eps·max_i |u_i| bounds a dot product with rounded weights and
-    values, and a threshold takes two more roundings: 2(d+1) holds both with room.
-    """
-    d = u.shape[1]
-    bound: NDArray[np.float64] = 2 * (d + 1) * _EPS * np.abs(u).max(axis=1)
-    return bound
+    size = (rows * np.abs(u[indices])).sum(axis=1)
+    return Best(values=values, indices=indices, rounding=rounding_error(u.shape[1]) * size)
 
 
 def _unpacked(bits: NDArray[np.uint64], k: int) -> NDArray[np.bool_]:
@@ -273,9 +370,9 @@ def _cover_bits(
 ) -> NDArray[np.uint64]:
     from palm_core import _kernels
 
-    # Σ_i w_i = 1: tol on every vertex value is tol on J_w. Rounding is monotone,
-    # so nothing that reaches a threshold without it fails to reach it with it.
-    groups = _groups(u + _rounding(u)[:, np.newaxis])
+    # w·(u + τ|u|) = J_w + τ·w·|u|: the policy's own rounding. Adding is monotone, so
+    # nothing that reaches a threshold without it fails to reach it with it.
+    groups = _groups(raised(u))
     words = _words(np.column_stack([rows, least]))
     # No value reaches an infinite threshold: the padding's bits stay zero.
     words[-1, -1, len(rows) - _kernels.WORD * (len(words) - 1) :] = np.inf

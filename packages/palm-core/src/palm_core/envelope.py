@@ -20,6 +20,8 @@ from palm_core.simplex import check_count, sample_weights
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    Members = NDArray[np.intp]
+
 # A corner is qhull's if its height is the envelope's, values scaled to [0, 1].
 _CORNER_TOLERANCE = 1e-9
 # Coordinates below this are a face of the simplex, hit up to rounding.
@@ -147,23 +149,37 @@ def corner_weights(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
                [0.5, 0.5],
                [0. , 1. ]])
     """
-    values = vertex_values(policies)
-    d = values.shape[1]
+    return corners_and_members(vertex_values(policies))[0]
+
+
+def corners_and_members(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Members]:
+    """:func:`corner_weights` of vertex values (m, d), and what meets there.
+
+    Returns:
+        The weights (v, d), and ``members`` (v, d): of each corner d policies that are
+        best there, or faces w_i = 0, numbered m + i. As float64 finds them: where more
+        meet, or rounding decides, they may be the wrong ones.
+    """
+    m, d = values.shape
     if d == 2:
-        return segments(values)[1]
-    values = values[drop_dominated(values)]
+        best, ends = segments(values)
+        line = np.concatenate([[m + 1], best, [m]])
+        return ends, np.column_stack([line[:-1], line[1:]])
+    useful = drop_dominated(values)
+    values = values[useful]
     low = values.min(axis=0)
     spread = values.max(axis=0) - low
     spread[spread == 0] = 1.0
-    corners = _corners((values - low) / spread)
+    corners, members = _corners((values - low) / spread)
+    names = np.concatenate([useful, m + np.arange(d)])
     # w_i ∝ corner_i / spread_i, with exponents apart: units may differ by 10^600.
     mantissa, exponent = np.frexp(spread)
     nearest = np.where(corners > 0, exponent, np.iinfo(np.int32).max).min(axis=1, keepdims=True)
     corners = np.ldexp(corners / mantissa, np.minimum(nearest - exponent, 0))
-    return np.asarray(corners / corners.sum(axis=1, keepdims=True))
+    return np.asarray(corners / corners.sum(axis=1, keepdims=True)), names[members]
 
 
-def _corners(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _corners(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Members]:
     """Vertices of {(w, t): t ≥ w·u_j for all j} for ``values`` in [0, 1], by qhull."""
     from scipy.spatial import HalfspaceIntersection, QhullError
 
@@ -182,10 +198,11 @@ def _corners(values: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = np.full(d, 1.0 / d)
     inside[-1] = (values.mean(axis=1).max() + highest) / 2
     try:
-        points = HalfspaceIntersection(halfspaces, inside).intersections
+        found = HalfspaceIntersection(halfspaces, inside)
     except QhullError as error:
         reason = str(error).strip().splitlines()[0]
         raise WorkError(f"corner weights of {m} policies in {d} objectives: {reason}") from error
+    points = found.intersections
     weights = np.column_stack([points[:, :-1], 1.0 - points[:, :-1].sum(axis=1)])
     weights[weights < _FACE] = 0.0
     weights /= weights.sum(axis=1, keepdims=True)
@@ -195,7 +212,12 @@ def _corners(values: NDArray[np.float64]) -> NDArray[np.float64]:
         raise WorkError(
             f"corner weights of {m} policies in {d} objectives: qhull's lie off the envelope"
         )
-    return np.vstack([np.eye(d), weights[under_lid]])
+    members = np.array([facet[:d] for facet in found.dual_facets], dtype=np.intp)[under_lid]
+    # The vertices of the simplex: all other faces, and a policy that is best there.
+    others = np.array([[m + i for i in range(d) if i != place] for place in range(d)])
+    best = values.argmax(axis=0)[:, np.newaxis]
+    vertices = np.column_stack([others, best]).astype(np.intp, copy=False)
+    return np.vstack([np.eye(d), weights[under_lid]]), np.vstack([vertices, members])
 
 
 def serving_intervals(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:

@@ -24,10 +24,6 @@ class OracleAnswerError(WorkError):
     """An oracle answered with something that is not a policy of its task."""
 
 
-class RefutedClaimWarning(UserWarning):
-    """A run's own answers show that the oracle's slack is more than the oracle claims."""
-
-
 class PluginError(InputError):
     """A plugin cannot be had by its name; for oracles, rewards and metrics."""
 
@@ -49,4 +45,8 @@ class DuplicateOracleError(PluginError):
 
 
 class PalmWarning(UserWarning):
-    """The work is done, but more slowly or in another way than was asked."""
+    """The work is done, but something about it is not as it was asked or claimed."""
+
+
+class RefutedClaimWarning(PalmWarning):
+    """A run's own answers show that the oracle's slack is more than the oracle claims."""

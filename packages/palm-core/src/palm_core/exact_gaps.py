@@ -1,34 +1,43 @@
 """What a portfolio loses against all candidates: exact suprema over the simplex.
 
 The paper (section 4, appendix B.2) estimates ε(P) and δ(P) at sampled weights. For
-finitely many candidates they are exact: on a cell of the portfolio's envelope L
-the functions opt − L and (1−ε)·opt − L are convex, hence largest at a corner weight;
-or, candidate by candidate, they are the optima of linear programs. Proofs in
+finitely many candidates they are exact: candidate by candidate they are the optima of
+linear programs (:mod:`palm_core._programs`). On a cell of the portfolio's envelope L the
+functions opt − L and (1−ε)·opt − L are convex, hence largest at a corner weight; what
+meets there bounds each candidate, so that few programs are solved. Proofs in
 docs/explanation/guarantees.md.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from palm_core import _programs, _searches
-from palm_core._pair import TOLERANCE, Pair
-from palm_core.envelope import corner_weights, vertex_values
-from palm_core.errors import InputError, WorkError
+from palm_core._exact import count, floats, rounded_up, tolerance
+from palm_core._pair import Pair, joined
+from palm_core.errors import InputError
 from palm_core.simplex import check_number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
+    from palm_core._exact import Row
+    from palm_core._programs import Program, Solution
     from palm_core.policies import PolicySet
 
     Array = NDArray[np.float64]
 
 Method = Literal["auto", "corners", "programs"]
 _METHODS = ("auto", "corners", "programs")
+# So many rivals are solved exactly; further ones that are as good to 1e-12 are bounded.
+_MOST_SOLVED, _CLOSE = 8, 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,16 +78,16 @@ def gaps(
     costs nothing if L(w) = opt(w) (this includes 0/0), else ε = ∞. Where
     L(w) < 0 < opt(w), ε > 1. In both cases ``note`` says so. δ needs no sign.
 
-    Nothing is rounded: scaling all rewards scales δ and leaves ε. A loss below
-    2^−48 of the rewards' size at w is rounding and counts as none.
+    Both are exact for the numbers given (:mod:`palm_core._exact`), rounded up to the next
+    float64 number; where more than a few candidates attain them, up to 1e-14 of the
+    operands. Scaling all rewards by a power of two scales δ and leaves ε.
 
     Args:
         portfolio: P, or its rewards (p, d).
         candidates: C, or their rewards (c, d); need not contain P.
-        method: "corners" enumerates the corner weights of L, "programs" solves a
-            linear program per candidate that may matter (exact to 1e-9 of the
-            rewards' scale, proven by duality); "auto" takes corners where they
-            are few. d = 2 is always done by sorting, in O(n log n).
+        method: what bounds candidates first: "corners", the corner weights of L, or
+            "programs", a linear program per candidate that may matter; "auto" takes
+            corners where they are few. The answer is the same.
 
     Raises:
         InputError: different numbers of objectives, or an unknown method.
@@ -90,43 +99,62 @@ def gaps(
         (0.333333, 0.25, array([0.5, 0.5]))
     """
     pair = Pair.of(portfolio, candidates)
+    return gaps_of(pair, method=method)
+
+
+def gaps_of(pair: Pair, *, method: Method = "auto") -> Gaps:
+    """:func:`gaps` of a pair."""
     check_method(method)
-    additive, ratio = _suprema(pair, method)
-    delta = pair.at(additive[np.newaxis])[2][0]
-    epsilon = np.inf if ratio.infinite else _ratios(pair, ratio.weights[np.newaxis])[0]
-    note = ""
+    additive = _largest(pair, method)
+    ratio = _largest_share(pair, method)
+    epsilon, note = ratio.value, ""
     if epsilon > 1:
         note = (
             "opt ≤ 0 at epsilon_weights, and the portfolio is below it: no ε is enough"
-            if np.isinf(epsilon)
+            if math.isinf(epsilon)
             else "opt > 0 at epsilon_weights, and the portfolio is below 0"
         )
     return Gaps(
-        epsilon=float(epsilon),
-        delta=float(delta),
+        epsilon=epsilon,
+        delta=additive.value,
         epsilon_weights=ratio.weights,
-        delta_weights=additive,
+        delta_weights=additive.weights,
         note=note,
     )
 
 
 def gaps_without(
-    portfolio: PolicySet | ArrayLike, candidates: PolicySet | ArrayLike
+    portfolio: PolicySet | ArrayLike,
+    candidates: PolicySet | ArrayLike,
+    *,
+    time_limit: float | None = None,
 ) -> tuple[Gaps | None, ...]:
     """The gaps that remain without each policy of the portfolio: what each one adds.
 
+    Args:
+        portfolio: P, or its rewards (p, d).
+        candidates: C, or their rewards (c, d).
+        time_limit: seconds after which no further one is begun; ``None`` for all.
+
     Returns:
         One per policy: the gaps of the others against ``candidates`` and the
-        whole portfolio; ``None`` if there are no others.
+        whole portfolio; ``None`` if there are no others, or for lack of time.
 
     Raises:
         InputError, WorkError: as :func:`gaps`.
     """
-    values = vertex_values(portfolio)
-    everyone = np.concatenate([vertex_values(candidates), values])
-    if len(values) == 1:
+    sets = Pair.checked(portfolio, candidates)
+    p = len(sets[0])
+    if p == 1:
         return (None,)
-    return tuple(gaps(np.delete(values, place, axis=0), everyone) for place in range(len(values)))
+    values, everyone = joined(sets), np.arange(p + len(sets[1]))
+    end = math.inf if time_limit is None else time.perf_counter() + time_limit
+    return tuple(
+        gaps_of(Pair(values, np.delete(everyone[:p], place), everyone))
+        if time.perf_counter() < end
+        else None
+        for place in range(p)
+    )
 
 
 def gap_frontier(
@@ -148,7 +176,7 @@ def gap_frontier(
         method: as for :func:`gaps`.
 
     Returns:
-        Array (n,).
+        Array (n,), rounded up as :func:`gaps`.
 
     Raises:
         InputError: an ε outside [0, 1]; otherwise as :func:`gaps`.
@@ -163,11 +191,7 @@ def gap_frontier(
     ]
     pair = Pair.of(portfolio, candidates)
     check_method(method)
-    weights = _decisive_weights(pair, shares, method)
-    if weights is not None:
-        opt, _, loss = pair.at(weights)
-        return np.array([(loss - share * np.maximum(opt, 0)).max(initial=0.0) for share in shares])
-    return np.array([_searches.largest_loss(pair, share)[0] for share in shares])
+    return np.array([_largest(pair, method, share).value for share in shares])
 
 
 def violations(
@@ -181,13 +205,11 @@ def violations(
     """Weights at which the portfolio is not within (ε, δ) of all candidates.
 
     Those decisive weights (corner weights of L, or one maximiser per candidate)
-    at which L(w) < opt(w) − ε·max(opt(w), 0) − δ by more than the tolerance: 1e-12
-    of the objectives' spread at w, or where linear programs are needed (many corners,
-    or d ≥ 3 and ε > 0 where opt changes its sign) 1e-9 of the largest spread.
+    at which L(w) < opt(w) − ε·max(opt(w), 0) − δ in exact arithmetic.
 
     Returns:
         Array (v, d), the worst first; empty if and only if the portfolio is
-        within (ε, δ) at every weight, up to that tolerance.
+        within (ε, δ) at every weight. A tolerance that is met exactly counts as met.
 
     Raises:
         InputError: ε outside [0, 1] or δ < 0; otherwise as :func:`gaps`.
@@ -199,8 +221,18 @@ def violations(
     epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
     delta = check_number(delta, name="delta", least=0.0)
     check_method(method)
-    pair = Pair.of(portfolio, candidates)
-    return find_violations(pair, epsilon, delta, method=method)
+    found = find_violations(Pair.of(portfolio, candidates), epsilon, delta, method=method)
+    return np.concatenate([found.certain, *(floats(row)[np.newaxis] for row in found.exact)])
+
+
+class Violations(NamedTuple):
+    """Weights (v, d) at which float64 is certain, and rationals where it is not."""
+
+    certain: Array
+    exact: list[Row]
+
+    def __len__(self) -> int:
+        return len(self.certain) + len(self.exact)
 
 
 def find_violations(
@@ -209,20 +241,65 @@ def find_violations(
     delta: float,
     *,
     method: Method = "auto",
-    relative: float = TOLERANCE,
-) -> NDArray[np.float64]:
-    """:func:`violations` of a pair by more than ``relative``, or what programs can tell."""
-    weights = _decisive_weights(pair, [epsilon], method)
-    if weights is None:
-        weights = _searches.all_losses(pair, epsilon, delta)
-        relative = max(relative, _programs.AGREEMENT)
-    opt, _, loss = pair.at(weights)
-    excess = loss - epsilon * np.maximum(opt, 0) - delta - pair.slack(weights, relative)
-    order = np.argsort(-excess, kind="stable")
-    weights = weights[order[: int((excess > 0).sum())]]
-    # Weights that agree to 12 digits are the same corner, met from several cells.
-    _, first = np.unique(np.round(weights, 12), axis=0, return_index=True)
-    return weights[np.sort(first)]
+    deadline: float = math.inf,
+) -> Violations:
+    """:func:`violations` of a pair; empty only if there are none.
+
+    Raises:
+        TimeoutError: ``deadline`` (as ``time.perf_counter``) passed before it was decided.
+    """
+    d, n_rivals = pair.n_objectives, len(pair.rivals.floats)
+    nothing = np.zeros((0, d))
+    if not n_rivals:
+        return Violations(nothing, [])
+    corners = None if method == "programs" else pair.corners
+    at = np.eye(d) if corners is None else corners[0]
+    if corners is not None:
+        excess = pair.excess(at, epsilon, delta)
+        count(len(at))
+        order = np.argsort(-excess, kind="stable")
+        certain = _distinct(at[order[: int((excess > 0).sum())]])
+        if len(certain):
+            return Violations(certain, [])
+    allowed = (tolerance(epsilon), tolerance(delta))
+    bounds = _first_bounds(pair, 1.0 - epsilon, corners is not None)
+    met = math.nextafter(float(allowed[1]), -1.0) if delta else 0.0
+    violated: list[Array] = []
+    exact: list[Row] = []
+    count(n_rivals)
+    while bounds[place := int(np.argmax(bounds))] > met:
+        if time.perf_counter() > deadline:
+            raise TimeoutError
+        program = pair.program(place, shared=epsilon > 0)
+        near = program.near(1.0 - epsilon)
+        bounds[place] = -np.inf
+        if near is not None:
+            mixture = pair.mixture(near[0])
+            if pair.excess(near[1][np.newaxis], epsilon, delta)[0] > 0:
+                violated.append(near[1])
+                continue
+            tight = pair.bounds(mixture, factor=1.0 - epsilon)
+            if epsilon:
+                tight = np.minimum(tight, pair.bounds(mixture, factor=1.0))
+            np.minimum(bounds, tight, out=bounds)
+            if tight[place] <= met:
+                continue
+        count(0, 1)
+        weights = _beyond(program, pair, *allowed)
+        if weights is not None:
+            exact.append(weights)
+    return Violations(_distinct(np.array(violated)) if violated else nothing, exact)
+
+
+def _beyond(program: Program, pair: Pair, epsilon: Fraction, delta: Fraction) -> Row | None:
+    """Weights at which a candidate is beyond the tolerance, in every reading; or ``None``."""
+    weights = None
+    for reading in range(pair.n_readings):
+        found = program.loss(reading, epsilon)
+        if found.value is not None and found.value <= delta:
+            return None
+        weights = found.weights
+    return weights
 
 
 def check_method(method: str) -> None:
@@ -231,67 +308,135 @@ def check_method(method: str) -> None:
         raise InputError(f"method = {method!r}: must be one of {', '.join(_METHODS)}")
 
 
-def uses_corners(pair: Pair, method: Method) -> bool:
-    """Whether to enumerate corners; in doubt try, programs are as exact."""
-    if pair.n_objectives == 2:
-        return True
-    if method != "auto":
-        return method == "corners"
-    if not pair.few_corners():
-        return False
-    try:
-        return len(pair.corners) > 0
-    except WorkError:
-        return False
+class Largest(NamedTuple):
+    """A supremum, rounded up, and weights (d,) that attain it."""
+
+    value: float
+    weights: Array
 
 
-def _ratios(pair: Pair, weights: Array) -> Array:
-    """The least ε ≥ 0 that is enough at each of ``weights``."""
-    opt, _, loss = pair.at(weights)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(loss > 0, np.where(opt > 0, loss / opt, np.inf), 0.0)
+def _largest(pair: Pair, method: Method, epsilon: float = 0.0) -> Largest:
+    """sup_w [opt − ε·max(opt, 0) − L]⁺."""
+    corners = method != "programs" and pair.corners is not None
+    bounds = _first_bounds(pair, 1.0 - epsilon, corners)
+    share = tolerance(epsilon)
+
+    def near(program: Program) -> Array | None:
+        found = program.near(1.0 - epsilon)
+        if found is None:
+            return None
+        mixture = pair.mixture(found[0])
+        tight = pair.bounds(mixture, factor=1.0 - epsilon)
+        return np.minimum(tight, pair.bounds(mixture, factor=1.0)) if epsilon else tight
+
+    def solve(place: int, program: Program, reading: int) -> Solution:
+        return program.loss(reading, share, pair.basis(place, 1.0 - epsilon, program))
+
+    return _search(pair, bounds, near, solve, shared=epsilon > 0, tight=corners)
 
 
-def _suprema(pair: Pair, method: Method) -> tuple[Array, _searches.Attained]:
-    """Weights that attain δ, and those that attain ε."""
-    if uses_corners(pair, method):
-        try:
-            return _by_corners(pair)
-        except WorkError:
-            if method == "corners":
-                raise
-    return _searches.largest_loss(pair)[1], _searches.largest_ratio(pair)
+def _largest_share(pair: Pair, method: Method) -> Largest:
+    """The least ε ≥ 0 with L ≥ opt − ε·max(opt, 0) everywhere; ∞ if there is none."""
+    if not len(pair.rivals.floats):
+        return Largest(0.0, np.eye(pair.n_objectives)[0])
+    corners = method != "programs" and pair.corners is not None
+    if pair.has_no_negative():
+        bounds = np.full(len(pair.rivals.floats), 1.0)
+        if corners:
+            found = pair.at_corners(None)
+            assert found is not None
+            bounds = pair.share_bounds(found)
+        else:
+            for single in pair.singles():
+                np.minimum(bounds, pair.share_bounds(single), out=bounds)
+    else:
+        # L < 0 somewhere. Where opt > 0 wherever that is, ε − 1 is the largest −L/opt.
+        below = [pair.program(None, shared=True).share(each) for each in range(pair.n_readings)]
+        worst = max(below, key=lambda found: math.inf if found.value is None else found.value)
+        if worst.value is not None:
+            return Largest(rounded_up(1 + worst.value), floats(worst.weights))
+        if pair.loses(worst.weights):
+            return Largest(math.inf, floats(worst.weights))
+        # There opt = L ≤ 0: each candidate that is not certain to lose nothing is decided
+        # by its own program.
+        bounds = np.where(_first_bounds(pair, 1.0, corners) > 0, np.inf, 0.0)
+        corners = True
+
+    def near(program: Program) -> Array | None:
+        found = program.near(None)
+        return None if found is None else pair.share_bounds(pair.mixture(found[0]))
+
+    def solve(place: int, program: Program, reading: int) -> Solution:
+        return program.share(reading, pair.basis(place, None, program))
+
+    return _search(pair, bounds, near, solve, shared=True, tight=corners)
 
 
-def _by_corners(pair: Pair) -> tuple[Array, _searches.Attained]:
-    corners = pair.corners
-    _, best, loss = pair.at(corners)
-    additive = corners[np.argmax(loss)]
-    if pair.n_objectives == 2:
-        ends = pair.segment_ends()
-        return additive, _searches.Attained(ends[np.argmax(_ratios(pair, ends))])
-    if (best < 0).any():
-        # A zero policy beside the portfolio: together these are the corners of the
-        # cells where L ≥ 0, and of those where L ≤ 0.
-        zero = np.zeros((1, pair.n_objectives))
-        corners = np.concatenate([corners, corner_weights(np.concatenate([pair.portfolio, zero]))])
-        _, best, loss = pair.at(corners)
-        loss[best > pair.slack(corners, 0.0)] = 0.0
-        if loss.any():
-            negative = _searches.below_zero(pair, corners[np.argmax(loss)])
-            if negative is not None:
-                return additive, negative
-    return additive, _searches.Attained(corners[np.argmax(_searches.shares(pair, corners))])
+def _first_bounds(pair: Pair, factor: float, corners: bool) -> Array:
+    """(c,) upper bounds of what each rival loses at most, without programs."""
+    bounds = np.full(len(pair.rivals.floats), np.inf)
+    if corners:
+        for each in {factor, 1.0}:
+            found = pair.at_corners(each)
+            assert found is not None
+            np.minimum(bounds, pair.bounds(found, factor=each), out=bounds)
+        return bounds
+    for single in pair.singles():
+        for each in {factor, 1.0}:
+            np.minimum(bounds, pair.bounds(single, factor=each), out=bounds)
+    return bounds
 
 
-def _decisive_weights(pair: Pair, epsilons: list[float], method: Method) -> Array | None:
-    """Weights that decide every (ε, δ), or ``None`` where only programs do.
+def _search(
+    pair: Pair,
+    bounds: Array,
+    near: Callable[[Program], Array | None],
+    solve: Callable[[int, Program, int], Solution],
+    *,
+    shared: bool,
+    tight: bool,
+) -> Largest:
+    """The largest over the rivals, those with the highest bounds first.
 
-    opt − ε·max(opt, 0) is convex where opt keeps its sign; where it changes sign
-    the function has a concave kink, which for d = 2 is where opt = 0.
+    Args:
+        pair: a portfolio and its rivals.
+        bounds: (c,) upper bounds, lowered in place.
+        near: upper bounds (c,) from a mixture that float64 finds for one rival.
+        solve: the exact solution for one rival in one reading.
+        shared: whether programs have ε.
+        tight: the bounds are from such mixtures already.
     """
-    if pair.n_objectives == 2:
-        return np.concatenate([pair.corners, pair.opt_zeros()])
-    if uses_corners(pair, method) and (max(epsilons) == 0 or pair.opt_keeps_sign()):
-        return pair.corners
-    return None
+    d, n_rivals = pair.n_objectives, len(bounds)
+    reached, attained = Fraction(0), np.eye(d)[0]
+    tried = np.full(n_rivals, tight)
+    solved = 0
+    # Ends: each rival is tried in float64 at most once, and solved at most once.
+    while n_rivals:
+        place = int(np.argmax(bounds))
+        bound = float(bounds[place])
+        if bound <= reached:
+            break
+        if solved >= _MOST_SOLVED and bound <= float(reached) * (1 + _CLOSE):
+            return Largest(bound, attained)
+        program = pair.program(place, shared=shared)
+        if not tried[place]:
+            tried[place] = True
+            lower = near(program)
+            if lower is not None:
+                np.minimum(bounds, lower, out=bounds)
+            continue
+        for reading in range(pair.n_readings):
+            found = solve(place, program, reading)
+            if found.value is None:
+                return Largest(math.inf, floats(found.weights))
+            if found.value > reached:
+                reached, attained = found.value, floats(found.weights)
+        solved += 1
+        bounds[place] = -np.inf
+    return Largest(rounded_up(reached), attained)
+
+
+def _distinct(weights: Array) -> Array:
+    """Rows (v, d) without those that agree to 12 digits: one corner, met from several cells."""
+    _, first = np.unique(np.round(weights, 12), axis=0, return_index=True)
+    return weights[np.sort(first)]

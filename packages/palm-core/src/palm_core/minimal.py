@@ -10,24 +10,24 @@ docs/explanation/guarantees.md.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from palm_core._cuts import CutLoop
 from palm_core._integer import check_solver
-from palm_core._intervals import covered_intervals, fewest_intervals
+from palm_core._intervals import covered_intervals, fewest_intervals, witnesses
 from palm_core._pair import Pair
-from palm_core.envelope import drop_dominated, vertex_values
-from palm_core.errors import WorkError
-from palm_core.exact_gaps import Gaps, find_violations, gaps
+from palm_core.envelope import drop_dominated
+from palm_core.exact_gaps import Gaps, find_violations, gaps_of
+from palm_core.policies import PolicySet
 from palm_core.simplex import check_number
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from palm_core.policies import PolicySet
+    from palm_core._exact import Values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,8 +97,7 @@ def minimal_report(
     A portfolio P is within (ε, δ) if for every w in Δ_d
         max_{π∈P} J_w(π) ≥ opt(w) − ε·max(opt(w), 0) − δ,
     which is Definition 3.2 of the paper where opt(w) ≥ 0; where opt(w) < 0 only δ
-    counts. Ties within 1e-12 of the objectives' spread count as equal (1e-9 where
-    linear programs are needed, see :func:`palm_core.exact_gaps.violations`).
+    counts. Decided in exact arithmetic; a tolerance that is met exactly counts as met.
 
     Method: a cover of finitely many weights by the fewest policies, by integer
     program; the weights that it violates are added, all of them; repeated until
@@ -111,8 +110,8 @@ def minimal_report(
         epsilon: ε in [0, 1].
         delta: δ ≥ 0, in units of reward.
         solver: for the integer programs, as in :func:`palm_core.prune`.
-        time_limit: seconds for the proof. A first valid portfolio is always
-            found, however long it takes.
+        time_limit: seconds for the search and the proof. When it is met, the best
+            portfolio at hand is returned, with its exact gaps and the best lower bound.
 
     Raises:
         InputError: ε or δ out of range, rewards that are not (m, d), or an unknown
@@ -124,23 +123,39 @@ def minimal_report(
         >>> report.status, report.lower_bound, round(report.gaps.epsilon, 3)
         ('optimal', 2, 0.2)
     """
+    found = least_policies(
+        candidates, epsilon=epsilon, delta=delta, solver=solver, time_limit=time_limit
+    )
+    return replace(found, gaps=_within(found.gaps, found.epsilon, found.delta))
+
+
+def least_policies(
+    candidates: PolicySet | ArrayLike,
+    *,
+    epsilon: float,
+    delta: float = 0.0,
+    solver: str | None = None,
+    time_limit: float = 60.0,
+) -> Minimal:
+    """:func:`minimal_report` with gaps in every reading of the numbers.
+
+    They may be above a tolerance that is met in one of them, in the last bits.
+    """
     begun = time.perf_counter()
     epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
     delta = check_number(delta, name="delta", least=0.0)
     time_limit = check_number(time_limit, name="time_limit", above=0.0)
     check_solver(solver)
-    values = vertex_values(candidates)
+    policies = candidates if isinstance(candidates, PolicySet) else PolicySet(candidates)
     # Whatever a dominated policy covers, its better covers too.
-    useful = drop_dominated(values)
-    choices = values[useful]
-    everyone = Pair(choices, choices[:1])
-    if values.shape[1] == 2 and (epsilon == 0.0 or everyone.opt_keeps_sign()):
-        chosen = fewest_intervals(covered_intervals(everyone, choices, epsilon, delta))
-        if len(find_violations(Pair(choices[chosen], choices), epsilon, delta)):
-            raise WorkError("the intervals that the policies cover are inexact by more than 1e-12")
-        lower, rounds, name = len(chosen), 0, "intervals"
+    values = policies.values()
+    useful = drop_dominated(values.order)
+    values = values.take(useful)
+    found = _by_intervals(values, epsilon, delta) if policies.n_objectives == 2 else None
+    if found is not None and found.proven:
+        chosen, lower, rounds, name = found.chosen, len(found.chosen), 0, "intervals"
     else:
-        search = CutLoop(choices, epsilon=epsilon, delta=delta)
+        search = CutLoop(values, epsilon=epsilon, delta=delta, weights=found and found.witnesses)
         search.run(solver=solver, deadline=begun + time_limit)
         chosen, lower, rounds, name = search.valid, search.lower, search.rounds, search.solver
     indices = np.sort(useful[chosen])
@@ -151,8 +166,40 @@ def minimal_report(
         upper_bound=len(indices),
         epsilon=epsilon,
         delta=delta,
-        gaps=gaps(values[indices], choices),
+        gaps=gaps_of(Pair(values, chosen, np.arange(len(useful)))),
         rounds=rounds,
         seconds=time.perf_counter() - begun,
         solver=name,
     )
+
+
+class _Found(NamedTuple):
+    """Policies, weights no two of which one policy covers, and whether both are proven."""
+
+    chosen: NDArray[np.intp]
+    witnesses: NDArray[np.float64]
+    proven: bool
+
+
+def _by_intervals(values: Values, epsilon: float, delta: float) -> _Found | None:
+    """For d = 2, the fewest intervals; proven unless rounding decides."""
+    from palm_core.cover import cover_weights
+
+    intervals = covered_intervals(values.floats, epsilon, delta)
+    chosen = None if intervals is None else fewest_intervals(intervals)
+    if intervals is None or chosen is None:
+        return None
+    apart = witnesses(intervals, chosen)
+    cover = cover_weights(PolicySet(values.floats), apart, mu=epsilon, alpha=delta)
+    pair = Pair(values, chosen, np.arange(len(values.floats)))
+    proven = cover.counts_at_most_one() and not len(find_violations(pair, epsilon, delta))
+    return _Found(chosen, apart, proven)
+
+
+def _within(found: Gaps, epsilon: float, delta: float) -> Gaps:
+    """Gaps of a portfolio that is within (ε, δ): not above it by rounding up."""
+    if not delta and found.epsilon > epsilon:
+        found = replace(found, epsilon=epsilon)
+    if not epsilon and found.delta > delta:
+        found = replace(found, delta=delta)
+    return found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from palm_core._exact import rounding_error, scaled
 from palm_core.errors import InputError
 from palm_core.policies import PolicySet
 from palm_core.simplex import check_weights
@@ -62,8 +63,7 @@ class Normalization:
         high = policies.vertex_values.max(axis=0)
         # Scaling by a spread of a few units in the last place would turn
         # rounding into preferences.
-        size = np.maximum(np.abs(low), np.abs(high))
-        flat = high - low <= 8 * np.finfo(float).eps * size
+        flat = high - low <= rounding_error(1) * np.maximum(np.abs(low), np.abs(high))
         if flat.any():
             index = int(np.argmax(flat))
             raise InputError(
@@ -85,10 +85,14 @@ class Normalization:
         """
         if self.method == "none":
             return policies
+        values = policies.values()
+        rewards, exact = scaled(values, np.array(self.lower), np.array(self.upper))
         return PolicySet(
-            (policies.vertex_values - self.lower) / self.spread,
+            rewards,
             names=policies.names,
             objectives=policies.objectives,
+            exact=exact,
+            order=values.order,
         )
 
     def raw_weights(self, weights: ArrayLike) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from palm_core._exact import Values
 from palm_core.errors import InputError
 from palm_core.simplex import check_weights
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+    from palm_core._exact import Reading
 
 # Differences and sums of few values must not overflow.
 LARGEST_REWARD = 1e300
@@ -68,6 +71,8 @@ class PolicySet:
         regularizer: (m,) f(π) ≥ 0 in units of reward; ``None`` means zero.
         names: m names; ``None`` numbers the policies from "0".
         objectives: d names; ``None`` gives "objective 1" and so on.
+        exact: the exact numbers of rewards that were computed; without a regulariser.
+        order: (m, d) numbers that are ordered in each objective as those are, if known.
 
     Raises:
         InputError: wrong shapes, values that are not finite, no policy, fewer
@@ -80,7 +85,7 @@ class PolicySet:
                [0.5, 0.5]])
     """
 
-    __slots__ = ("names", "objectives", "regularizer", "rewards", "vertex_values")
+    __slots__ = ("exact", "names", "objectives", "order", "regularizer", "rewards", "vertex_values")
 
     def __init__(
         self,
@@ -89,7 +94,12 @@ class PolicySet:
         names: Sequence[str] | None = None,
         *,
         objectives: Sequence[str] | None = None,
+        exact: Reading | None = None,
+        order: NDArray[np.float64] | None = None,
     ) -> None:
+        #: Exact vertex values, where ``rewards`` are rationals that were rounded, and numbers
+        #: (m, d) in the order of these, if known.
+        self.exact, self.order = exact, order
         self.rewards: NDArray[np.float64] = _matrix(rewards)
         m, d = self.rewards.shape
         self.regularizer: NDArray[np.float64] = _regularizer(regularizer, m)
@@ -154,7 +164,26 @@ class PolicySet:
             self.regularizer[chosen],
             [self.names[i] for i in chosen],
             objectives=self.objectives,
+            exact=None if self.exact is None else self.values().take(chosen).readings[0],
+            order=None if self.order is None else self.order[chosen],
         )
+
+    def as_written(self) -> PolicySet:
+        """The same policies, with short decimals read as the decimals that they are."""
+        return PolicySet(
+            self.rewards,
+            self.regularizer,
+            self.names,
+            objectives=self.objectives,
+            exact=self.values().readings[-1],
+            order=self.values().order,
+        )
+
+    def values(self) -> Values:
+        """Vertex values (m, d) with the exact numbers behind them."""
+        if self.exact is not None:
+            return Values(self.vertex_values, [self.exact], order=self.order)
+        return Values.of(self.rewards, self.regularizer)
 
 
 def _matrix(rewards: ArrayLike) -> NDArray[np.float64]:

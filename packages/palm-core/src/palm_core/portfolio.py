@@ -1,6 +1,6 @@
 """The result: a few policies, how to choose among them, and what is proven.
 
-Routing is one matrix product: argmax_{π ∈ P} J_w(π), ties to the first policy.
+Routing is argmax_{π ∈ P} J_w(π), ties to the first policy, alone as in a batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from palm_core.errors import InputError, WorkError
 from palm_core.files import is_folder, read_bounded, write_atomically
 from palm_core.normalization import Normalization
 from palm_core.policies import LARGEST_REWARD, PolicySet
-from palm_core.simplex import check_weights
 from palm_core.text import complaint, one_line
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 # Parsed, it takes some twenty times its size, and containers up to a hundred times.
 LARGEST_FILE = 1 << 25
 MOST_CONTAINERS = 1 << 20
-_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,13 +135,9 @@ class Portfolio:
 
     def route_indices(self, weights: ArrayLike) -> NDArray[np.intp]:
         """Index into :attr:`policies` of the best policy, (k,) for (k, d) weights."""
-        rows = check_weights(weights, len(self.objectives))
-        values = self.policy_set.vertex_values.T
-        best = np.empty(len(rows), dtype=np.intp)
-        for start in range(0, len(rows), _CHUNK):
-            block = slice(start, start + _CHUNK)
-            best[block] = np.argmax(rows[block] @ values, axis=1)
-        return best
+        from palm_core.cover import best_policies
+
+        return best_policies(self.policy_set, weights).indices.astype(np.intp, copy=False)
 
     def save(self, path: str | Path) -> Path:
         """Write ``portfolio.json``: whole or not at all, over an earlier one.

@@ -22,7 +22,7 @@ import numpy as np
 
 from palm_core._integer import check_solver
 from palm_core._intervals import fewest_intervals
-from palm_core.errors import InputError, WorkError
+from palm_core.errors import InputError
 from palm_core.reductions import packing_bound, uncovered, unpacked
 from palm_core.setcover import relative_gap, solve_set_cover
 from palm_core.settings import COVERS
@@ -239,13 +239,18 @@ class _Request:
 
     def at(self, mu: float, *, best: Best | None = None, known: Indices | None = None) -> Pruned:
         """The report for μ'; ``known`` covers all weights for a smaller one."""
-        from palm_core.cover import cover_weights
+        from palm_core.cover import cover_weights, proven
 
         begun = time.perf_counter()
         cover = cover_weights(self.policies, self.weights, mu=mu, alpha=self.alpha, best=best)
-        chosen, lower, used = (
-            self._greedy(cover) if self.method == "greedy" else self._exact(cover, known)
-        )
+        better: Cover | None = cover
+        # Ends: each time at least one of finitely many bits is taken away.
+        while better is not None:
+            cover = better
+            chosen, lower, used = (
+                self._greedy(cover) if self.method == "greedy" else self._exact(cover, known)
+            )
+            better = proven(cover, self.policies, self.weights, chosen)
         return Pruned(
             indices=chosen,
             status="optimal" if lower == len(chosen) else "feasible",
@@ -273,10 +278,9 @@ class _Request:
             if intervals is not None:
                 first, last = intervals
                 reaches = np.column_stack([first, last + 1])
-                chosen = np.sort(fewest_intervals(reaches, cover.n_weights))
-                if len(uncovered(cover.bits[chosen], cover.n_weights)):
-                    raise WorkError("intervals: the policies chosen leave weights uncovered")
-                return chosen, len(chosen), "intervals"
+                fewest = fewest_intervals(reaches, cover.n_weights)
+                if fewest is not None and not len(uncovered(cover.bits[fewest], cover.n_weights)):
+                    return np.sort(fewest), len(fewest), "intervals"
         start = greedy(cover)
         found = solve_set_cover(
             cover.bits,

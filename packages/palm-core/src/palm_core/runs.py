@@ -92,7 +92,7 @@ class Run:
             missing=self.missing,
         )
 
-    def curve(self, *, most: int | None = None, time_limit: float = 10.0) -> list[SizeGap]:
+    def curve(self, *, most: int | None = None, time_limit: float = 60.0) -> list[SizeGap]:
         """The least gap of each size among the policies of the run, at every weight."""
         found = evaluate(self.answers, self.objectives, self.settings)
         return size_gap_curve(

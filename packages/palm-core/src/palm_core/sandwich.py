@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from palm_core._exact import rounding_error
 from palm_core.hull import Envelope, Hull
 
 if TYPE_CHECKING:
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-# A loss of that share of the size of what it is the difference of is rounding.
-ROUNDING = 2.0**-44
 # A mixture this far above the piece it belongs to was taken from the wrong simplex.
 _ASTRAY = 1e-12
+_TINY = 1e-290
 
 
 def mixture_bounds(weights: Array, shares: Array, asked: Array, bounds: Array, top: Array) -> Array:
@@ -42,7 +42,7 @@ def mixture_bounds(weights: Array, shares: Array, asked: Array, bounds: Array, t
         top: (d,) bounds at the vertices e_i.
 
     Returns:
-        Array (…), never below U(w) whatever ``shares`` are.
+        Array (…), never below U(w) whatever ``shares`` are: rounded up.
     """
     # A weight off a face of the simplex has no share in one on it.
     off = ((asked > 0) & (weights == 0)[..., np.newaxis, :]).any(axis=-1)
@@ -52,7 +52,9 @@ def mixture_bounds(weights: Array, shares: Array, asked: Array, bounds: Array, t
         room = np.where(point > 0, weights / point, np.inf).min(axis=-1)
     scale = np.where(np.isfinite(room), np.minimum(room, 1.0), 0.0)
     rest = np.maximum(weights - scale[..., np.newaxis] * point, 0.0)
-    return np.asarray(scale * (shares * bounds).sum(axis=-1) + rest @ top)
+    found = scale * (shares * bounds).sum(axis=-1) + rest @ top
+    size = scale * (shares * np.abs(bounds)).sum(axis=-1) + weights @ np.abs(top)
+    return np.asarray(found + rounding_error(shares.shape[-1]) * size)
 
 
 class Sandwich:
@@ -75,6 +77,9 @@ class Sandwich:
         self._upper: Array = np.full(places, np.inf)
         self._piece: Places = np.full(places, self._hull.places[0])
         self._rounding: Array = np.zeros(places)
+        #: What the caller calls the bounds and the policies, in the order given.
+        self.asked: list[int] = []
+        self.policies: list[int] = []
         self._measure(self._envelope.places)
         self._refresh(self._envelope.places)
 
@@ -100,7 +105,24 @@ class Sandwich:
     @property
     def upper(self) -> Array:
         """(c,) U at the corner weights."""
-        return np.asarray(self._upper[self._envelope.places] * self._unit)
+        found = self._upper[self._envelope.places] * self._unit
+        # In units below the smallest normal number the product is rounded.
+        return np.asarray(np.nextafter(found, np.inf) if self._unit < _TINY else found)
+
+    @property
+    def least_lower(self) -> Array:
+        """(c,) what L is at least at the corner weights, rounding included."""
+        places = self._envelope.places
+        lower = self._envelope.vertices[places, self.d] - self._rounding[places]
+        return np.asarray(lower * self._unit)
+
+    def meeting(self, index: int) -> tuple[Array, Array]:
+        """Numbers (d,) of what meets at a corner, and of the bounds whose piece is above it.
+
+        Policies by their number d + i in the order given, faces w_i = 0 by i.
+        """
+        place = self._envelope.places[index]
+        return self._envelope.members[place], self._hull.members[self._piece[place]]
 
     @property
     def loss(self) -> Array:
@@ -178,7 +200,8 @@ class Sandwich:
         corners = self._envelope.vertices[places, : self.d]
         members = self._envelope.constraints[self._envelope.members[places], : self.d]
         sizes = np.einsum("nd,nkd->nk", corners, np.abs(members)).max(axis=1)
-        self._rounding[places] = ROUNDING * np.maximum(sizes, corners @ np.abs(self._top))
+        size = sizes + corners @ np.abs(self._top)
+        self._rounding[places] = 2 * rounding_error(self.d) * size
 
     def _refresh(self, places: Places) -> None:
         """Find the pieces of U over corners, and lower ``_upper`` to what they say."""

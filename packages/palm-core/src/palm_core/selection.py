@@ -7,6 +7,7 @@ convex, and the worst weight is a corner of the chosen portfolio's cells).
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class Selected:
         share: the share of the simplex that it serves best.
         weights: (d,) a weight vector that it serves.
         gap_without: the multiplicative gap of the selection without it;
-            ``None`` where it is the only one or the gap is not finite.
+            ``None`` where it is the only one, the gap is not finite or time was up.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Selection:
         status: "optimal" if no smaller set will do (proven), else "feasible".
         lower_bound: at least so many models are needed.
         solver: "intervals", or the integer programming solver's name.
+        not_computed: for how many models there was no time for ``gap_without``.
     """
 
     models: tuple[Selected, ...]
@@ -77,6 +79,7 @@ class Selection:
     status: str
     lower_bound: int
     solver: str
+    not_computed: int = 0
 
     def portfolio(self) -> Portfolio:
         """Return the selection as a portfolio, to save or to route with.
@@ -130,7 +133,7 @@ def select_models(
         normalize: "minmax" scales each objective to [0, 1] over the candidates,
             "none" keeps raw units.
         solver: "cbc" or "highs" for the integer program; ``None`` chooses.
-        time_limit: seconds for the integer program.
+        time_limit: seconds for the search, and about a tenth more for what each model adds.
         over: what the candidates are called in the stored normalisation.
 
     Raises:
@@ -147,6 +150,7 @@ def select_models(
     from palm_core.exact_gaps import gaps_without
     from palm_core.minimal import minimal_report
 
+    begun = time.perf_counter()
     if len(candidates) < 2:
         raise InputError(f"at least 2 models are needed to select from, got {len(candidates)}")
     epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
@@ -154,12 +158,15 @@ def select_models(
     normalization = Normalization.fit(
         candidates, normalize, over=over or f"{len(candidates)} models"
     )
-    scaled = normalization.apply(candidates)
+    # A table's numbers are the decimals that were written.
+    scaled = normalization.apply(candidates).as_written()
     found = minimal_report(
         scaled, epsilon=epsilon, delta=delta, solver=solver, time_limit=time_limit
     )
     chosen = scaled.subset(found.indices)
-    rest = gaps_without(chosen, scaled)
+    # The search has the time limit; what each model adds gets what is left, and a little.
+    left = time_limit - (time.perf_counter() - begun) + max(1.0, 0.1 * time_limit)
+    rest = gaps_without(chosen, scaled, time_limit=max(left, 0.0))
     shares = serving_shares(chosen)
     intervals = serving_intervals(chosen) if chosen.n_objectives == 2 else None
     served = _served(chosen, intervals)
@@ -191,6 +198,7 @@ def select_models(
         status=found.status,
         lower_bound=found.lower_bound,
         solver=found.solver,
+        not_computed=sum(item is None for item in rest) if len(rest) > 1 else 0,
     )
 
 

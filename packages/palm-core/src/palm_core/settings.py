@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from palm_core._exact import rounded_down, tolerance
 from palm_core.errors import InputError
 from palm_core.grid import ALPHA_HINT, MU_HINT
 from palm_core.normalization import NORMALIZATIONS
@@ -41,7 +42,7 @@ class Settings:
         method: "minimal" (fewest at every weight, :func:`palm_core.minimal_portfolio`),
             "exact" or "greedy" (at the weights asked, :func:`palm_core.prune`).
         solver: "cbc" or "highs" for the integer program, ``None`` chooses.
-        time_limit: seconds for the integer program.
+        time_limit: seconds for the whole search of the portfolio.
         normalize: "none" or "minmax", see :class:`palm_core.Normalization`.
 
     Raises:
@@ -108,8 +109,7 @@ class Settings:
             return 1.0 - math.sqrt(1.0 - target)
         if mu >= target:
             return target
-        # Solvers stop that far from exact.
-        return max(0.0, 1.0 - (1.0 - target) / (1.0 - mu) - 1e-9)
+        return share_left(target, mu)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """The settings as the tables of a task: ``[grid]`` or ``[adaptive]``, and ``[prune]``."""
@@ -151,3 +151,9 @@ def check_choice(value: object, accepted: tuple[str, ...], *, name: str) -> str:
         return value
     near = did_you_mean(str(value), accepted)
     raise InputError(f"{name} = {value!r}: must be one of {', '.join(accepted)}{near}")
+
+
+def share_left(target: float, used: float) -> float:
+    """The largest share x with (1 − used)(1 − x) ≥ 1 − target; ``used`` is below 1."""
+    left = 1 - (1 - tolerance(target)) / (1 - tolerance(used))
+    return max(0.0, rounded_down(left))

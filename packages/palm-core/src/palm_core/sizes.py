@@ -8,11 +8,13 @@ of a raster.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palm_core.minimal import Minimal, minimal_report
-from palm_core.simplex import check_count
+from palm_core._exact import UNIT
+from palm_core.minimal import Minimal, least_policies
+from palm_core.simplex import check_count, check_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
 # Below this share of the gap in hand, probe just under it rather than halfway.
 _NEAR = 1e-2
-# Gaps this close are one: linear programs tell no more apart.
-_SAME = 4e-9
+# What is asked when time is up gets that long: a portfolio without a proof.
+_LEAST_SECONDS = 1e-3
+# Just below a gap that was rounded up and may be read as a decimal.
+_LAST_BITS = 4 * UNIT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,7 +39,8 @@ class SizeGap:
         epsilon: its exact multiplicative gap ε_s.
         delta: its exact additive gap, in units of reward.
         indices: the policies, ascending.
-        proven: no portfolio of that size has a smaller gap (beyond 4e-9).
+        proven: no portfolio of that size has a gap that is smaller by more than two units
+            in the last place.
     """
 
     size: int
@@ -50,7 +55,7 @@ def size_gap_curve(
     *,
     most: int | None = None,
     solver: str | None = None,
-    time_limit: float = 10.0,
+    time_limit: float = 60.0,
 ) -> list[SizeGap]:
     """The least gap for each portfolio size, over the whole simplex, with proof.
 
@@ -61,7 +66,8 @@ def size_gap_curve(
         candidates: m policies, or their rewards (m, d).
         most: the largest size of interest; ``None`` means all.
         solver: for the integer programs, as in :func:`palm_core.prune_report`.
-        time_limit: seconds for each of them; about a dozen are needed for each size.
+        time_limit: seconds for the whole curve. When they are over, the size in hand is the
+            last one, unproven.
 
     Raises:
         InputError: rewards that are not (m, d), or an argument out of range.
@@ -75,26 +81,39 @@ def size_gap_curve(
     if most is not None:
         most = check_count(most, name="most", least=1)
 
+    deadline = time.perf_counter() + check_number(time_limit, name="time_limit", above=0.0)
+
+    def left() -> float:
+        return deadline - time.perf_counter()
+
     def ask(epsilon: float) -> Minimal:
-        return minimal_report(candidates, epsilon=epsilon, solver=solver, time_limit=time_limit)
+        seconds = max(left(), _LEAST_SECONDS)
+        return least_policies(candidates, epsilon=epsilon, solver=solver, time_limit=seconds)
 
     curve: list[SizeGap] = []
     current = ask(1.0)
     while most is None or len(current.indices) <= most:
         size, best, more = len(current.indices), current, None
-        low, proven = 0.0, True
-        while best.gaps.epsilon > _SAME:
+        low, proven, just_below, step = 0.0, True, True, _LAST_BITS
+        # Asked just below the gap in hand, or, after that found a better one, halfway.
+        # Ends: what is found has a smaller gap than the last, of finitely many, or the step
+        # grows; where nothing is found just below, there is nothing.
+        while best.gaps.epsilon > 0 and left() > 0:
             gap = best.gaps.epsilon
-            last = gap - low <= max(_NEAR * gap, 2 * _SAME)
-            probe = gap - _SAME if last else (low + gap) / 2
-            found = ask(probe)
-            if len(found.indices) <= size:
-                best = found
-                continue
-            low, more = probe, found
-            if last:
-                proven = found.lower_bound > size
-                break
+            just_below = just_below or gap - low <= _NEAR * gap
+            found = ask(gap * (1.0 - step) if just_below else (low + gap) / 2)
+            if len(found.indices) > size:
+                low, more = found.epsilon, found
+                proven = found.lower_bound > size and step == _LAST_BITS
+                if just_below:
+                    break
+                just_below = True
+            elif found.gaps.epsilon < gap:
+                best, just_below = found, False
+            else:  # better by the last bits, in one reading of the numbers only
+                just_below, step = True, 16 * step
+        else:
+            proven = best.gaps.epsilon == 0
         curve.append(
             SizeGap(
                 size=size,
@@ -104,7 +123,7 @@ def size_gap_curve(
                 proven=proven,
             )
         )
-        if more is None:
+        if more is None or best.gaps.epsilon == 0 or left() <= 0:
             break
         current = more
     return curve

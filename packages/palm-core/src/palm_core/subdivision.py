@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from palm_core import _programs
+from palm_core._exact import UNIT, Values, rounding_error
+from palm_core._pair import Pair
 from palm_core.envelope import drop_dominated
-from palm_core.errors import WorkError
-from palm_core.sandwich import ROUNDING, mixture_bounds
+from palm_core.sandwich import mixture_bounds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _MET = 1e-9
 # A split closer to a vertex than this leads nowhere: the longest edge is halved.
 _CENTRAL = 1e-3
+# More than a few roundings.
+_UP = 1.0 + 16 * UNIT
 
 
 class Largest(NamedTuple):
@@ -38,11 +41,12 @@ class Largest(NamedTuple):
     bound: float
     reached: float
     weights: Array
+    rounding: float
 
     @property
     def exact(self) -> bool:
         """Whether no smaller bound follows from these answers."""
-        return bool(self.bound <= self.reached * (1 + 2 * _MET) + ROUNDING)
+        return bool(self.bound <= self.reached * (1 + 2 * _MET) + self.rounding)
 
 
 class _Part(NamedTuple):
@@ -66,7 +70,8 @@ class Subdivision:
         self._unit = 2.0 ** np.ceil(np.log2(largest)) if largest > 0 else 1.0
         self._weights = weights
         self._bounds: Array = bounds / self._unit
-        self._values: Array = values[drop_dominated(values)] / self._unit
+        # In an order of their own, equal ones once, so that no other order can matter.
+        self._values: Array = np.unique(values[drop_dominated(values)], axis=0) / self._unit
 
     def copy(self) -> Subdivision:
         """An independent copy, to try things out on."""
@@ -87,18 +92,9 @@ class Subdivision:
         half = max(upper - float((self._values @ weights).max()), 0.0) / 2
         return upper * self._unit, (plane - half) * self._unit
 
-    def least_lower(self) -> tuple[float, Array]:
-        """min_w L(w), 0 if that is rounding, and the weights (d,) that attain it."""
-        found = _programs.least_value(self._values)
-        if found is None:
-            raise WorkError("HiGHS found no least value of the portfolio")
-        value, weights = found
-        rounding = self._lower(weights)[1]
-        return (0.0 if abs(value) <= rounding else value * self._unit), weights
-
     def worst(self, *, ratio: bool, budget: int) -> tuple[Array, Array, Array, Array]:
         """Where the gap is largest as far as known: weights (1, d), U, U − L and 1 − L/U (1,)."""
-        below = self.least_lower()[0] < 0
+        below = not self._no_negative()
         weights = self.search(ratio=ratio and not below, budget=budget).weights
         upper = self._least_mixture(weights)[0]
         loss = np.array([self._gap(weights, upper, ratio=False)])
@@ -140,7 +136,8 @@ class Subdivision:
                 heappush(queue, (bound, next(serial), child))
         bound = max(-queue[0][0] if queue else 0.0, reached)
         factor = 1.0 if ratio else self._unit
-        return Largest(bound * factor, reached * factor, worst)
+        rounding = 64 * rounding_error(self.d) * factor
+        return Largest(float(bound * factor), float(reached * factor), worst, rounding)
 
     def _children(self, part: _Part, point: Array, upper: float) -> list[_Part]:
         assert part.split is not None
@@ -163,17 +160,30 @@ class Subdivision:
         halves[[i, j]] = 0.5
         if ratio and part.upper.max() <= 0:
             return 0.0, halves  # U ≤ 0 ≤ L here: nothing is lost
-        try:
-            if ratio:
-                solved = _programs.worst_ratio(pieces, part.upper)
-                bound = float(_programs.ratio_bounds(part.upper[np.newaxis], solved.mixture)[0])
-            else:
-                solved = _programs.worst_weight(pieces, part.upper[np.newaxis])
-                bound = float(_programs.additive_bounds(part.upper[np.newaxis], solved.mixture)[0])
-        except WorkError:
-            return np.inf, halves
-        shares = solved.weights
-        return bound, halves if shares.max() > 1 - _CENTRAL else shares
+        with np.errstate(all="ignore"):
+            found = _programs.near_mixture(pieces, part.upper, share=ratio)
+        if found is None:
+            # Any policy is a mixture: the one that is least behind.
+            single = int(np.argmin((part.upper - pieces).max(axis=1)))
+            found = np.eye(len(pieces))[single], np.full(self.d, 1.0 / self.d)
+        shares = found[0] / found[0].sum()
+        mixture, size = shares @ self._values, shares @ np.abs(self._values)
+        error = rounding_error(self.d)
+        lower = part.vertices @ mixture - error * (part.vertices @ size)
+        if ratio:
+            kept = np.where(part.upper > 0, lower / np.where(part.upper > 0, part.upper, 1.0), 1.0)
+            bound = (1.0 - min(max(float(kept.min()), 0.0), 1.0)) * _UP + 4 * UNIT
+        else:
+            bound = float((part.upper - lower).max())
+            bound += 2 * error * float(np.abs(part.upper).max())
+        split = found[1]
+        return bound, halves if split.max() > 1 - _CENTRAL else split
+
+    def _no_negative(self) -> bool:
+        if (self._values >= 0).all(axis=1).any():
+            return True
+        numbers = Values.of(self._values)
+        return Pair(numbers, np.arange(len(self._values)), np.arange(0)).has_no_negative()
 
     def _gap(self, weights: Array, upper: float, ratio: bool) -> float:
         lower, rounding = self._lower(weights)
@@ -185,8 +195,8 @@ class Subdivision:
         """L(w), and how far rounding goes there."""
         heights = self._values @ weights
         best = int(np.argmax(heights))
-        size = np.maximum(np.abs(self._values[best]), np.abs(self._bounds[: self.d]))
-        return float(heights[best]), ROUNDING * float(weights @ size)
+        size = np.abs(self._values[best]) + np.abs(self._bounds[: self.d])
+        return float(heights[best]), 2 * rounding_error(self.d) * float(weights @ size)
 
     def _least_mixture(self, weights: Array) -> tuple[float, Array]:
         """U(w) and the piece p (d,) of it, by linear programming."""

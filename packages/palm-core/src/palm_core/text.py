@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -93,16 +94,20 @@ def read_number(text: str) -> float:
     return float(above) / (float(below) if slash else 1.0)
 
 
-def at_most(value: float) -> str:
+def at_most(value: float, *, percent: bool = False, digits: int = 3) -> str:
     """Write a bound in three digits, rounded up: what is shown is still a bound.
 
+    Args:
+        value: the bound.
+        percent: write 100 times it, without the sign %.
+        digits: significant digits.
+
     Example:
-        >>> at_most(0.021), at_most(3.9301), at_most(0.0)
-        ('0.021', '3.94', '0')
+        >>> at_most(0.021), at_most(3.9301), at_most(0.0), at_most(0.07, percent=True)
+        ('0.021', '3.94', '0', '7')
     """
     if value <= 0 or not math.isfinite(value):
         return f"{value:g}"
-    digits = 2 - math.floor(math.log10(value))
-    step = 10.0**-digits
-    up = math.ceil(value / step * (1 - 1e-12)) * step
-    return f"{up:.3g}"
+    exact = Decimal(repr(float(value))) * (100 if percent else 1)
+    up = Context(prec=digits, rounding=ROUND_CEILING).plus(exact)
+    return f"{float(up):.{digits}g}"

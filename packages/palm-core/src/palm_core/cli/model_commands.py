@@ -74,7 +74,7 @@ def select(
     solver
         Integer program solver; cbc comes with PuLP. Left out: cbc, or highs where cbc fails.
     time_limit
-        Seconds for proving that no fewer will do.
+        Seconds for the search and its proof; with --curve, for the whole curve.
     curve
         Show what each further model buys instead: the least gap of every size.
     most
@@ -227,6 +227,7 @@ def _select_document(found: Selection) -> dict[str, Any]:
             }
             for model in found.models
         ],
+        "gaps_not_computed": found.not_computed,
     }
 
 
@@ -270,7 +271,12 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
         )
     output.table(headers, rows)
     output.say()
-    if len(rows) > 1 and any(model.gap_without is None for model in found.models):
+    if found.not_computed:
+        output.tell(
+            f"—: for {found.not_computed} of the models there was no time to compute the gap "
+            "without them (--time-limit)."
+        )
+    elif len(rows) > 1 and any(model.gap_without is None for model in found.models):
         output.tell(
             "—: without it the loss is where the best value is not positive, no share of it."
         )
@@ -284,11 +290,11 @@ def _gap_text(found: Selection) -> str:
     gaps, names = found.gaps, found.objectives
     if found.tolerance[1] > 0 or not math.isfinite(gaps.epsilon):
         where = output.weights_text(gaps.delta_weights.tolist(), names)
-        amount = f"{output.number(gaps.delta)} in units of score, at {where}"
+        amount = f"{output.number(gaps.delta, up=True)} in units of score, at {where}"
         if not math.isfinite(gaps.epsilon):
             return amount
-        return f"{output.percent(gaps.epsilon)} or {amount}"
+        return f"{output.percent(gaps.epsilon, up=True)} or {amount}"
     if gaps.epsilon <= 0:
         return "no loss at all"
     where = output.weights_text(gaps.epsilon_weights.tolist(), names)
-    return f"{output.percent(gaps.epsilon)}, at {where}"
+    return f"{output.percent(gaps.epsilon, up=True)}, at {where}"

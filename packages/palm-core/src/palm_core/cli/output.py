@@ -8,6 +8,7 @@ import re
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -16,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from palm_core.text import harmless
+from palm_core.text import at_most, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -147,13 +148,18 @@ def broken(name: str, width: int = 16) -> str:
     return "\n".join(line.rstrip(" ") for line in lines)
 
 
-def percent(value: float | None, digits: int = 2) -> str:
-    """Write 0.0142 as "1.42 %"; "—" for nothing, "unbounded" where it is infinite."""
+def percent(value: float | None, digits: int = 2, *, up: bool = False) -> str:
+    """Write 0.0142 as "1.42 %"; "—" for nothing, "unbounded" where it is infinite.
+
+    ``up`` rounds up, as a bound must be.
+    """
     if value is None:
         return "—"
     if not math.isfinite(value):
         return "unbounded"
-    text = f"{100 * value:.{digits}f}"
+    exact = Decimal(repr(float(value))) * 100
+    step = Decimal(1).scaleb(-digits)
+    text = f"{exact.quantize(step, ROUND_CEILING if up else ROUND_HALF_EVEN)}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     if float(text) == 0 and value > 0:
@@ -161,13 +167,16 @@ def percent(value: float | None, digits: int = 2) -> str:
     return f"{text} %"
 
 
-def number(value: float) -> str:
-    """Write a number with four significant digits, whole ones without a point."""
+def number(value: float, *, up: bool = False) -> str:
+    """Write a number with four significant digits, whole ones without a point.
+
+    ``up`` rounds up, as a bound must be.
+    """
     if value == 0:
         return "0"
     if abs(value) >= 1000 and value == int(value) and abs(value) < 1e15:
         return f"{int(value)}"
-    return f"{value:.4g}"
+    return at_most(value, digits=4) if up else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
@@ -201,14 +210,17 @@ def show_curve(find: Callable[[], list[SizeGap]], what: str, *, json: bool) -> N
     rows = [
         [
             str(point.size),
-            percent(point.epsilon),
-            number(point.delta),
+            percent(point.epsilon, up=True),
+            number(point.delta, up=True),
             "proven" if point.proven else "not proven",
         ]
         for point in points
     ]
     table([what, "least exact ε", "its δ", ""], rows, left=0)
-    if points and points[-1].epsilon > 0:
+    if any(not point.proven for point in points):
+        say()
+        tell("Not proven: time was up (--time-limit); what is below it was not computed.")
+    elif points and points[-1].epsilon > 0:
         say()
         say("Larger portfolios: --most N")
 

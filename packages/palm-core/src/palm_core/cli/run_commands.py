@@ -225,7 +225,7 @@ def prune(
     solver
         Integer program solver; cbc comes with PuLP. Left out: cbc, or highs where cbc fails.
     time_limit
-        Seconds for the integer program.
+        Seconds for the whole search; with --curve, for the whole curve.
     curve
         Show what each further policy buys: the least gap of every size.
     most
@@ -257,7 +257,7 @@ def prune(
     settings = replace(made.settings, **{k: v for k, v in changes.items() if v is not None})
     if curve:
         output.show_curve(
-            lambda: made.curve(most=MOST if most is None else most, time_limit=time_limit or 10.0),
+            lambda: made.curve(most=MOST if most is None else most, time_limit=time_limit or 60.0),
             "policies",
             json=json,
         )

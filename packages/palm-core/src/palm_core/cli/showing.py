@@ -74,11 +74,11 @@ def show(portfolio: Portfolio) -> None:
     if gaps.epsilon is None:
         share = "no finite ε (the best value is not positive at some weight)"
     else:
-        share = f"ε {output.percent(gaps.epsilon)}"
+        share = f"ε {output.percent(gaps.epsilon, up=True)}"
         if gaps.epsilon > 0 and gaps.epsilon_weights:
             share += f" at {output.weights_text(gaps.epsilon_weights, names)}"
     output.say(f"Against all {portfolio.candidates} policies found, at every weight, exactly:")
-    output.tell(f"{share};  δ {output.number(gaps.delta)}", indent=2)
+    output.tell(f"{share};  δ {output.number(gaps.delta, up=True)}", indent=2)
     found = portfolio.certificate
     if found is not None:
         output.say("Against every policy there is, at every weight:")

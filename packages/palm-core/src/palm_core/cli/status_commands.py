@@ -58,8 +58,12 @@ def _show(found: RunStatus) -> None:
     if found.seconds_left is not None:
         rows.append(["time left", f"about {output.duration(found.seconds_left)}"])
     if found.delta is not None:
-        share = "no finite ε" if found.epsilon is None else f"ε {output.percent(found.epsilon)}"
-        what = f"{share}  δ {output.number(found.delta)}, with all policies found"
+        share = (
+            "no finite ε"
+            if found.epsilon is None
+            else f"ε {output.percent(found.epsilon, up=True)}"
+        )
+        what = f"{share}  δ {output.number(found.delta, up=True)}, with all policies found"
         rows.append(["certified", what if found.state == "finished" else f"{what} so far"])
         if found.conditional_on is not None:
             rows.append(["conditional on", found.conditional_on])

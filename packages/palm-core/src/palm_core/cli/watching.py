@@ -88,7 +88,7 @@ class Watch:
         if now.failed:
             parts.append(f"{now.failed} failed")
         if now.certified is not None:
-            parts.append(f"certified ε {output.percent(now.certified)}")
+            parts.append(f"certified ε {output.percent(now.certified, up=True)}")
         self._bar.update(
             self._task,
             completed=now.done,

@@ -79,8 +79,8 @@ def _row(name: str, one: Figures) -> list[str]:
         name,
         str(one.size),
         str(one.oracle_calls),
-        output.percent(one.epsilon),
-        output.number(one.delta),
+        output.percent(one.epsilon, up=True),
+        output.number(one.delta, up=True),
         output.number(one.perplexity),
         output.number(one.expected_utility),
     ]

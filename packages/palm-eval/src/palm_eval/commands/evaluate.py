@@ -197,7 +197,7 @@ def _show_certificate(one: RunCertificate) -> None:
     share = (
         "no ε is certain"
         if one.epsilon_upper is None
-        else f"ε at most {at_most(100 * one.epsilon_upper)} %"
+        else f"ε at most {at_most(one.epsilon_upper, percent=True)} %"
     )
     output.tell(
         f"with the error of measuring on {one.prompts} prompts: {share}, δ at most "

@@ -51,8 +51,8 @@ SAMPLES = 1000
 #: The largest size that the least gap is looked for with three objectives and more: each
 #: further one takes longer. With two it is quick.
 LARGEST_LEAST = 6
-# Seconds for each integer program of the least gaps, about a dozen for each size.
-_TIME_LIMIT = 2.0
+# Seconds for the whole curve of the least gaps.
+_TIME_LIMIT = 60.0
 # Between two μ' the sizes asked for are looked for to this many decimals.
 _DECIMALS = 5
 _NO_POLICY = "the runs have no policy for some of its weights; --task asks its oracle"

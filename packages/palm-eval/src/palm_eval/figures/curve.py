@@ -100,7 +100,7 @@ def curve_figure(
                 color=INK,
                 linestyle=(0, (5, 2)),
                 linewidth=1.0,
-                label=f"certified: at most {at_most(100 * certificate)} %",
+                label=f"certified: at most {at_most(certificate, percent=True)} %",
                 zorder=1,
             )
         axes.set_xlabel("policies in the portfolio")
@@ -132,7 +132,7 @@ def curve_description(
         gaps = [f"{size}: {percent(gap)}" for size, gap in pairs]
         told += f" {upright(shown(name))}, {listed(gaps, 'sizes')}."
     if certificate is not None:
-        most = at_most(100 * certificate)
+        most = at_most(certificate, percent=True)
         told += f" Certified against every policy there could be: at most {most} %."
     return told
 

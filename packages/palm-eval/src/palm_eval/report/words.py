@@ -280,4 +280,4 @@ def _have(n: int) -> str:
 
 
 def _share(bound: float) -> str:
-    return f"{at_most(100 * bound)}\u00a0%"
+    return f"{at_most(bound, percent=True)}\u00a0%"
