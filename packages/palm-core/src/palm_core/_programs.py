@@ -7,8 +7,8 @@ programming duality gives, over λ ≥ 0 with Σλ = 1, μ ≥ 0 and v ≥ 0,
     max_w [w·c − ε·max(opt(w), 0) − L(w)]⁺ = min v    with λP + μU + v ≥ c, Σμ ≤ ε,
     least ε that is enough for c           = min Σμ   with λP + μU ≥ c; ∞ if there are none.
 
-Any λ, μ, v that satisfy this prove an upper bound whoever found them; the weights are the
-dual solution. d + 2 rows and many columns: the revised simplex method (Dantzig, 1953) in
+Any λ, μ, v that satisfy this prove an upper bound, however they were found; the weights are
+the dual solution. d + 2 rows and many columns: the revised simplex method (Dantzig, 1953) in
 integers, with prices filtered in float64, from a basis found in float64.
 Ours, since solvers in float64 know no tolerance but one relative to the largest
 coefficient, and no rational solver is a dependency that every machine can install.
