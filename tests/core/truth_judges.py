@@ -49,6 +49,11 @@ def subset(given: Instance) -> palm.PolicySet:
     return policies(given).subset(given.portfolio)
 
 
+def digits(x: float) -> int:
+    """How many significant digits ``x`` is written with."""
+    return len(repr(x).partition("e")[0].replace(".", "").strip("-0"))
+
+
 def readings(given: Instance) -> list[tuple[Table, Fraction, Fraction]]:
     """(policies, ε, δ) as binary numbers, with a decimal tolerance, and all decimal."""
     exact = given.exact
@@ -57,7 +62,7 @@ def readings(given: Instance) -> list[tuple[Table, Fraction, Fraction]]:
     found = [(exact, *binary)]
     if written != binary:
         found.append((exact, *written))
-    if all(len(repr(x)) < 16 for row in given.values.tolist() for x in row):
+    if all(digits(x) <= 15 for row in given.values.tolist() for x in row):
         rows = [[decimal(x) for x in row] for row in given.values]
         table = Table(rows, [decimal(x) for x in given.regularizer])
         if table.rows != exact.rows:
@@ -271,6 +276,8 @@ def fewest(table: Table, epsilon: Fraction) -> int:
 
 def judge_select_models(given: Instance, rng: np.random.Generator) -> Problems:
     scale = str(rng.choice(["minmax", "none"]))
+    if given.regularizer.any():
+        scale = "none"  # tables have none, and folding it in rounds
     candidates = policies(given)
     try:
         found = palm.select_models(

@@ -106,11 +106,6 @@ class Values:
             self._order = np.array(ranks).T
         return self._order
 
-    @property
-    def rounded(self) -> bool:
-        """Whether the floats may be equal where the exact numbers are not."""
-        return self._order is None
-
     @classmethod
     def of(cls, rewards: Array, regularizer: Array | None = None) -> Values:
         """Rewards (m, d) as given, less the regulariser (m,)."""
@@ -173,12 +168,7 @@ def scaled(values: Values, lower: Array, upper: Array) -> tuple[Array, Reading]:
             limits = [Fraction(float(limit)) for limit in (lower[i], upper[i])]
             common = math.lcm(exact.scale[i], *(limit.denominator for limit in limits))
             low, high = (int(limit * common) for limit in limits)
-            near = (column - lower[i]) / (upper[i] - lower[i])
-            if values.rounded:  # r − f was rounded before the limit was subtracted
-                size = len(column)
-                whole = [exact.integers(j)[i] * (common // exact.scale[i]) for j in range(size)]
-                near = floats([Fraction(each - low, high - low) for each in whole])
-            columns.append(near)
+            columns.append((column - lower[i]) / (upper[i] - lower[i]))
             factor, reading = common // exact.scale[i], exact
         scale.append(high - low)
         rows.append((reading, factor, low))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from palm_core._exact import rounding_error, scaled
+from palm_core._exact import Values, rounding_error, scaled
 from palm_core.errors import InputError
 from palm_core.policies import PolicySet
 from palm_core.simplex import check_weights
@@ -85,7 +85,9 @@ class Normalization:
         """
         if self.method == "none":
             return policies
-        values = policies.values()
+        # r − f as it was rounded, as the limits are: so the lowest is 0 exactly.
+        folded = policies.exact is None and policies.regularizer.any()
+        values = Values.of(policies.vertex_values) if folded else policies.values()
         rewards, exact = scaled(values, np.array(self.lower), np.array(self.upper))
         return PolicySet(
             rewards,
