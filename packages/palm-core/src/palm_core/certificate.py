@@ -149,7 +149,7 @@ def certify(
         >>> from palm_core import PolicySet
         >>> policies = PolicySet([[1.0, 0.0], [0.0, 1.0], [0.7, 0.7]])
         >>> certify(policies, [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], oracle_epsilon=0)
-        Certificate(epsilon=0.147, delta=0.12, conditional_on=None)
+        Certificate(epsilon=0.147, delta=0.121, conditional_on=None)
         >>> certify(policies, [[1.0, 0.0], [0.0, 1.0]], portfolio=[0, 1], oracle_epsilon=0)
         Certificate(epsilon=0.5, delta=0.5, conditional_on=None)
     """
