@@ -68,7 +68,8 @@ class Certificate:
             nothing, more than 0.
         n_weights: how many weights the oracle was asked for.
         method: "corners" or "subdivision".
-        exact: no smaller pair follows from these answers; otherwise a budget was spent.
+        exact: no smaller pair follows from these answers, but for rounding, which beside much
+            larger numbers may be more than last bits; otherwise a budget was spent.
         note: why ``epsilon`` is infinite, else empty.
     """
 
