@@ -32,8 +32,8 @@ import palm_core as palm
 RELATIVE = Fraction(1, 10**9)
 #: … and as a share of what is subtracted at the weights that decide.
 ROUNDING = Fraction(1, 2**44)
-#: What a size-gap curve says that it tells apart.
-SAME = Fraction(4, 10**9)
+#: The share that a size-gap curve says that it tells apart.
+SAME = Fraction(1, 10**9)
 SMALLEST = Fraction(5e-324)
 TIME_LIMIT = 5.0
 
@@ -257,15 +257,15 @@ def judge_size_gap_curve(given: Instance, rng: np.random.Generator) -> Problems:
         yield from compare(f"epsilon of {point.size}", point.epsilon, epsilon.value, slack)
         if (
             point.size > size + 1
-            and fewest(table, gap - (SAME + slack if size else 0)) < point.size
+            and fewest(table, gap * (1 - SAME) - slack if size else gap) < point.size
         ):
             yield f"false proof: a size below {point.size} is left out that has a smaller gap"
         size, gap = point.size, Fraction(min(point.epsilon, 1.0))
         if not point.proven:
             yield f"open: the gap of {size} is not proven least"
-        elif gap > SAME + slack and fewest(table, gap - SAME - slack) <= size:
+        elif gap > slack and fewest(table, gap * (1 - SAME) - slack) <= size:
             yield f"false proof: {size} with a gap below {point.epsilon!r} exist"
-    if gap > SAME * 2:
+    if gap:
         yield f"open: the curve ends at {shown(gap)}"
 
 

@@ -26,7 +26,7 @@ from truth_instances import FAMILIES, ORDINARY, Instance, make
 from truth_judges import JUDGES
 
 #: What takes an integer program or several is asked about fewer instances.
-ONE_IN = {"size_gap_curve": 10, "select_models": 4, "minimal_report": 2}
+ONE_IN = {"certify": 10, "size_gap_curve": 20, "select_models": 4, "minimal_report": 2}
 #: Seconds of processor time after which a function counts as stuck.
 PATIENCE = 20.0
 _SAVE_EVERY = 10.0

@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palm_core._exact import UNIT
 from palm_core.minimal import Minimal, least_policies
 from palm_core.simplex import check_count, check_number
 
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 _NEAR = 1e-2
 # What is asked when time is up gets that long: a portfolio without a proof.
 _LEAST_SECONDS = 1e-3
-# Just below a gap that was rounded up and may be read as a decimal.
-_LAST_BITS = 4 * UNIT
+# Gaps that differ by this share count as one: float64 tells them apart, exact ties cost nothing.
+_SAME = 2.0**-30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,8 +38,8 @@ class SizeGap:
         epsilon: its exact multiplicative gap ε_s.
         delta: its exact additive gap, in units of reward.
         indices: the policies, ascending.
-        proven: no portfolio of that size has a gap that is smaller by more than two units
-            in the last place.
+        proven: no portfolio of that size has a gap that is smaller by more than a share of
+            1e-9.
     """
 
     size: int
@@ -94,7 +93,7 @@ def size_gap_curve(
     current = ask(1.0)
     while most is None or len(current.indices) <= most:
         size, best, more = len(current.indices), current, None
-        low, proven, just_below, step = 0.0, True, True, _LAST_BITS
+        low, proven, just_below, step = 0.0, True, True, _SAME
         # Asked just below the gap in hand, or, after that found a better one, halfway.
         # Ends: what is found has a smaller gap than the last, of finitely many, or the step
         # grows; where nothing is found just below, there is nothing.
@@ -104,13 +103,13 @@ def size_gap_curve(
             found = ask(gap * (1.0 - step) if just_below else (low + gap) / 2)
             if len(found.indices) > size:
                 low, more = found.epsilon, found
-                proven = found.lower_bound > size and step == _LAST_BITS
+                proven = found.lower_bound > size and step == _SAME
                 if just_below:
                     break
                 just_below = True
             elif found.gaps.epsilon < gap:
                 best, just_below = found, False
-            else:  # better by the last bits, in one reading of the numbers only
+            else:  # next to the least number that there is
                 just_below, step = True, 16 * step
         else:
             proven = best.gaps.epsilon == 0
