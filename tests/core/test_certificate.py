@@ -23,6 +23,7 @@ from palm_core.tabular import TabularOracle
 from palm_core.text import at_most
 
 SEEDS = st.integers(0, 2**32 - 1)
+METHODS = st.sampled_from(["corners", "subdivision"])
 ROUNDING = 1e-12
 FEW = settings(max_examples=25)
 
@@ -282,6 +283,19 @@ class TestUnits:
         scaled = certify(PolicySet(values * scale), weights, oracle_epsilon=0.02)
         assert scaled.delta == pytest.approx(once.delta * scale, rel=1e-9)
         assert scaled.epsilon == pytest.approx(once.epsilon, rel=1e-9)
+
+    @settings(max_examples=8)
+    @given(SEEDS, st.integers(2, 4), st.sampled_from([-1074, -1072, -1000]), METHODS)
+    def test_rewards_as_small_as_there_are(self, seed, d, power, method):
+        rng = np.random.default_rng(seed)
+        rewards = rng.integers(0, 8, (6, d)).astype(float)
+        weights = np.vstack([np.eye(d), rng.multinomial(1024, np.full(d, 1 / d), 4) / 1024])
+        usual = certify(PolicySet(rewards), weights, portfolio=[0, 1], method=method)
+        tiny = PolicySet(np.ldexp(rewards, power))
+        small = certify(tiny, weights, portfolio=[0, 1], method=method)
+        assert small.epsilon == usual.epsilon
+        exact = Fraction(usual.delta) * Fraction(2) ** power
+        assert exact <= Fraction(small.delta) < exact + Fraction(5e-324)
 
     @pytest.mark.parametrize("spread", [1e-9, 1e-4, 1e4, 1e9])
     def test_objectives_in_very_different_units(self, spread):

@@ -246,7 +246,7 @@ def _tolerance(rng: Generator, values: Array, regularizer: Array) -> tuple[float
     some = rng.permutation(m)[: rng.integers(1, max(2, m))].tolist()
     additive, ratio = Table(values.tolist(), regularizer.tolist()).gaps(some, range(m))
     wanted = ratio.value if kind == "gap" else additive.value
-    number = float(wanted)
+    number = float(wanted) if wanted < 1e300 else 1e300
     if rng.random() < 0.4:
         number = math.nextafter(number, rng.choice([0.0, math.inf]))
     if kind == "gap":

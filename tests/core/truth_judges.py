@@ -134,7 +134,7 @@ def compare_gaps(table: Table, portfolio, candidates, found: palm.Gaps, name: st
     at, _ = loss_at(*known, found.delta_weights)
     yield from compare(f"{name}delta", found.delta, delta.value, size * ROUNDING, at=at)
     loss, opt = loss_at(*known, found.epsilon_weights)
-    if math.isinf(epsilon.value):
+    if epsilon.value == math.inf:
         # Where the best is 0 the last bit of the weights decides.
         size = operands(*known, found.epsilon_weights.tolist()) * ROUNDING
         reached = loss > -size and opt <= size

@@ -11,7 +11,7 @@ in docs/explanation/certificates.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from palm_core._pair import Pair
 from palm_core._programs import inverted
 from palm_core.answers import Accuracy, Answers, clean_weights
 from palm_core.errors import InputError
+from palm_core.policies import PolicySet
 from palm_core.sandwich import Sandwich
 from palm_core.subdivision import Subdivision
 from palm_core.text import at_most
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
-
-    from palm_core.policies import PolicySet
 
     Array = NDArray[np.float64]
     Places = NDArray[np.intp]
@@ -42,6 +41,8 @@ _METHODS = ("auto", "corners", "subdivision")
 MOST_VERTICES = 250_000
 # Corners that are looked at in rational arithmetic.
 _MOST_EXACT = 1000
+# Rewards whose largest is below 2 to that power are scaled: their products are denormal.
+_LEAST_EXPONENT = -900
 # More than a few roundings.
 _UP = 1.0 + 16 * UNIT
 #: Linear programs for each of the two gaps where simplices are divided.
@@ -157,6 +158,28 @@ def certify(
     if method not in _METHODS:
         raise InputError(f"method = {method!r}: must be one of {', '.join(_METHODS)}")
     accuracy = Accuracy.of(oracle_epsilon, oracle_delta, evaluation_error)
+    power = _power_of_two(policies, accuracy)
+    if power:
+        larger = certify(
+            PolicySet(
+                np.ldexp(policies.rewards, power),
+                np.ldexp(policies.regularizer, power),
+                objectives=policies.objectives,
+            ),
+            weights,
+            portfolio=portfolio,
+            oracle_epsilon=oracle_epsilon,
+            oracle_delta=None if oracle_delta is None else math.ldexp(oracle_delta, power),
+            evaluation_error=math.ldexp(evaluation_error, power),
+            answers=answers,
+            method=method,
+        )
+        slack = larger.measured_slack
+        return replace(
+            larger,
+            delta=rounded_up(Fraction(larger.delta) / 2**power),
+            measured_slack=None if slack is None else math.ldexp(slack, -power),
+        )
     rows = clean_weights(weights, policies.n_objectives)
     chosen = _indices(portfolio, policies.n_policies, "portfolio")
     given = None if answers is None else _indices(answers, policies.n_policies, "answers")
@@ -173,6 +196,15 @@ def certify(
     model: Sandwich | Subdivision | None = sandwich(known, chosen, most)
     model = subdivision(known, chosen) if model is None else model
     return certificate(known, chosen, model, MOST_PROGRAMS)
+
+
+def _power_of_two(policies: PolicySet, accuracy: Accuracy) -> int:
+    """What to scale rewards by whose products would be rounded as denormal numbers are."""
+    sizes = [np.abs(policies.rewards).max(), np.abs(policies.regularizer).max()]
+    largest = max(*map(float, sizes), accuracy.delta, accuracy.error)
+    exponent = math.frexp(largest)[1]
+    scales = policies.exact is None and largest > 0 and exponent < _LEAST_EXPONENT
+    return -exponent if scales else 0
 
 
 def sandwich(known: Answers, chosen: Places, most: float) -> Sandwich | None:

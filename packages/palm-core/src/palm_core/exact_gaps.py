@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from palm_core._exact import count, floats, rounded_up, tolerance
+from palm_core._exact import count, floats, nearest, rounded_up, tolerance
 from palm_core._pair import Pair, joined
 from palm_core.errors import InputError
 from palm_core.simplex import check_number
@@ -416,7 +416,7 @@ def _search(
         bound = float(bounds[place])
         if bound <= reached:
             break
-        if solved >= _MOST_SOLVED and bound <= float(reached) * (1 + _CLOSE):
+        if solved >= _MOST_SOLVED and bound <= nearest(reached) * (1 + _CLOSE):
             return Largest(bound, attained)
         program = pair.program(place, shared=shared)
         if not tried[place]:
