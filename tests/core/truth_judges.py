@@ -71,7 +71,7 @@ def readings(given: Instance) -> list[tuple[Table, Fraction, Fraction]]:
 
 
 def shown(number: Share) -> str:
-    near = float(number)
+    near = float(number) if number < 1e300 else math.inf
     return f"{near:.17g}" if near or not number else "less than the least float, not 0"
 
 
@@ -112,13 +112,13 @@ def compare(
     if math.isnan(claimed):
         yield f"below: {name} is not a number"
     elif claimed < truth:
-        short = math.inf if math.isinf(truth) else truth - Fraction(claimed)
+        short = math.inf if truth == math.inf else truth - Fraction(claimed)
         kind = "last bits" if short <= slack + truth * Fraction(1, 2**50) else "below"
         more = f"{float(short):.1e} more"
         yield f"{kind}: {name} = {float(claimed)!r}, in truth {shown(truth)} ({more})"
     elif (
         tight
-        and not math.isinf(truth)
+        and not truth == math.inf
         and claimed > truth + truth * RELATIVE + slack + 4 * SMALLEST
     ):
         yield f"loose: {name} = {claimed!r}, in truth {shown(truth)}"
