@@ -167,7 +167,7 @@ if not place.startswith(sysconfig.get_path("purelib")):
 def tests(session: nox.Session) -> None:
     """Everything that has to hold before a change lands."""
     keys = (*TESTS, "ray", "report", "repo")
-    for name in ("lint", "types", *(f"tests-{key}" for key in keys), "docs"):
+    for name in ("lint", "types", *(f"tests-{key}" for key in keys), "golden", "docs"):
         session.notify(name)
 
 
@@ -261,6 +261,13 @@ def tests_report(session: nox.Session) -> None:
     """The report in a real browser: Chromium, the machine's own or else Playwright's."""
     install(session, "palm-core", "palm-eval", tools=(*PYTEST, *BROWSER), without=LARGE)
     run_tests(session, "tests/report", env=chromium(session))
+
+
+@nox.session
+def golden(session: nox.Session) -> None:
+    """Compare the commands' JSON with recorded output; -- tests/golden --record rewrites it."""
+    install(session, "palm-core", "palm-eval", tools=PYTEST, without=LARGE)
+    run_tests(session, "tests/golden", by="worksteal")
 
 
 @nox.session

@@ -75,7 +75,7 @@ def test_tests_runs_every_check(root: Path, sessions: dict[str, str]) -> None:
     )
     queued = json.loads(ran.stdout)
     kinds = (name for name in sessions if name.startswith("tests-"))
-    assert set(queued) == {"lint", "types", "docs", *kinds}
+    assert set(queued) == {"lint", "types", "golden", "docs", *kinds}
     assert len(queued) == len(set(queued))
 
 
