@@ -11,13 +11,11 @@ import numpy as np
 import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, LogitsProcessor
 
-from palm_core.simplex import sample_weights
+from palm_core.weights.simplex import sample_weights
+from palm_mod.causal_model import CausalModel, cache_argument, probe
 from palm_mod.experts import Experts
-from palm_mod.forest import Counts, Limits, grow
 from palm_mod.mixing import Mixing
-from palm_mod.probe import probe
-from palm_mod.running import CausalModel, cache_argument
-from palm_mod.splitters import WeightSplitter
+from palm_mod.prefix_tree import Counts, Limits, WeightSplitter, grow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

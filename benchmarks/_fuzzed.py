@@ -24,12 +24,11 @@ with atheris.instrument_imports(include=["palm_core", "tomllib", "zipfile"]):
 
     from palm_core import Normalization, Policy, Portfolio, build_portfolio, load_oracle
     from palm_core.errors import PalmError
-    from palm_core.ledger import FILE_NAME
-    from palm_core.runs import Run
-    from palm_core.status import run_status
-    from palm_core.tables import parse_table
-    from palm_core.task import parse_task, read_toml
-    from palm_core.tasks import parse_npz, task_of_table
+    from palm_core.oracles.task_table import parse_npz, task_of_table
+    from palm_core.run.config import parse_task, read_toml
+    from palm_core.run.ledger import FILE_NAME
+    from palm_core.run.run import Run, run_status
+    from palm_core.tables.read import parse_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,19 +19,20 @@ import numpy as np
 
 from common import Aim, Benchmark, Figure, run
 from palm_core import PolicySet, sample_weights, uniform_lattice
-from palm_core.adaptive import AdaptiveGrid
-from palm_core.bounds import theorem_bounds
-from palm_core.certificate import Certificate, certify
-from palm_core.collecting import round_size
-from palm_core.grid import construct_grid, grid_size
-from palm_core.tabular import TabularOracle
-from palm_core.tasks import make_task
+from palm_core.guarantees.adaptive import AdaptiveGrid
+from palm_core.guarantees.certificate import certify
+from palm_core.guarantees.theorem import theorem_bounds
+from palm_core.oracles.tabular import TabularOracle
+from palm_core.oracles.task_table import make_task
+from palm_core.run.engine import round_size
+from palm_core.weights.grid import construct_grid, grid_size
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
     from common import Record
+    from palm_core.model.results import Certificate
 
 PAPER = Figure("calls of the paper's smallest grid that certifies as much / adaptive calls")
 EQUAL = Figure(

@@ -30,12 +30,12 @@ import numba
 import numpy as np
 
 from common import Aim, Benchmark, Figure, alternating, peak_memory, run
-from palm_core import _kernels
-from palm_core._compilation import n_threads
-from palm_core.cover import best_policies, cover_weights, greedy
-from palm_core.grid import construct_grid
-from palm_core.policies import PolicySet
-from palm_core.simplex import sample_weights
+from palm_core.cover.cover import cover_weights, greedy
+from palm_core.geometry import kernels as _kernels
+from palm_core.geometry.compilation import n_threads
+from palm_core.model.policy import PolicySet, best_policies
+from palm_core.weights.grid import construct_grid
+from palm_core.weights.simplex import sample_weights
 
 if TYPE_CHECKING:
     from argparse import Namespace

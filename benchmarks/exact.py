@@ -29,17 +29,17 @@ import numpy as np
 import pulp
 
 from common import Aim, Benchmark, Figure, run
-from palm_core.cover import cover_weights, greedy
-from palm_core.policies import PolicySet
-from palm_core.reductions import packed
-from palm_core.setcover import solve_set_cover
+from palm_core.cover.cover import cover_weights, greedy
+from palm_core.cover.reductions import packed
+from palm_core.cover.set_cover import solve_set_cover
+from palm_core.model.policy import PolicySet
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
 
     from common import Record
-    from palm_core.cover import Cover
+    from palm_core.cover.cover import Cover
 
 WALL = Figure("wall time of plain PuLP / of the reduced program", drawn="time, plain PuLP")
 CPU = Figure("processor time of plain PuLP / of the reduced program")

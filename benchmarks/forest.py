@@ -79,8 +79,8 @@ def measure(given: Namespace, record: Record) -> None:
         make_models,
         weights_of,
     )
-    from palm_mod.forest import Limits, grow
     from palm_mod.mixing import Mixing
+    from palm_mod.prefix_tree import Limits, grow
 
     torch.set_num_threads(given.threads)
     size = SIZES["quick" if given.quick else given.size]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common import Aim, Benchmark, Figure, alternating, run, seconds
-from palm_core._compilation import n_threads
-from palm_core.grid import construct_grid, grid_size
+from palm_core.geometry.compilation import n_threads
+from palm_core.weights.grid import construct_grid, grid_size
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -129,7 +129,7 @@ class Found:
 
 def oracle_of(made: Path, seed: int, options: dict[str, Any]) -> Any:
     """The oracle of gsm_mini.toml with other options."""
-    from palm_core.task import load_task
+    from palm_core.run.config import load_task
     from palm_trl import GrpoOracle
 
     task = load_task(EXAMPLES / "gsm_mini.toml")
@@ -297,8 +297,8 @@ class Bench:
 
     def overhead(self) -> None:
         """The oracle's training beside plain TRL's."""
-        from palm_trl.launching import run_call
         from palm_trl.measuring import measure as measure_policy
+        from palm_trl.process import run_call
         from palm_trl.training import train
 
         oracle, weights = oracle_of(self.made, 0, {"steps": self.steps}), np.array([0.5, 0.5])
@@ -357,7 +357,7 @@ def plain_trl(oracle: Any, weights: Any, folder: Path) -> list[dict[str, Any]]:
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
-    from palm_trl.config import trainer_config
+    from palm_trl.trainer_config import trainer_config
     from trl import GRPOTrainer  # type: ignore[attr-defined]  # loaded lazily there
 
     config = trainer_config(oracle, weights, folder)

@@ -13,7 +13,7 @@ them, and asks whether the interval holds the population's value.
   two policies share. The maximum over candidates is then biased upwards.
 * ``raster``: as "expected", but gaps sampled at 101 evenly spaced weights.
 * ``three``: as "expected", but for three objectives and fifteen candidates, by
-  :func:`palm_eval.run_intervals.gap_intervals`, as ``palm evaluate`` and the size–gap curve
+  :func:`palm_eval.analysis.intervals.gap_intervals`, as ``palm evaluate`` and the size–gap curve
   have them: at 200 weights and the portfolio's corner weights, followed through resamples.
 * ``ties``: not the task, but policies with independent normal noise: k candidates exactly
   as good as one another and as the portfolio of one, so that δ = 0. The worst case for
@@ -43,11 +43,10 @@ from palm_core import (
     sample_weights,
     uniform_lattice,
 )
-from palm_core.tasks import make_task
-from palm_eval.intervals import METHODS, bootstrap, delta_band
+from palm_core.oracles.task_table import make_task
+from palm_eval.analysis.intervals import SAMPLES, gap_intervals
+from palm_eval.intervals import METHODS, PromptScores, bootstrap, delta_band
 from palm_eval.metrics import exact_gap_pairs, sampled_gap_pairs
-from palm_eval.prompt_scores import PromptScores
-from palm_eval.run_intervals import SAMPLES, gap_intervals
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

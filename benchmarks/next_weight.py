@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common import Aim, Benchmark, Figure, run
-from palm_core.adaptive import AdaptiveGrid
-from palm_core.tabular import TabularOracle
+from palm_core.guarantees.adaptive import AdaptiveGrid
+from palm_core.oracles.tabular import TabularOracle
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import Aim, Benchmark, Figure, run
-from palm_core.ledger import FILE_NAME, Ledger
+from palm_core.run.ledger import FILE_NAME, Ledger
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -56,7 +56,7 @@ ABOUT = Benchmark(
 ORACLE = """
 import os, time
 from pathlib import Path
-from palm_core.tabular import load
+from palm_core.oracles.tabular import load
 
 class Soaked:
     def __init__(self, calls: Path, seconds: float):

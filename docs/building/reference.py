@@ -22,7 +22,7 @@ MODULES = {
     "palm_core": ("errors", "ledger", "oracle", "plugins", "task", "tasks", "testing"),
     "palm_eval": ("comparison", "figures", "report", "rewards", "tables", "testing"),
     "palm_mod": (),
-    "palm_trl": ("exporting.routing",),
+    "palm_trl": ("export.routing",),
 }
 INTRODUCTIONS = {
     "palm_core": "Grids, covers, pruning, exact gaps, certificates, oracles and runs.",

@@ -11,11 +11,9 @@ from typing import Any
 import griffe
 from our_docstrings import ROLE
 
-from palm_core.execution import Execution
-from palm_core.plugins import describe_oracles
-from palm_core.settings import Settings
-from palm_core.task import _TABLES, PRUNE_NAMES, Task
-from palm_eval.reproduction.study import _KEYS, Study
+from palm_core.oracles.registry import describe_oracles
+from palm_core.run.config import _TABLES, PRUNE_NAMES, Execution, Settings, Task
+from palm_eval.paper.study import _KEYS, Study
 
 _HEAD = """# Task files
 

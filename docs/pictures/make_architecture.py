@@ -74,7 +74,7 @@ PORTFOLIO = Box(4, CHOOSE, "file", "portfolio.json", "few, and the proof", "port
 ROUTE = Box(1, USE, "core", "route", "who serves whom", "portfolio.py")
 EVALUATE = Box(2, USE, "eval", "evaluate", "tables, figures", "evaluation.py")
 REPORT = Box(3, USE, "eval", "report", "one page to explore", "report/")
-EXPORT = Box(4, USE, "oracle", "export", "adapters, router", "exporting/")
+EXPORT = Box(4, USE, "oracle", "export", "adapters, router", "export/")
 BOXES = (
     *(TASK, WEIGHTS, CALLS, ORACLE, POLICY, CERTIFICATE, LEDGER, COVER, PRUNE, PROVE),
     *(PORTFOLIO, ROUTE, EVALUATE, REPORT, EXPORT),

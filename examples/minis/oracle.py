@@ -7,7 +7,7 @@ from typing import Any
 
 from minis.make_experts import TASKS, make
 
-from palm_mod.oracle import ModOracle
+from palm_mod.mod import ModOracle
 from palm_mod.soup import SoupOracle
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from palm_core import Policy
-from palm_core.artifacts import writing
-from palm_core.oracle import weight_id
+from palm_core.oracles.protocol import weight_id
+from palm_core.run.artifacts import writing
 from palm_eval import read_responses, score, write_responses
 from palm_eval.rewards import length, regex
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palm_core.cli.app import make_app, run
-from palm_core.text import is_plain
+from palm_core.validation import is_plain
 
 WIDTHS = (40, 80, 200)
 #: A task of few weights that answers at once.

@@ -15,7 +15,15 @@ import numpy as np
 # Beside this file, which stands on sys.path: workers import it too.
 from worker_oracles import OBJECTIVES, Make, asked
 
-from palm_core.calls.protocol import Answered, Call, CallExecutor, Ended, Event, Refused, Work
+from palm_core.run.executors.protocol import (
+    Answered,
+    Call,
+    CallExecutor,
+    Ended,
+    Event,
+    Refused,
+    Work,
+)
 
 
 def work(folder: Path) -> Work:

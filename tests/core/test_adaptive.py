@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import InputError, PolicySet, adaptive, sample_weights
-from palm_core.adaptive import AdaptiveGrid
-from palm_core.certificate import certify
-from palm_core.envelope import corner_weights
-from palm_core.grid import construct_grid
-from palm_core.subdivision import Subdivision
-from palm_core.tabular import TabularOracle
-from palm_core.tasks import make_task
+from palm_core import InputError, PolicySet, sample_weights
+from palm_core.cover.regions import corner_weights
+from palm_core.guarantees import adaptive
+from palm_core.guarantees.adaptive import AdaptiveGrid
+from palm_core.guarantees.certificate import certify
+from palm_core.guarantees.subdivision import Subdivision
+from palm_core.oracles.tabular import TabularOracle
+from palm_core.oracles.task_table import make_task
+from palm_core.weights.grid import construct_grid
 
 SEEDS = st.integers(0, 2**32 - 1)
 FEW = settings(max_examples=15)

@@ -21,13 +21,12 @@ from palm_core import (
     build_portfolio,
     sample_weights,
 )
-from palm_core.collecting import Progress
-from palm_core.ledger import Ledger
-from palm_core.planning import make_plan
-from palm_core.runs import Run
-from palm_core.status import run_status
-from palm_core.tabular import TabularOracle, load
-from palm_core.task import parse_task
+from palm_core.oracles.tabular import TabularOracle, load
+from palm_core.run.config import parse_task
+from palm_core.run.engine import Progress
+from palm_core.run.ledger import Ledger
+from palm_core.run.plan import make_plan
+from palm_core.run.run import Run, run_status
 
 GRID = {"mu": 0.5, "alpha": 0.1}
 NAMES = ("helpful", "brief", "safe", "humour")

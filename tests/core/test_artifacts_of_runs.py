@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from palm_core.artifacts import FOLDER, reached
 from palm_core.cli.app import run
-from palm_core.ledger import Ledger
+from palm_core.run.artifacts import FOLDER, reached
+from palm_core.run.ledger import Ledger
 
 ORACLE = """
 from dataclasses import replace
 from pathlib import Path
-from palm_core.artifacts import writing
-from palm_core.tabular import load
+from palm_core.run.artifacts import writing
+from palm_core.oracles.tabular import load
 
 class Saving:
     def __init__(self, artifact_dir: Path | None, run_seed: int, fault: str = ""):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from palm_core import InputError, TabularOracle, WorkError, answers_at, build_portfolio
-from palm_core.execution import Execution
-from palm_core.ledger import Ledger
+from palm_core.run.config import Execution
+from palm_core.run.ledger import Ledger
 
 WEIGHTS = np.array([[0.3, 0.7], [1.0, 0.0], [0.5, 0.5]])
 

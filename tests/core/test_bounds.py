@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core import InputError, PolicySet
-from palm_core.assumptions import assumptions
-from palm_core.bounds import (
+from palm_core.guarantees.theorem import (
     Guarantee,
     NotApplicable,
     apply_theorem,
+    assumptions,
     lemma_33,
     lemma_a1,
     theorem_bounds,
 )
-from palm_core.grid import construct_grid, grid_size
+from palm_core.weights.grid import construct_grid, grid_size
 
 UNIT = st.floats(1e-3, 1.0)
 SLACK = st.floats(0.0, 1.0)

@@ -13,7 +13,7 @@ FLIPS = """
 import collections, io
 import pyarrow, pyarrow.parquet
 from palm_core.errors import InputError
-from palm_core.tables import parse_table
+from palm_core.tables.read import parse_table
 
 file = io.BytesIO()
 columns = {"model": ["a", "b", "c", "d"], "x": [1.0, 2.0, 3.0, 4.0], "y": [2, 1, 4, 3]}

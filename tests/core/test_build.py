@@ -21,10 +21,10 @@ from palm_core import (
     construct_grid,
     sample_weights,
 )
-from palm_core.ledger import Ledger
-from palm_core.oracle import weight_id
-from palm_core.runs import Run
-from palm_core.tabular import load as tabular
+from palm_core.oracles.protocol import weight_id
+from palm_core.oracles.tabular import load as tabular
+from palm_core.run.ledger import Ledger
+from palm_core.run.run import Run
 
 
 class Finite:

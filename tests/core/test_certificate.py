@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
-from palm_core import InputError, PolicySet, certificate, sample_weights, uniform_lattice
-from palm_core.answers import Accuracy, Answers, clean_weights
-from palm_core.certificate import certify
-from palm_core.envelope import corner_weights
-from palm_core.hull import Envelope, Hull
-from palm_core.sandwich import Sandwich, mixture_bounds
-from palm_core.subdivision import Subdivision
-from palm_core.tabular import TabularOracle
-from palm_core.text import at_most
+from palm_core import InputError, PolicySet, sample_weights, uniform_lattice
+from palm_core.cover.regions import corner_weights
+from palm_core.geometry.polyhedron import Envelope, Hull
+from palm_core.guarantees import certificate
+from palm_core.guarantees.certificate import Accuracy, Answers, certify, clean_weights
+from palm_core.guarantees.subdivision import Sandwich, Subdivision, mixture_bounds
+from palm_core.oracles.tabular import TabularOracle
+from palm_core.validation import at_most
 
 SEEDS = st.integers(0, 2**32 - 1)
 METHODS = st.sampled_from(["corners", "subdivision"])

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palm_core import Portfolio
-from palm_core.cli import output, plugin_commands
-from palm_core.cli.app import HELP, OWN, make_app
+from palm_core.cli import commands as plugin_commands
+from palm_core.cli import output
+from palm_core.cli.app import HELP, OWN, add_completion, make_app
 from palm_core.cli.commands import PACKAGES
-from palm_core.cli.completion import add_completion
-from palm_core.cli.watching import Watch
-from palm_core.collecting import Progress
+from palm_core.cli.progress import Watch
+from palm_core.run.engine import Progress
 
 COMMANDS = [*(function.__name__ for function in OWN), "completion"]
 MODELS = "model,helpful,safe,cost\na,40,60,0.1\nb,64,70,2\nc,72,71,6\nd,50,90,3\n"
@@ -313,7 +313,7 @@ def test_weightings_that_are_none(weights: tuple[str, ...], told: str) -> None:
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_proportion_that_is_suggested_is_accepted(row: list[float]) -> None:
-    from palm_core.cli.weightings import read_weightings
+    from palm_core.cli.parameters import read_weightings
     from palm_core.errors import InputError
 
     names = [f"o{index}" for index in range(len(row))]

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from palm_core.cli.app import run
-from palm_core.ledger import FILE_NAME, Ledger
-from palm_core.status import find_runs
+from palm_core.run.ledger import FILE_NAME, Ledger
+from palm_core.run.run import find_runs
 
 ORACLE = """
 import time
-from palm_core.tabular import load
+from palm_core.oracles.tabular import load
 
 class Slow:
     def __init__(self, seconds: float = 0.0, hole: float = -1.0, d: int = 2, once: bool = False):
@@ -364,7 +364,7 @@ def test_a_read_only_run_can_be_looked_at_and_not_built(palm: Palm, tmp_path: Pa
 
 COSTLY = """
 from dataclasses import replace
-from palm_core.tabular import load
+from palm_core.oracles.tabular import load
 
 class Costly:
     epsilon = 0.0
@@ -395,7 +395,7 @@ def test_a_target_that_values_below_0_forbid_says_what_to_do(palm: Palm, tmp_pat
 
 LIAR = """
 from dataclasses import replace
-from palm_core.tabular import load
+from palm_core.oracles.tabular import load
 
 class Liar:
     def __init__(self, delta: float = 0.0):

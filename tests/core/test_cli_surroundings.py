@@ -15,10 +15,10 @@ from command_rules import TASK, palm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core.artifacts import writing
 from palm_core.errors import InputError, WorkError
-from palm_core.files import LONGEST_NAME, unportable, write_atomically
-from palm_core.oracle import LONGEST_ID, weight_id
+from palm_core.model.files import LONGEST_NAME, unportable, write_atomically
+from palm_core.oracles.protocol import LONGEST_ID, weight_id
+from palm_core.run.artifacts import writing
 
 PALM = (sys.executable, "-m", "palm_core")
 MODELS = "model,hilfreich,günstig\nä,40,60\nb,64,40\nc,52,55\n"

@@ -17,8 +17,9 @@ import numba
 import pytest
 from command_rules import TASK
 
-from palm_core import PalmWarning, _compilation
-from palm_core.execution import available_cores
+from palm_core import PalmWarning
+from palm_core.geometry import compilation as _compilation
+from palm_core.geometry.compilation import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,7 +183,7 @@ def test_a_function_of_no_file(folder: Path) -> None:
 def test_a_numba_without_the_parts_that_the_cache_is_made_of(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palm_core._code_cache.CodeCache.__init__", lambda _: None)
+    monkeypatch.setattr("palm_core.geometry.code_cache.CodeCache.__init__", lambda _: None)
     with pytest.warns(PalmWarning, match=str(folder)):
         assert adding(1)(2) == 3
 
@@ -235,7 +236,7 @@ def test_a_full_disk_does_not_cost_the_answer(folder: Path, tmp_path: Path) -> N
 
 WARMING = """
 import sys
-from palm_core.grid import construct_grid
+from palm_core.weights.grid import construct_grid
 sys.stdin.readline()
 for d in map(int, sys.argv[1:]):
     print(construct_grid(d, 0.5, 0.5).sum(), end=" ")
@@ -289,7 +290,7 @@ class TestEnvironment:
         code = (
             "import warnings\n"
             "with warnings.catch_warnings(record=True) as told:\n"
-            "    from palm_core import _kernels\n"
+            "    from palm_core.geometry import kernels as _kernels\n"
             "print(_kernels.n_threads(), [item.category.__name__ for item in told])\n"
         )
         told = subprocess.run(

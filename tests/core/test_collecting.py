@@ -10,8 +10,17 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from palm_core import Execution, InputError, OracleAnswerError, Policy, WorkError, build_portfolio
-from palm_core.adaptive import AdaptiveGrid
-from palm_core.calls.protocol import (
+from palm_core.guarantees.adaptive import AdaptiveGrid
+from palm_core.oracles.tabular import load as tabular
+from palm_core.run.engine import (
+    FAILURES_IN_A_ROW,
+    MOST_LOST,
+    Collector,
+    Progress,
+    in_order,
+    round_size,
+)
+from palm_core.run.executors.protocol import (
     Answered,
     Call,
     Ended,
@@ -22,18 +31,9 @@ from palm_core.calls.protocol import (
     Work,
     perform,
 )
-from palm_core.collecting import (
-    FAILURES_IN_A_ROW,
-    MOST_LOST,
-    Collector,
-    Progress,
-    in_order,
-    round_size,
-)
-from palm_core.ledger import Ledger
-from palm_core.runs import Run
-from palm_core.simplex import sample_weights
-from palm_core.tabular import load as tabular
+from palm_core.run.ledger import Ledger
+from palm_core.run.run import Run
+from palm_core.weights.simplex import sample_weights
 
 NAMES = ("a", "b")
 TASK = {"oracle": {"name": "x"}, "grid": {"mu": 0.5, "alpha": 0.1}}

@@ -9,20 +9,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from palm_core import _kernels, cover
-from palm_core.cover import Best, Cover, best_policies, cover_weights, greedy
+from palm_core.cover.cover import Cover, cover_weights, greedy
+from palm_core.cover.prune import prune
 from palm_core.errors import InputError
-from palm_core.policies import PolicySet
-from palm_core.pruning import prune
-from palm_core.simplex import check_weights, sample_weights, uniform_lattice
+from palm_core.geometry import kernels as _kernels
+from palm_core.model import policy as policy_module
+from palm_core.model.policy import Best, PolicySet, best_policies
+from palm_core.validation import check_weights
+from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 EPS = np.finfo(float).eps
 
 
 @pytest.fixture(autouse=True)
 def _kernels_and_threads_for_few_pairs_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cover, "_FEW_PAIRS", 0)
-    monkeypatch.setattr(cover, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(policy_module, "_FEW_PAIRS", 0)
+    monkeypatch.setattr(policy_module, "_WORTH_A_THREAD", 1)
 
 
 def made(kind: str, m: int, d: int, seed: int) -> PolicySet:
@@ -180,7 +182,7 @@ def test_few_pairs_in_numpy_and_many_in_the_kernel_agree(instance: Any) -> None:
     policies, weights, _, _ = instance
     many = best_policies(policies, weights)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cover, "_FEW_PAIRS", 1 << 40)
+        patch.setattr(policy_module, "_FEW_PAIRS", 1 << 40)
         few = best_policies(policies, weights)
     np.testing.assert_array_equal(few.values, many.values)
     np.testing.assert_array_equal(few.indices, many.indices)

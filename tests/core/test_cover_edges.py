@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palm_core import _kernels, cover, pruning
-from palm_core._exact import rounding_error
-from palm_core.cover import best_policies, cover_weights, greedy
+from palm_core.cover import prune as pruning
+from palm_core.cover.cover import cover_weights, greedy
+from palm_core.cover.prune import prune, prune_curve, prune_report
+from palm_core.cover.set_cover import solve_set_cover
 from palm_core.errors import InputError
-from palm_core.policies import PolicySet
-from palm_core.pruning import prune, prune_curve, prune_report
-from palm_core.setcover import solve_set_cover
-from palm_core.settings import Settings
-from palm_core.simplex import check_weights, sample_weights, uniform_lattice
+from palm_core.geometry import kernels as _kernels
+from palm_core.geometry.exact import rounding_error
+from palm_core.model import policy as policy_module
+from palm_core.model.policy import PolicySet, best_policies
+from palm_core.run.config import Settings
+from palm_core.validation import check_weights
+from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 MIDDLE_FIRST = PolicySet([[1.0, 0.3], [0.75, 0.75], [0.3, 1.0]])
 
@@ -48,21 +51,21 @@ def test_points_are_put_along_mortons_curve() -> None:
     points = np.column_stack([x, 1000 - 300 * y])[turn]
     y = 3 - y
     key = (x & 1) | (y & 1) << 1 | (x & 2) << 1 | (y & 2) << 2
-    assert cover._along_a_curve(points).tolist() == np.argsort(key[turn]).tolist()
+    assert policy_module._along_a_curve(points).tolist() == np.argsort(key[turn]).tolist()
 
 
 def test_equal_points_stay_in_their_order() -> None:
     points = np.array([[0.5, 1.0, 7.0], [0.25, 1.0, 7.0]] * 40)
-    order = cover._along_a_curve(points)
+    order = policy_module._along_a_curve(points)
     assert order.tolist() == [*range(1, 80, 2), *range(0, 80, 2)]
 
 
 def test_a_thread_gets_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    worth = cover._WORTH_A_THREAD
-    assert cover._grain(worth) == 1
-    assert cover._grain(worth - 1) == 2
-    assert cover._grain(10 * worth) == 1
-    assert cover._grain(1) == cover._grain(0) == worth
+    worth = policy_module._WORTH_A_THREAD
+    assert policy_module._grain(worth) == 1
+    assert policy_module._grain(worth - 1) == 2
+    assert policy_module._grain(10 * worth) == 1
+    assert policy_module._grain(1) == policy_module._grain(0) == worth
     grains = []
 
     def recorded(work: Any, count: int, *, grain: int) -> None:
@@ -70,7 +73,7 @@ def test_a_thread_gets_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) ->
         work(0, count)
 
     monkeypatch.setattr(_kernels, "in_parallel", recorded)
-    monkeypatch.setattr(cover, "_FEW_PAIRS", 0)
+    monkeypatch.setattr(policy_module, "_FEW_PAIRS", 0)
     made = cover_weights(PolicySet(np.eye(3)), sample_weights(100, 3), mu=0.1)
     made.counts()
     # words of 64 weights by 9 numbers; groups of 32 policies by 300 numbers; rows of 2 words
@@ -78,14 +81,14 @@ def test_a_thread_gets_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) ->
     assert grains == [
         (count, -(-worth // cost)) for count, cost in zip([2, 1, 3], operations, strict=True)
     ]
-    monkeypatch.setattr(cover, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(policy_module, "_WORTH_A_THREAD", 1)
     best_policies(PolicySet(np.eye(3)), sample_weights(100, 3))
     assert grains[-1] == (2, 8)
 
 
 def test_few_threads_and_many_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cover, "_FEW_PAIRS", 0)
-    monkeypatch.setattr(cover, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(policy_module, "_FEW_PAIRS", 0)
+    monkeypatch.setattr(policy_module, "_WORTH_A_THREAD", 1)
     policies = PolicySet(np.random.default_rng(0).random((130, 3)))
     weights = sample_weights(1100, 3)
     found = []

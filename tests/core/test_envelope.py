@@ -8,18 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from palm_core import envelope
-from palm_core.envelope import (
-    corner_weights,
-    drop_dominated,
-    envelope_values,
-    segments,
-    serving_intervals,
-    serving_shares,
-)
+from palm_core.cover.regions import corner_weights, serving_intervals, serving_shares
 from palm_core.errors import InputError, WorkError
-from palm_core.policies import PolicySet
-from palm_core.simplex import sample_weights
+from palm_core.geometry import envelope
+from palm_core.geometry.envelope import drop_dominated, envelope_values, segments
+from palm_core.model.policy import PolicySet
+from palm_core.weights.simplex import sample_weights
 
 
 def integers(d: int, most: int = 7) -> st.SearchStrategy[np.ndarray]:

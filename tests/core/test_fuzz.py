@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from palm_core import InputError, Portfolio
 from palm_core.cli.app import run
-from palm_core.tables import parse_table
-from palm_core.task import parse_task, read_toml
-from palm_core.tasks import parse_npz, task_of_table
-from palm_core.text import is_plain
+from palm_core.oracles.task_table import parse_npz, task_of_table
+from palm_core.run.config import parse_task, read_toml
+from palm_core.tables.read import parse_table
+from palm_core.validation import is_plain
 
 # No hang: what takes milliseconds may take seconds on a busy machine.
 bounded = settings(

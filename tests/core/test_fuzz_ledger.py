@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from palm_core import Policy, build_portfolio
 from palm_core.cli.app import run
 from palm_core.errors import PalmError
-from palm_core.ledger import FILE_NAME, Ledger
-from palm_core.runs import Run
-from palm_core.status import run_status
+from palm_core.run.ledger import FILE_NAME, Ledger
+from palm_core.run.run import Run, run_status
 
 bounded = settings(
     max_examples=150,

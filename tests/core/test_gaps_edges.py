@@ -7,18 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import envelope
-from palm_core.envelope import (
-    corner_weights,
-    drop_dominated,
-    envelope_values,
-    segments,
-    serving_shares,
-)
+from palm_core.cover.regions import corner_weights, serving_shares
 from palm_core.errors import WorkError
-from palm_core.exact_gaps import gap_frontier, gaps, violations
-from palm_core.polygons import clip, heights, overlap, place, serving_cells, share, sides
-from palm_core.simplex import sample_weights
+from palm_core.geometry import envelope
+from palm_core.geometry.envelope import drop_dominated, envelope_values, segments
+from palm_core.guarantees.gaps import gap_frontier, gaps, violations
+from palm_core.weights.simplex import sample_weights
+from palm_eval.polygons import clip, heights, overlap, place, serving_cells, share, sides
 
 FEW = settings(max_examples=25)
 SEEDS = st.integers(0, 2**16)

@@ -13,8 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from palm_core.errors import InputError
-from palm_core.grid import construct_grid, grid_size, grid_values
-from palm_core.simplex import check_weights
+from palm_core.validation import check_weights
+from palm_core.weights.grid import construct_grid, grid_size, grid_values
 
 mus = st.floats(0.05, 1.0)
 alphas = st.floats(0.01, 1.0)
@@ -219,7 +219,8 @@ def test_bad_arguments_are_named(d: int, mu: float, alpha: float, complaint: str
 
 def test_counting_needs_no_numba() -> None:
     code = (
-        "import sys; from palm_core.grid import grid_size; assert grid_size(8, .05, .01) > 10**12; "
+        "import sys; from palm_core.weights.grid import grid_size; "
+        "assert grid_size(8, .05, .01) > 10**12; "
         "assert not {'numba', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from palm_core import _kernels, cover
-from palm_core.cover import best_policies, cover_weights, greedy
-from palm_core.grid import construct_grid, grid_values
-from palm_core.policies import PolicySet
-from palm_core.simplex import sample_weights, uniform_lattice
+from palm_core.cover.cover import cover_weights, greedy
+from palm_core.geometry import kernels as _kernels
+from palm_core.model import policy as policy_module
+from palm_core.model.policy import PolicySet, best_policies
+from palm_core.weights.grid import construct_grid, grid_values
+from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 
 def run(code: str, **environment: str) -> str:
@@ -65,7 +66,7 @@ def test_work_is_shared_by_threads_and_its_failure_is_raised(
 
 
 def test_threads_follow_the_environment() -> None:
-    code = "from palm_core import _kernels; print(_kernels.n_threads())"
+    code = "from palm_core.geometry import kernels as _kernels; print(_kernels.n_threads())"
     assert run(code, NUMBA_NUM_THREADS="1") == "1\n"
 
 
@@ -95,7 +96,7 @@ def test_ones_are_counted(n_words: int, seed: int) -> None:
 @given(st.integers(2, 6), st.sampled_from([1, 2, 31, 33, 64, 201]), st.integers(0, 2**16))
 def test_groups_hold_every_policy_under_its_bound(d: int, m: int, seed: int) -> None:
     u = np.random.default_rng(seed).normal(size=(m, d))
-    groups = cover._groups(u)
+    groups = policy_module._groups(u)
     assert set(groups.order) == set(range(m))
     assert len(groups.order) == m + m % 2
     np.testing.assert_array_equal(groups.u, u[groups.order])
@@ -109,17 +110,19 @@ def test_groups_hold_every_policy_under_its_bound(d: int, m: int, seed: int) -> 
 def test_groups_are_of_neighbours() -> None:
     """What makes skipping pay: groups span far less than everyone does."""
     u = np.random.default_rng(0).uniform(size=(4096, 2))
-    groups = cover._groups(u)
+    groups = policy_module._groups(u)
     spans = np.ptp(groups.u.reshape(-1, _kernels.GROUP, 2), axis=1)
     assert np.median(spans) < 0.2
 
 
 TINY = """
 import numpy as np
-from palm_core import cover, _kernels
-from palm_core.grid import construct_grid
-from palm_core.policies import PolicySet
-cover._FEW_PAIRS, cover._WORTH_A_THREAD = 0, 1
+from palm_core.cover import cover
+from palm_core.model import policy as policy_module
+from palm_core.geometry import kernels as _kernels
+from palm_core.weights.grid import construct_grid
+from palm_core.model.policy import PolicySet
+policy_module._FEW_PAIRS, policy_module._WORTH_A_THREAD = 0, 1
 _kernels.n_threads = lambda: 2
 for d in (2, 3):
     weights = construct_grid(d, 1.0, 0.5)
@@ -147,10 +150,12 @@ def test_a_forked_child_computes_after_its_parent_has() -> None:
     # Numba's own thread layers end the child ("fork() … is unsafe") or hang it.
     code = """
 import os, numpy as np
-from palm_core import cover, _kernels
-from palm_core.policies import PolicySet
-from palm_core.simplex import sample_weights
-_kernels.n_threads, cover._WORTH_A_THREAD = (lambda: 2), 1
+from palm_core.cover import cover
+from palm_core.model import policy as policy_module
+from palm_core.geometry import kernels as _kernels
+from palm_core.model.policy import PolicySet
+from palm_core.weights.simplex import sample_weights
+_kernels.n_threads, policy_module._WORTH_A_THREAD = (lambda: 2), 1
 policies, weights = PolicySet(np.sqrt(sample_weights(2000, 3))), sample_weights(4000, 3, seed=1)
 before = cover.cover_weights(policies, weights, mu=0.01).bits
 child = os.fork()

@@ -9,12 +9,13 @@ import sys
 CODE = """
 import warnings
 import numpy as np
-from palm_core import PalmWarning, cover
+from palm_core import PalmWarning; from palm_core.cover import cover
+from palm_core.model import policy as policy_module
 warnings.simplefilter("ignore", PalmWarning)  # that it is slow
-from palm_core import _kernels
-from palm_core.policies import PolicySet
-from palm_core.reductions import Core, packed, transposed, unpacked
-from palm_core.simplex import uniform_lattice
+from palm_core.geometry import kernels as _kernels
+from palm_core.model.policy import PolicySet
+from palm_core.cover.reductions import Core, packed, transposed, unpacked
+from palm_core.weights.simplex import uniform_lattice
 
 assert type(_kernels.inclusions).__name__ == "function"
 rng = np.random.default_rng(0)
@@ -32,11 +33,11 @@ for sets in (matrix, matrix.T):
     np.fill_diagonal(inside, True)
     assert inside.all(), "no row is left inside another, no column around another"
 
-cover._FEW_PAIRS, cover._WORTH_SORTING = 0, 0
+policy_module._FEW_PAIRS, policy_module._WORTH_SORTING = 0, 0
 policies = PolicySet(rng.uniform(size=(67, 3)) ** 0.3, rng.uniform(size=67) * 0.1)
 weights = uniform_lattice(3, 12)
 values = policies.objective(weights)
-best = cover.best_policies(policies, weights)
+best = policy_module.best_policies(policies, weights)
 assert np.allclose(best.values, values.max(axis=1), rtol=0, atol=1e-14)
 made = cover.cover_weights(policies, weights, mu=0.02, best=best)
 assert (made.matrix() == (values >= 0.98 * values.max(axis=1)[:, None] - 1e-13).T).all()

@@ -21,11 +21,13 @@ from palm_core import (
     WorkError,
     sample_weights,
 )
-from palm_core.artifacts import Artifact
-from palm_core.calls.protocol import Failure
-from palm_core.ledger import FILE_NAME, Ledger, _reserve, _schema
-from palm_core.ledger.lock import is_worked_on
-from palm_core.oracle import Claims
+from palm_core.oracles.protocol import Claims
+from palm_core.run.artifacts import Artifact
+from palm_core.run.executors.protocol import Failure
+from palm_core.run.ledger import FILE_NAME, Ledger
+from palm_core.run.ledger import schema as _schema
+from palm_core.run.ledger import writer as _reserve
+from palm_core.run.ledger.lock import is_worked_on
 
 TASK = {
     "oracle": {"name": "x", "lr": 5e-4},
@@ -340,7 +342,7 @@ def npy(array: np.ndarray) -> bytes:
 
 def version_1(folder: Path, rows: np.ndarray, prompts: bytes | None = None) -> None:
     """A ledger as palm-core 0.1.0 wrote it before there were attempts."""
-    from palm_core.identity import task_hash
+    from palm_core.run.config import task_hash
 
     with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
         connection.executescript(VERSION_1)
@@ -444,7 +446,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from palm_core import Policy
-from palm_core.ledger import Ledger
+from palm_core.run.ledger import Ledger
 task = {"oracle": {"name": "x", "lr": 5e-4}, "grid": {"mu": 0.5, "alpha": 0.1}, "run": {"seed": 0}}
 with Ledger.begin(Path(sys.argv[1]), task, ("helpful", "brief")) as ledger:
     for index in range(len(ledger.answers()), 100_000):

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from palm_core import Policy, WorkError, sample_weights
-from palm_core.ledger import FILE_NAME, Ledger, _journal, _schema
+from palm_core.run.ledger import FILE_NAME, Ledger
+from palm_core.run.ledger import lock as _journal
+from palm_core.run.ledger import schema as _schema
 
 TASK = {"oracle": {"name": "x"}, "grid": {"mu": 0.5, "alpha": 0.1}, "run": {"seed": 0}}
 NAMES = ("helpful", "brief")

@@ -14,15 +14,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from palm_core import _cuts, setcover
-from palm_core._cuts import CutLoop, first_weights
-from palm_core._intervals import covered_intervals, fewest_intervals
-from palm_core.envelope import corner_weights, envelope_values
+from palm_core.cover import minimal as _cuts
+from palm_core.cover import set_cover as setcover
+from palm_core.cover.minimal import (
+    CutLoop,
+    covered_intervals,
+    fewest_intervals,
+    first_weights,
+    minimal_portfolio,
+    minimal_report,
+)
+from palm_core.cover.regions import corner_weights
 from palm_core.errors import InputError
-from palm_core.exact_gaps import gaps, violations
-from palm_core.minimal import minimal_portfolio, minimal_report
-from palm_core.policies import PolicySet
-from palm_core.simplex import sample_weights
+from palm_core.geometry.envelope import envelope_values
+from palm_core.guarantees.gaps import gaps, violations
+from palm_core.model.policy import PolicySet
+from palm_core.weights.simplex import sample_weights
 
 TOLERANCES = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.5, 1.0])
 SLACKS = st.sampled_from([0.0, 0.0, 0.125, 0.5, 1.0])

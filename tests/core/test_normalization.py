@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core import InputError, PolicySet, sample_weights
-from palm_core.normalization import Normalization
+from palm_core.model.normalization import Normalization
 
 
 def random_policies(seed: int, m: int, d: int) -> PolicySet:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from palm_core.errors import InputError, OracleAnswerError, WorkError
-from palm_core.oracle import Claims, Oracle, check_answer, check_oracle, claims, weight_id
-from palm_core.policies import Policy
-from palm_core.simplex import sample_weights
+from palm_core.model.policy import Policy
+from palm_core.oracles.protocol import Claims, Oracle, check_answer, check_oracle, claims, weight_id
+from palm_core.weights.simplex import sample_weights
 
 ASKED = np.array([0.25, 0.75])
 TILT = np.array([1.0, -1.0])

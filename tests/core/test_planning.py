@@ -11,10 +11,9 @@ import pytest
 
 from palm_core import PolicySet, build_portfolio, certify
 from palm_core.cli.app import run as palm
-from palm_core.planning import make_plan
-from palm_core.plugins import load_task_oracle
-from palm_core.tabular import TabularOracle, load
-from palm_core.task import load_task, parse_task
+from palm_core.oracles.tabular import TabularOracle, load
+from palm_core.run.config import load_task, load_task_oracle, parse_task
+from palm_core.run.plan import make_plan
 
 ORACLE = """
 class Priced:

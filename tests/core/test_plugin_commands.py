@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from palm_core.cli import plugin_commands
+from palm_core.cli import commands as plugin_commands
 from palm_core.cli.app import run
 
 MODULE = """

@@ -21,13 +21,8 @@ from palm_core.errors import (
     UnknownOracleError,
     WorkError,
 )
-from palm_core.plugins import (
-    available_oracles,
-    describe_oracles,
-    load_oracle,
-    load_task_oracle,
-)
-from palm_core.task import load_task, parse_task
+from palm_core.oracles.registry import available_oracles, describe_oracles, load_oracle
+from palm_core.run.config import load_task, load_task_oracle, parse_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +79,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """An empty site-packages: whatever this Python has installed is out of sight."""
     folder = tmp_path / "site"
     folder.mkdir()
-    import_module("palm_core.oracle")  # what it takes of others is out of sight too
+    import_module("palm_core.oracles.protocol")  # what it takes of others is out of sight too
     monkeypatch.setattr(sys, "path", [str(folder)])
     return Site(folder)
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import InputError, Policy, Portfolio, WorkError, sample_weights
-from palm_core.documents import (
+from palm_core.model.normalization import Normalization
+from palm_core.model.portfolio import (
     CertificateRecord,
     GapsRecord,
     PruningRecord,
@@ -19,7 +20,6 @@ from palm_core.documents import (
     TheoremRecord,
     portfolio_schema,
 )
-from palm_core.normalization import Normalization
 
 
 def make(seed: int = 0, m: int = 4, d: int = 3, *, scaled: bool = False) -> Portfolio:

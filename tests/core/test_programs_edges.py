@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import envelope
-from palm_core._exact import Values, dot
-from palm_core._intervals import covered_intervals
-from palm_core._pair import Pair
-from palm_core._programs import Program
-from palm_core.envelope import envelope_values, serving_shares
+from palm_core.cover.minimal import covered_intervals
+from palm_core.cover.regions import serving_shares
 from palm_core.errors import InputError, WorkError
-from palm_core.exact_gaps import gap_frontier, gaps, violations
-from palm_core.polygons import heights
-from palm_core.simplex import sample_weights, uniform_lattice
+from palm_core.geometry import envelope
+from palm_core.geometry.envelope import envelope_values
+from palm_core.geometry.exact import Values, dot
+from palm_core.geometry.linear_programs import Program
+from palm_core.guarantees.gaps import gap_frontier, gaps, violations
+from palm_core.guarantees.losses import Pair
+from palm_core.weights.simplex import sample_weights, uniform_lattice
+from palm_eval.polygons import heights
 
 FEW = settings(max_examples=25)
 SEEDS = st.integers(0, 2**16)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import cover
-from palm_core._intervals import fewest_intervals
+from palm_core.cover import cover
+from palm_core.cover.minimal import fewest_intervals
+from palm_core.cover.prune import prune, prune_curve, prune_report
 from palm_core.errors import InputError, WorkError
-from palm_core.policies import PolicySet
-from palm_core.pruning import prune, prune_curve, prune_report
-from palm_core.simplex import sample_weights, uniform_lattice
+from palm_core.model.policy import PolicySet
+from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 HAS_HIGHS = find_spec("highspy") is not None
 SOLVERS = [
@@ -165,7 +165,7 @@ def test_intervals_are_read_in_blocks(monkeypatch):
     policies = PolicySet(np.random.default_rng(5).random((50, 2)))
     weights = sample_weights(100, 2, seed=6)
     whole = prune_report(policies, weights, mu=0.02, method="exact")
-    monkeypatch.setattr(import_module("palm_core.pruning"), "_BLOCK", 1)
+    monkeypatch.setattr(import_module("palm_core.cover.prune"), "_BLOCK", 1)
     parts = prune_report(policies, weights, mu=0.02, method="exact")
     assert whole.solver == parts.solver == "intervals"
     np.testing.assert_array_equal(whole.indices, parts.indices)

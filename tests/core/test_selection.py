@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import InputError, PolicySet
-from palm_core.documents import PruningRecord
-from palm_core.envelope import serving_intervals, serving_shares
-from palm_core.exact_gaps import gaps
-from palm_core.provenance import versions
-from palm_core.selection import Selection, select_models
+from palm_core.cover.regions import serving_intervals, serving_shares
+from palm_core.guarantees.gaps import gaps
+from palm_core.model.portfolio import PruningRecord, versions
+from palm_core.tables.select import Selection, select_models
 
 FEW = settings(max_examples=25)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -227,7 +226,7 @@ def test_its_portfolio_tells_what_was_asked_and_proven(
 
 
 def test_what_is_not_proven_is_not_told_as_proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    from palm_core import minimal
+    from palm_core.cover import minimal
 
     report = minimal.minimal_report
 

@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from palm_core import _integer, _kernels, setcover
-from palm_core._heuristics import greedy_rows, local_search
-from palm_core._integer import integer_program
-from palm_core.errors import InputError, WorkError
-from palm_core.reductions import (
+from palm_core.cover import integer_program as _integer
+from palm_core.cover import set_cover as setcover
+from palm_core.cover.integer_program import integer_program
+from palm_core.cover.reductions import (
     Core,
     packed,
     packing_bound,
@@ -29,7 +28,9 @@ from palm_core.reductions import (
     uncovered,
     unpacked,
 )
-from palm_core.setcover import solve_set_cover
+from palm_core.cover.set_cover import greedy_rows, local_search, solve_set_cover
+from palm_core.errors import InputError, WorkError
+from palm_core.geometry import kernels as _kernels
 
 HAS_HIGHS = find_spec("highspy") is not None
 SOLVERS = [
@@ -136,8 +137,8 @@ def test_threads_change_nothing(monkeypatch):
     table[0] |= ~table.any(axis=0)
     before = Core.of(as_bits(table), 500)
     monkeypatch.setattr(_kernels, "n_threads", lambda: 3)
-    monkeypatch.setattr("palm_core.reductions._BLOCKS_WORTH_A_THREAD", 1)
-    monkeypatch.setattr("palm_core.reductions._SETS_WORTH_A_THREAD", 1)
+    monkeypatch.setattr("palm_core.cover.reductions._BLOCKS_WORTH_A_THREAD", 1)
+    monkeypatch.setattr("palm_core.cover.reductions._SETS_WORTH_A_THREAD", 1)
     after = Core.of(as_bits(table), 500)
     np.testing.assert_array_equal(before.rows, after.rows)
     np.testing.assert_array_equal(before.bits, after.bits)
@@ -230,13 +231,13 @@ def test_bounds_are_never_above_the_minimum(table):
 def test_a_packing_of_a_sample_is_a_bound_still(monkeypatch):
     table = np.eye(300, dtype=bool)
     assert packing_bound(as_bits(table), 300) == 300
-    monkeypatch.setattr("palm_core.reductions._PACKING_PAIRS", 300 * 100)
+    monkeypatch.setattr("palm_core.cover.reductions._PACKING_PAIRS", 300 * 100)
     assert 64 <= packing_bound(as_bits(table), 300) < 300
 
 
 @pytest.mark.parametrize("first", [1, 7, 1000])
 def test_the_relaxation_is_solved_from_few_columns(monkeypatch, first):
-    monkeypatch.setattr("palm_core.reductions._FIRST_COLUMNS", first)
+    monkeypatch.setattr("palm_core.cover.reductions._FIRST_COLUMNS", first)
     for seed in range(5):
         random = np.random.default_rng(seed)
         table = random.random((40, 90)) < 0.1

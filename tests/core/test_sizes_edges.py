@@ -11,16 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import PolicySet, _cuts, gaps, selection, setcover, sizes, violations
-from palm_core._cuts import CutLoop
-from palm_core._intervals import fewest_intervals
-from palm_core.cover import Cover
-from palm_core.envelope import serving_intervals
+from palm_core import PolicySet, gaps, violations
+from palm_core.cover import minimal as _cuts
+from palm_core.cover import minimal as sizes
+from palm_core.cover import set_cover as setcover
+from palm_core.cover.cover import Cover
+from palm_core.cover.minimal import (
+    CutLoop,
+    fewest_intervals,
+    least_policies,
+    minimal_portfolio,
+    minimal_report,
+    size_gap_curve,
+)
+from palm_core.cover.regions import serving_intervals
+from palm_core.cover.set_cover import solve_set_cover
 from palm_core.errors import InputError
-from palm_core.minimal import least_policies, minimal_portfolio, minimal_report
-from palm_core.selection import select_models
-from palm_core.setcover import solve_set_cover
-from palm_core.sizes import size_gap_curve
+from palm_core.tables import select as selection
+from palm_core.tables.select import select_models
 
 
 @settings(max_examples=5)

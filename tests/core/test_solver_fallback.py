@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from test_setcover import as_bits, is_cover, lines, smallest, tables
 
-from palm_core import PalmWarning, WorkError, _integer
-from palm_core._integer import integer_program
-from palm_core.setcover import solve_set_cover
+from palm_core import PalmWarning, WorkError
+from palm_core.cover import integer_program as _integer
+from palm_core.cover.integer_program import integer_program
+from palm_core.cover.set_cover import solve_set_cover
 
 # PuLP does not close the file for the output of a program that does not start.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

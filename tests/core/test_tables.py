@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core import InputError
-from palm_core.tables import read_table
+from palm_core.tables.read import read_table
 
 ROWS = "model,helpful,cost\nsmall,0.5,1\nlarge,0.9,10\n"
 

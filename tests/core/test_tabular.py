@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import InputError, sample_weights
-from palm_core.bounds import theorem_bounds
-from palm_core.oracle import check_answer, check_oracle, claims
-from palm_core.tabular import TabularOracle, load
-from palm_core.tasks import TaskTable, make_task, read_task, save_task
+from palm_core.guarantees.theorem import theorem_bounds
+from palm_core.oracles.protocol import check_answer, check_oracle, claims
+from palm_core.oracles.tabular import TabularOracle, load
+from palm_core.oracles.task_table import TaskTable, make_task, read_task, save_task
 
 
 @st.composite
@@ -578,7 +578,7 @@ def test_broken_npz_is_refused_in_one_line(tmp_path, arrays, message):
 
 
 def test_an_npz_that_would_unpack_to_more_than_fits_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("palm_core.tasks.LARGEST_TABLE", 10)
+    monkeypatch.setattr("palm_core.oracles.task_table.LARGEST_TABLE", 10)
     path = npz(tmp_path / "t.npz", rewards=GOOD, reference=np.ones((2, 3)) / 3)
     with pytest.raises(InputError, match="must hold at most 10 rewards"):
         load(table=path)

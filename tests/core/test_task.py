@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core import InputError
-from palm_core.identity import changed_fields, task_hash
-from palm_core.settings import Settings
-from palm_core.task import load_task, parse_task
+from palm_core.run.config import Settings, changed_fields, load_task, parse_task, task_hash
 
 FULL = """
 [oracle]

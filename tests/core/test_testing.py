@@ -15,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from palm_core._conformance import RULES
 from palm_core.errors import InputError
-from palm_core.oracle import weight_id
-from palm_core.policies import Policy
-from palm_core.testing import ConformanceReport, OracleConformance, check_conformance
+from palm_core.model.policy import Policy
+from palm_core.oracles.protocol import weight_id
+from palm_core.testing import RULES, ConformanceReport, OracleConformance, check_conformance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

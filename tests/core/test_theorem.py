@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from palm_core import PolicySet
-from palm_core.bounds import (
+from palm_core.guarantees.theorem import (
     Guarantee,
     NotApplicable,
     apply_theorem,
@@ -25,7 +25,7 @@ from palm_core.bounds import (
     lemma_a1,
     theorem_bounds,
 )
-from palm_core.grid import construct_grid, grid_size
+from palm_core.weights.grid import construct_grid, grid_size
 
 SEEDS = st.integers(0, 2**32 - 1)
 

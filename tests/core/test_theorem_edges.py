@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core import InputError, PolicySet
-from palm_core.assumptions import assumptions
-from palm_core.bounds import (
+from palm_core.guarantees.theorem import (
     Guarantee,
     NotApplicable,
     apply_theorem,
+    assumptions,
     lemma_a1,
     theorem_bounds,
 )

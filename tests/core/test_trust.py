@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 
 from palm_core import InputError, Portfolio
-from palm_core.artifacts import content_hash, locate, seal, verify, writing
 from palm_core.errors import OracleAnswerError, PalmError
-from palm_core.files import read_bounded
-from palm_core.tables import read_table
-from palm_core.task import load_task, parse_task, read_toml
-from palm_core.tasks import read_task
-from palm_core.text import LONGEST, is_plain, one_line
+from palm_core.model.files import read_bounded
+from palm_core.oracles.task_table import read_task
+from palm_core.run.artifacts import content_hash, locate, seal, verify, writing
+from palm_core.run.config import load_task, parse_task, read_toml
+from palm_core.tables.read import read_table
+from palm_core.validation import LONGEST, is_plain, one_line
 
 READERS: dict[str, Callable[[Path], object]] = {
     "t.toml": load_task,
@@ -300,7 +300,7 @@ def test_many_policies_of_one_name_are_refused_at_once() -> None:
 
 def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch) -> None:
     made = Portfolio.parse(json.dumps(portfolio()).encode())
-    monkeypatch.setattr("palm_core.portfolio.LARGEST_FILE", 100)
+    monkeypatch.setattr("palm_core.model.portfolio.LARGEST_FILE", 100)
     with pytest.raises(PalmError, match="must be at most 100; keep less in the info"):
         made.save(tmp_path / "p.json")
     assert not list(tmp_path.iterdir())
@@ -567,7 +567,7 @@ def test_a_file_or_a_link_in_the_place_of_an_artifact_is_replaced(folder: Path) 
 
 KILLED = """
 import os, pathlib, signal, sys
-from palm_core import artifacts
+from palm_core.run import artifacts
 
 folder, where = pathlib.Path(sys.argv[1]), sys.argv[2]
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

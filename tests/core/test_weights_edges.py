@@ -18,9 +18,9 @@ from palm_core import (
     sample_weights,
     uniform_lattice,
 )
-from palm_core.grid import construct_grid, grid_size, spaced
-from palm_core.normalization import Normalization
-from palm_core.simplex import check_count, check_number
+from palm_core.model.normalization import Normalization
+from palm_core.validation import check_count, check_number
+from palm_core.weights.grid import construct_grid, grid_size, spaced
 
 
 def refusal(call, *arguments, **options) -> str:

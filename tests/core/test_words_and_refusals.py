@@ -14,20 +14,17 @@ import pytest
 from command_rules import palm
 
 import palm_core
-from palm_core._entry_points import load_function
-from palm_core.arrays import read_npy, read_npz
 from palm_core.cli import output
-from palm_core.cli.checks import check_new, check_out
-from palm_core.cli.showing import show
-from palm_core.documents import CertificateRecord, MissingRecord
+from palm_core.cli.output import show
+from palm_core.cli.parameters import check_new, check_out
 from palm_core.errors import InputError
-from palm_core.execution import Execution
-from palm_core.oracle import check_oracle
-from palm_core.plugins import _ORACLE
-from palm_core.status import find_runs
-from palm_core.tables import parse_table
-from palm_core.task import parse_task
-from palm_core.tasks import parse_npz, read_task
+from palm_core.model.portfolio import CertificateRecord, MissingRecord
+from palm_core.oracles.protocol import check_oracle
+from palm_core.oracles.registry import _ORACLE, load_function
+from palm_core.oracles.task_table import parse_npz, read_task
+from palm_core.run.config import Execution, parse_task
+from palm_core.run.run import find_runs
+from palm_core.tables.read import parse_table, read_npy, read_npz
 
 
 @pytest.mark.parametrize(
@@ -107,7 +104,7 @@ class TestFolders:
     def test_too_many_to_look_for_runs_in(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("palm_core.status.MOST_FOLDERS", 2)
+        monkeypatch.setattr("palm_core.run.run.MOST_FOLDERS", 2)
         for name in "abc":
             (tmp_path / name).mkdir()
         with pytest.raises(InputError, match="more than 2 folders"):
@@ -206,7 +203,7 @@ class TestFunctions:
 
     def test_of_an_entry_point(self) -> None:
         found = load_function(_ORACLE, "tabular", None, "() -> oracle")
-        assert found.__module__ == "palm_core.tabular"
+        assert found.__module__ == "palm_core.oracles.tabular"
 
 
 class TestFiles:

@@ -21,14 +21,19 @@ from executor_rules import RULES, call, check_close, events_of, kinds, work
 from worker_oracles import OBJECTIVES, Make
 
 from palm_core import InputError
-from palm_core.calls._channel import Channel
-from palm_core.calls._process import environment, uninterrupted
-from palm_core.calls.here import Here
-from palm_core.calls.protocol import Answered, CallExecutor, Ended, Failure, Given, Work
-from palm_core.calls.workers import WorkerProcesses
-from palm_core.execution import Execution, available_cores
-from palm_core.plugins import load_task_oracle
-from palm_core.task import load_task
+from palm_core.geometry.compilation import available_cores
+from palm_core.run.config import Execution, load_task, load_task_oracle
+from palm_core.run.executors.child import Channel
+from palm_core.run.executors.protocol import (
+    Answered,
+    CallExecutor,
+    Ended,
+    Failure,
+    Given,
+    Here,
+    Work,
+)
+from palm_core.run.executors.workers import WorkerProcesses, environment, uninterrupted
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -459,9 +464,9 @@ def test_a_worker_that_cannot_be_started_is_a_failure(workers) -> None:
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from palm_core.calls.protocol import Work
-from palm_core.execution import Execution
-from palm_core.calls.workers import WorkerProcesses
+from palm_core.run.executors.protocol import Work
+from palm_core.run.config import Execution
+from palm_core.run.executors.workers import WorkerProcesses
 sys.path.append({here!r})
 from executor_rules import call, work
 

@@ -116,11 +116,7 @@ def compare(
         kind = "last bits" if short <= slack + truth * Fraction(1, 2**50) else "below"
         more = f"{float(short):.1e} more"
         yield f"{kind}: {name} = {float(claimed)!r}, in truth {shown(truth)} ({more})"
-    elif (
-        tight
-        and not truth == math.inf
-        and claimed > truth + truth * RELATIVE + slack + 4 * SMALLEST
-    ):
+    elif tight and truth != math.inf and claimed > truth + truth * RELATIVE + slack + 4 * SMALLEST:
         yield f"loose: {name} = {claimed!r}, in truth {shown(truth)}"
     elif at is not None and at < truth - truth * RELATIVE - slack - 4 * SMALLEST:
         yield f"weights: {name} = {shown(truth)}, but {shown(at)} at the weights returned"

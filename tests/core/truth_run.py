@@ -165,7 +165,7 @@ def _is_open(key: str) -> bool:
 def comparisons() -> Counter[str]:
     """How often palm_core compared and how often floats could not decide, if it counts."""
     try:
-        from palm_core._exact import counts
+        from palm_core.geometry.exact import counts
     except ImportError:
         return Counter()
     return Counter(counts())

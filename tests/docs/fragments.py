@@ -10,9 +10,8 @@ import tomllib
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from palm_core._factories import import_named, importable
-from palm_core.plugins import _ORACLE, _installed
-from palm_core.task import parse_task
+from palm_core.oracles.registry import _ORACLE, _installed, import_named, importable
+from palm_core.run.config import parse_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +60,7 @@ def check_toml(code: str, oracle: str, folder: Path) -> str:
         whole["grid"] = _GRID | whole.get("grid", {})
     task = parse_task(whole)
     if task.study:
-        from palm_eval.reproduction.study import study_of
+        from palm_eval.paper.study import study_of
 
         study_of(task, "a task")
     if task.options:
@@ -87,8 +86,8 @@ def _check_options(oracle: str, options: dict[str, Any], folder: Path) -> None:
 
 
 def _check_reward(objective: str, given: Any) -> None:
-    from palm_core._entry_points import load_entry
-    from palm_eval.rewards.loading import _REWARD, available_rewards
+    from palm_core.oracles.registry import load_entry
+    from palm_eval.rewards.registry import _REWARD, available_rewards
 
     table = {"name": given} if isinstance(given, str) else dict(given)
     name = table.pop("name", "")

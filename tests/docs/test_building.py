@@ -78,7 +78,7 @@ def test_every_parameter_of_a_public_function_that_describes_some_is_described()
 def test_names_are_found_or_not() -> None:
     assert reference.exists("palm_core.gaps")
     assert reference.exists("palm_core.Portfolio.route")
-    assert reference.exists("palm_eval.rewards.presets")
+    assert reference.exists("palm_eval.rewards.classifiers")
     assert not reference.exists("palm_core.gasp")
     assert not reference.exists("palm_core.Portfolio.rout")
 

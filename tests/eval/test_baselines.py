@@ -21,7 +21,7 @@ from palm_core import (
     prune,
     sample_weights,
 )
-from palm_core.tasks import make_task
+from palm_core.oracles.task_table import make_task
 from palm_eval.baselines import (
     PRUNE_MUS,
     RANDOM_RUNS,

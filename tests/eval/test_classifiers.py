@@ -10,7 +10,8 @@ import shutil
 import pytest
 
 from palm_core.errors import InputError
-from palm_eval.rewards import PRESETS, brevity, classifier, hub, length
+from palm_eval.lm import sources
+from palm_eval.rewards import PRESETS, brevity, classifier, length
 from palm_eval.rewards.classifiers import _filled
 
 pytest.importorskip("torch", reason="palm-eval[hf] is not installed")
@@ -319,7 +320,7 @@ def test_a_model_that_is_nowhere(tmp_path):
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch):
-    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"torch and transformers, not installed: .*\[hf\]"):
         classifier(model="x")
 

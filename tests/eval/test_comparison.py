@@ -20,12 +20,13 @@ from palm_core import (
     sample_weights,
     size_gap_curve,
 )
-from palm_core.runs import Run
-from palm_core.tabular import TabularOracle, load
+from palm_core.oracles.tabular import TabularOracle, load
+from palm_core.run.run import Run
+from palm_eval.analysis.evaluation import evaluate_run
 from palm_eval.baselines import PRUNE_MUS, policies_at, random_weights, uniform_weights
-from palm_eval.comparison import METHODS, Comparison, Measured, comparing
-from palm_eval.comparison.comparing import compare_runs
-from palm_eval.evaluation import evaluate_run
+from palm_eval.comparison import METHODS, Comparison, Measured
+from palm_eval.comparison import runs as comparing
+from palm_eval.comparison.runs import compare_runs
 from palm_eval.metrics import sampled_gaps
 
 OBJECTIVES = ["helpful", "brief", "safe"]

@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from palm_eval.language.estimates import (
-    PEAK,
-    TRAINING,
-    computing,
-    downloads,
-    gigabytes,
-    judges_of,
-    sized,
-)
-from palm_eval.language.sources import Source
+from palm_eval.lm.estimates import PEAK, TRAINING, computing, downloads, gigabytes, judges_of, sized
+from palm_eval.lm.sources import Source
 
 
 @pytest.mark.parametrize(

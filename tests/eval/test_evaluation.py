@@ -18,9 +18,9 @@ from palm_core import (
     sample_weights,
 )
 from palm_core.cli.app import run as palm
-from palm_core.runs import Run
-from palm_core.tabular import TabularOracle, load
-from palm_eval.evaluation import Evaluation, evaluate_run
+from palm_core.oracles.tabular import TabularOracle, load
+from palm_core.run.run import Run
+from palm_eval.analysis.evaluation import Evaluation, evaluate_run
 
 TASK = """
 [oracle]

@@ -15,9 +15,10 @@ from PIL import Image
 
 from palm_core import InputError, PolicySet, serving_intervals, serving_shares, size_gap_curve
 from palm_eval import figures
-from palm_eval.figures import Drawn, fonts
-from palm_eval.figures.fonts import GlyphWarning, missing_note, with_fallbacks
-from palm_eval.figures.words import listed
+from palm_eval.figures import Drawn
+from palm_eval.figures import output as fonts
+from palm_eval.figures.output import GlyphWarning, missing_note, with_fallbacks
+from palm_eval.figures.style import listed
 
 PAIR = PolicySet(
     [[1.0, 0.0], [0.8, 0.7], [0.3, 0.3], [0.0, 1.0]],

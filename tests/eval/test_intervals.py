@@ -19,10 +19,17 @@ from palm_core import (
     minimal_portfolio,
     uniform_lattice,
 )
-from palm_core.tasks import make_task
-from palm_eval.intervals import METHODS, bootstrap, bootstrap_mean, delta_band
+from palm_core.oracles.task_table import make_task
+from palm_eval.intervals import (
+    METHODS,
+    PromptScores,
+    bootstrap,
+    bootstrap_mean,
+    delta_band,
+    fixed_portfolio,
+    rechosen_portfolio,
+)
 from palm_eval.metrics import exact_gap_pairs, sampled_gap_pairs, sampled_gaps
-from palm_eval.prompt_scores import PromptScores, fixed_portfolio, rechosen_portfolio
 
 CENTRE = np.array([0.5, 0.5])
 

@@ -13,12 +13,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from palm_core.errors import InputError
-from palm_eval.language.fingerprints import fingerprint_of
-from palm_eval.language.prompt_files import Prompts, read_prompts
-from palm_eval.language.prompts import PromptFormat, encode_prompts
-from palm_eval.language.reward_tables import load_rewards
-from palm_eval.language.sources import Source, located, source_of
-from palm_eval.language.texts import Responder
+from palm_eval.lm.causal_models import Responder
+from palm_eval.lm.prompts import PromptFormat, Prompts, encode_prompts, read_prompts
+from palm_eval.lm.sources import Source, fingerprint_of, located, source_of
+from palm_eval.rewards.registry import load_rewards
 
 TOKENIZER = tiny_models.make_tokenizer()
 BOS, EOS = TOKENIZER.bos_token_id, TOKENIZER.eos_token_id

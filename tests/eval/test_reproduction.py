@@ -13,15 +13,21 @@ from hypothesis import strategies as st
 
 from palm_core import InputError, TabularOracle, answers_at, construct_grid, grid_size
 from palm_core.cli.app import run as palm
-from palm_core.ledger import Ledger
-from palm_core.task import parse_task
-from palm_core.tasks import make_task
-from palm_eval.reproduction.claims import CLAIMS, Numbers, verdicts
-from palm_eval.reproduction.experiment import experiment
-from palm_eval.reproduction.page import figures_of, verdict_text
-from palm_eval.reproduction.published import PUBLISHED, published
-from palm_eval.reproduction.simulation import Rate, claim_rates, draw_oracle, simulate
-from palm_eval.reproduction.study import Study, distinct_weights, study_of
+from palm_core.oracles.task_table import make_task
+from palm_core.run.config import parse_task
+from palm_core.run.ledger import Ledger
+from palm_eval.paper.claims import CLAIMS, PUBLISHED, Numbers, published, verdicts
+from palm_eval.paper.page import figures_of, verdict_text
+from palm_eval.paper.study import (
+    Rate,
+    Study,
+    claim_rates,
+    distinct_weights,
+    draw_oracle,
+    experiment,
+    simulate,
+    study_of,
+)
 
 NAMES = ("helpful", "safe")
 STUDY = Study(

@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core import _entry_points
 from palm_core.errors import InputError, PluginError, WorkError
-from palm_eval.rewards import brevity, gsm, length, load_reward, loading, math, regex
+from palm_core.oracles import registry as _entry_points
+from palm_eval.rewards import brevity, gsm, length, load_reward, math, regex
+from palm_eval.rewards import registry as loading
 from palm_eval.rewards.base import check_scores
+from palm_eval.rewards.conversations import completion_text, prompt_text
 from palm_eval.rewards.correctness import last_boxed, last_number
-from palm_eval.rewards.texts import completion_text, prompt_text
 
 
 def one(reward, completion, **columns):
@@ -367,11 +368,11 @@ class TestMath:
     def test_a_forked_process_does_not_share_the_pipes(self):
         code = (
             "import os\n"
-            "from palm_eval.rewards import judging, math\n"
+            "from palm_eval.rewards import math, math_process\n"
             "def ask(answer, truth):\n"
             "    return math()(['q'], [r'\\boxed{%d.0}' % answer], ground_truth=[str(truth)])\n"
             "assert ask(1, 1) == [1.0]\n"
-            "judge = judging._JUDGE\n"
+            "judge = math_process._JUDGE\n"
             "pid = judge._process.pid\n"
             "judge._lock.acquire()\n"  # as another thread may hold it
             "child = os.fork()\n"

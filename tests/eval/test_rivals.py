@@ -11,7 +11,7 @@ import pytest
 
 from palm_core import InputError, Policy, PolicySet, build_portfolio, gaps
 from palm_core.cli.app import run as palm
-from palm_core.runs import Run
+from palm_core.run.run import Run
 from palm_eval import compare_oracles
 
 

@@ -10,16 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import InputError, Policy, PolicySet, certify
-from palm_core.assembling import assemble
-from palm_core.ledger import Answer
-from palm_core.oracle import Claims
-from palm_core.runs import Run
-from palm_core.settings import Settings
-from palm_core.tabular import load
-from palm_eval import run_certificate
-from palm_eval.intervals import bootstrap
-from palm_eval.prompt_scores import PromptScores
-from palm_eval.run_certificate import certificate_of
+from palm_core.oracles.protocol import Claims
+from palm_core.oracles.tabular import load
+from palm_core.run.assembly import assemble
+from palm_core.run.config import Settings
+from palm_core.run.ledger import Answer
+from palm_core.run.run import Run
+from palm_eval.analysis import intervals
+from palm_eval.analysis.intervals import certificate_of
+from palm_eval.intervals import PromptScores, bootstrap
 
 NAMES = ("helpful", "brief", "safe")
 
@@ -206,7 +205,7 @@ def test_what_would_take_too_long_is_resampled_less_or_not_at_all(monkeypatch) -
     run = tabular(2)
     names = [run.answers[0].policy.id]
     ticks = iter(np.arange(100) * 0.2)  # a certificate takes 0.2 s: 400 of them 80 s
-    monkeypatch.setattr(run_certificate.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(intervals.time, "perf_counter", lambda: next(ticks))
     found, _ = certificate_of(run, names)
     assert found is not None
     assert found.resamples == 100

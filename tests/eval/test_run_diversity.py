@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from palm_core import InputError, Policy, build_portfolio
-from palm_core.artifacts import FOLDER, writing
 from palm_core.cli.app import run as palm
+from palm_core.run.artifacts import FOLDER, writing
+from palm_eval.diversity import RunDiversity, portfolio_diversity
 from palm_eval.intervals import bootstrap_mean
 from palm_eval.responses import write_responses
-from palm_eval.run_diversity import RunDiversity, portfolio_diversity
 
 Answers = dict[str, list[Any]]
 

@@ -24,16 +24,16 @@ from palm_core import (
     prune_curve,
     sample_weights,
 )
-from palm_core.assembling import evaluate
 from palm_core.cli.app import run as palm
-from palm_core.runs import Run
-from palm_core.tabular import TabularOracle, load
+from palm_core.oracles.tabular import TabularOracle, load
+from palm_core.run.assembly import evaluate
+from palm_core.run.run import Run
+from palm_eval.analysis.baselines import BASELINES
+from palm_eval.analysis.figures import run_figures
+from palm_eval.analysis.intervals import SAMPLES, gap_intervals
 from palm_eval.baselines import SWEEP_MUS, random_weights, uniform_weights
 from palm_eval.figures import Drawn
-from palm_eval.figures.simplex import CORNERS
-from palm_eval.run_baselines import BASELINES
-from palm_eval.run_figures import run_figures
-from palm_eval.run_intervals import SAMPLES, gap_intervals
+from palm_eval.figures.style import CORNERS
 
 NAMES = ["helpful", "brief", "safe", "humour"]
 MU, ALPHA, PRUNE = 1.0, 0.5, 0.05
@@ -138,15 +138,15 @@ def test_json_has_captions_and_descriptions(
 def test_names_that_no_font_has_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from palm_eval.figures import fonts
+    from palm_eval.figures import output
 
-    monkeypatch.setattr(fonts, "_fonts", list)
-    fonts._families.cache_clear()
+    monkeypatch.setattr(output, "_fonts", list)
+    output._families.cache_clear()
     made = load(objectives=["有用", "brief"], prompts=2, responses=5)
     build_portfolio(made, mu=1.0, alpha=1.0, run_dir=tmp_path / "run")
     arguments = ["figures", tmp_path / "run", "--out", tmp_path, "--most", 1]
     code, _, told = command(capsys, *arguments, "--format", "png")
-    fonts._families.cache_clear()
+    output._families.cache_clear()
     assert code == 0
     assert told.count("no font on this machine has '有', '用': boxes in pdf and png") == 1
     assert "no font" not in command(capsys, *arguments)[2]
@@ -354,8 +354,8 @@ def test_a_run_without_rewards_per_prompt_says_so(tmp_path: Path) -> None:
 
 
 def test_too_many_weights_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palm_eval.drawn_figures._MOST_CELLS", 4)
-    monkeypatch.setattr("palm_eval.figures.weight_grids.MOST_POINTS", 4)
+    monkeypatch.setattr("palm_eval.analysis.figures._MOST_CELLS", 4)
+    monkeypatch.setattr("palm_eval.figures.weights.MOST_POINTS", 4)
     drawn, notes = run_figures(run, most=1, resamples=100)
     assert list(drawn) == ["usage", "front", "curve", "weights"]
     assert notes[-2:] == [

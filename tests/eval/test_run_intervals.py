@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from palm_core import Normalization, Policy, PolicySet, gaps, sample_weights
-from palm_core.tabular import load
-from palm_eval.intervals import bootstrap
-from palm_eval.metrics import exact_gap_pairs, tracked_gap_pairs
-from palm_eval.prompt_scores import PromptScores
-from palm_eval.run_intervals import gap_intervals, portfolio_intervals, usage_intervals
-from palm_eval.usage import perplexity, usage_at
+from palm_core.oracles.tabular import load
+from palm_eval.analysis.intervals import gap_intervals, portfolio_intervals, usage_intervals
+from palm_eval.intervals import PromptScores, bootstrap
+from palm_eval.metrics import exact_gap_pairs, perplexity, tracked_gap_pairs, usage_at
 
 NAMES = ("helpful", "brief", "safe")
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from palm_core import InputError, OracleAnswerError, Policy
-from palm_core.artifacts import FOLDER as ARTIFACTS
 from palm_core.cli.app import run as palm
-from palm_core.runs import Run
-from palm_eval.evaluation import evaluate_run
-from palm_eval.run_measuring import MeasuredOracle, Remeasurer, measured_run
+from palm_core.run.artifacts import FOLDER as ARTIFACTS
+from palm_core.run.run import Run
+from palm_eval.analysis.evaluation import evaluate_run
+from palm_eval.analysis.remeasurement import MeasuredOracle, Remeasurer, measured_run
 
 ORACLE = '''
 """Policies on a quarter circle, each measured on the first of endless prompts."""
@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from palm_core import Policy
-from palm_core.artifacts import writing
+from palm_core.run.artifacts import writing
 
 class Circle:
     objectives = ("east", "north")
@@ -239,7 +239,7 @@ def test_a_policy_without_its_model_is_refused(models, artifact, told) -> None:
 
 
 def test_a_model_that_has_changed_is_refused(models) -> None:
-    from palm_core.artifacts import seal
+    from palm_core.run.artifacts import seal
 
     sealed = seal(models, "model")
     assert remeasurer(models.parent, prompts=2).again(policy(), models, sealed).rewards[0] == 1.5
@@ -285,9 +285,9 @@ def test_a_damaged_file_is_told(models) -> None:
 
 
 def test_answers_to_several_weights_keep_theirs(models) -> None:
-    from palm_core.ledger import Answer
-    from palm_core.oracle import Claims
-    from palm_core.settings import Settings
+    from palm_core.oracles.protocol import Claims
+    from palm_core.run.config import Settings
+    from palm_core.run.ledger import Answer
 
     corners = np.eye(2)
     run = Run(

@@ -11,10 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import Policy
-from palm_core.artifacts import FOLDER, writing
-from palm_eval import run_responses
-from palm_eval.responses import FILE_NAME, Responses, read_responses, write_responses
-from palm_eval.run_responses import RunResponses, responses_of
+from palm_core.run.artifacts import FOLDER, writing
+from palm_eval import responses as run_responses
+from palm_eval.responses import (
+    FILE_NAME,
+    Responses,
+    RunResponses,
+    read_responses,
+    responses_of,
+    write_responses,
+)
 
 
 def policy(name: str, artifact: str | None) -> Policy:

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from palm_core import InputError, Portfolio, Table, build_portfolio, gaps, select_models
 from palm_core.cli.app import run as palm
-from palm_core.sizes import size_gap_curve
-from palm_core.tables import read_table
-from palm_core.tabular import load
+from palm_core.cover.minimal import size_gap_curve
+from palm_core.oracles.tabular import load
+from palm_core.tables.read import read_table
 from palm_eval import gather_report, render_report
-from palm_eval.selected_models import is_selected, models_of
-from palm_eval.selection_figures import selection_figures
+from palm_eval.analysis.figures import is_selected, models_of, selection_figures
 
 #: Ant and bee serve; cat is worse than both.
 ROWS = {"ant": (90.0, 5.0), "bee": (20.0, 1.0), "cat": (15.0, 6.0), "dog": (70.0, 4.5)}

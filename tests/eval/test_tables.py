@@ -15,15 +15,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core import InputError, build_portfolio
-from palm_core.cli import plugin_commands
+from palm_core.cli import commands as plugin_commands
 from palm_core.cli.app import run as palm
-from palm_core.runs import Run
-from palm_core.tabular import load
+from palm_core.oracles.tabular import load
+from palm_core.run.run import Run
 from palm_eval.comparison import Budget, Comparison, Measured, Sweep, Swept
-from palm_eval.comparison.comparing import compare_runs
-from palm_eval.tables import TABLES, make_table
-from palm_eval.tables.formats import FORMATS, Cell, Column, Section, Table
-from palm_eval.tables.markup import latex, markdown
+from palm_eval.comparison.runs import compare_runs
+from palm_eval.tables import (
+    FORMATS,
+    TABLES,
+    Cell,
+    Column,
+    Section,
+    Table,
+    latex,
+    make_table,
+    markdown,
+)
 
 AWKWARD = "R&D_50%|*x* #1 {a} ~$^\\ <b>[c]"
 

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from palm_core import InputError, sample_weights
-from palm_eval.multi_objective import expected_utility
-from palm_eval.usage import exact_usage, perplexity, usage, usage_at, usage_pairs
+from palm_eval.metrics import (
+    exact_usage,
+    expected_utility,
+    perplexity,
+    usage,
+    usage_at,
+    usage_pairs,
+)
 
 rewards = st.integers(2, 3).flatmap(
     lambda d: arrays(
@@ -134,7 +140,7 @@ class TestPairs:
         u = np.random.default_rng(0).normal(size=(2, 7, 6, 2))
         weights = sample_weights(30, 2, seed=1)
         whole = usage_pairs(u, [1, 3], weights)
-        monkeypatch.setattr("palm_eval.usage._BLOCK", 130)
+        monkeypatch.setattr("palm_eval.metrics._USAGE_BLOCK", 130)
         assert np.array_equal(usage_pairs(u, [1, 3], weights), whole)
         assert whole.shape == (2, 7, 2)
 

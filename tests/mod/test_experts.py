@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
 
 from palm_core.errors import InputError, WorkError
-from palm_eval.language import memory
-from palm_mod import probe
-from palm_mod.experts import Experts
-from palm_mod.loading import load_experts
-from palm_mod.memory import Memory
-from palm_mod.running import CausalModel
+from palm_eval.lm import memory
+from palm_mod import causal_model
+from palm_mod.causal_model import CausalModel
+from palm_mod.experts import Experts, Memory, load_experts
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -152,13 +150,13 @@ def test_a_model_that_is_wrong_in_batches_is_found():
         with torch.no_grad():
             for parameter in model.inner.parameters():
                 parameter.mul_(4.0)
-        probe.probe(model, 320)
+        causal_model.probe(model, 320)
         forward = model.model.forward
         model.model.forward = lambda ignored=ignored, forward=forward, **given: forward(
             **{name: value for name, value in given.items() if name != ignored}
         )
         with pytest.raises(WorkError, match=r"^\./gpt: GPT2LMHeadModel predicts otherwise in a b"):
-            probe.probe(model, 320)
+            causal_model.probe(model, 320)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -168,7 +166,7 @@ def test_a_model_that_sees_what_follows_is_found():
         intermediate_size=16, initializer_range=0.5,
     )  # fmt: skip
     with pytest.raises(WorkError, match="BertLMHeadModel predicts otherwise in a batch than alone"):
-        probe.probe(CausalModel(BertLMHeadModel(config), "./bert"), 50)
+        causal_model.probe(CausalModel(BertLMHeadModel(config), "./bert"), 50)
 
 
 def test_a_model_that_keeps_no_cache_is_found():
@@ -176,7 +174,7 @@ def test_a_model_that_keeps_no_cache_is_found():
     forward = model.model.forward
     model.model.forward = lambda cache=None, past_key_values=None, **given: forward(**given)
     with pytest.raises(WorkError, match=r"^\./gpt: GPT2LMHeadModel does not keep what it read"):
-        probe.probe(model, 320)
+        causal_model.probe(model, 320)
 
 
 def with_arguments(*caches):
@@ -205,7 +203,7 @@ def with_arguments(*caches):
 @pytest.mark.parametrize("names", [["cache"], ["past_key_values"], ["cache", "past_key_values"]])
 def test_the_cache_goes_where_the_model_takes_it(names):
     model, given = with_arguments(*names)
-    probe.probe(CausalModel(model, "./named"), 320)
+    causal_model.probe(CausalModel(model, "./named"), 320)
     assert len(given) == 2  # for a batch, and one step on
     assert given[0] is given[1]
 
@@ -220,7 +218,7 @@ def test_a_model_that_is_broken_from_the_start_is_found(untrained):
     with torch.no_grad():
         model.inner.get_output_embeddings().weight[7] = float("inf")
     with pytest.raises(WorkError, match=r"^\./broken: a logit is not a number, for any prompt"):
-        probe.probe(model, 320)
+        causal_model.probe(model, 320)
 
 
 def test_a_model_that_takes_no_mask_is_refused():

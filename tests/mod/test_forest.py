@@ -14,11 +14,8 @@ from hypothesis import strategies as st
 
 from palm_core import sample_weights, uniform_lattice
 from palm_core.errors import InputError, WorkError
-from palm_mod.candidates import contenders
-from palm_mod.forest import Limits, grow
-from palm_mod.mixing import Mixing
-from palm_mod.published import PublishedMixing
-from palm_mod.splitters import WeightSplitter
+from palm_mod.mixing import Mixing, PublishedMixing
+from palm_mod.prefix_tree import Limits, WeightSplitter, contenders, grow
 
 MIXINGS = [
     Mixing("reverse-kl"),

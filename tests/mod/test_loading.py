@@ -13,11 +13,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from palm_core.errors import InputError, PalmError, WorkError
-from palm_eval.language import causal
-from palm_eval.language.causal import has_tokenizer
-from palm_eval.language.sources import Source, source_of
-from palm_mod.loading import load_experts
-from palm_mod.vocabularies import check_tokenizers, common_vocabulary, first_difference
+from palm_eval.lm import causal_models as causal
+from palm_eval.lm.causal_models import has_tokenizer
+from palm_eval.lm.sources import Source, source_of
+from palm_mod.experts import check_tokenizers, common_vocabulary, first_difference, load_experts
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -234,7 +233,7 @@ def test_other_kinds_of_adapters_are_refused(adapters, folder):
 
 def test_without_peft_adapters_say_what_is_missing(adapters, monkeypatch):
     family = adapters("llama")
-    monkeypatch.setattr("palm_mod.adapters.find_spec", lambda name: None)
+    monkeypatch.setattr("palm_mod.causal_model.find_spec", lambda name: None)
     said = refused(base=family["base"], adapters=family["adapters"])
     assert said.startswith("adapters: need peft, not installed")
 
@@ -357,7 +356,7 @@ def test_no_memory_while_loading_names_the_model(where, adapters, monkeypatch):
     elif where == "adapter":
         monkeypatch.setattr("peft.PeftModel.load_adapter", full)
     else:
-        monkeypatch.setattr("palm_mod.loading.probe", full)
+        monkeypatch.setattr("palm_mod.experts.probe", full)
     said = refused(WorkError, base=family["base"], adapters=family["adapters"][:2])
     assert said.startswith("adapters[0] = " if where == "adapter" else "base = ")
     assert said.endswith("out of memory while loading: CUDA out of memory. Tried to allocate 2 GiB")

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from palm_core import build_portfolio, load_oracle
-from palm_core.artifacts import FOLDER
 from palm_core.errors import InputError, WorkError
-from palm_core.execution import Execution
-from palm_core.oracle import weight_id
+from palm_core.oracles.protocol import weight_id
+from palm_core.run.artifacts import FOLDER
+from palm_core.run.config import Execution
 from palm_core.testing import check_conformance
-from palm_eval.language.reward_tables import load_rewards
 from palm_eval.responses import read_responses
-from palm_mod.oracle import ModOracle
+from palm_eval.rewards.registry import load_rewards
+from palm_mod.mod import ModOracle
 
 FORM = "USER: {prompt} ASSISTANT: "
 WEIGHTS = np.array([[1.0, 0.0], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.0, 1.0]])
@@ -279,7 +279,7 @@ class TestWhatItRefuses:
 
     def test_an_unknown_option_is_named(self, task):
         with pytest.raises(InputError, match="tempreture.*did you mean 'temperature'"):
-            load_oracle("palm_mod.oracle:ModOracle", **task(), tempreture=1.0)
+            load_oracle("palm_mod.mod:ModOracle", **task(), tempreture=1.0)
 
     @pytest.mark.parametrize(
         ("line", "message"),

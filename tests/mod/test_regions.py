@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 import palm_core
 from palm_core import sample_weights
 from palm_core.errors import InputError
-from palm_core.polygons import sides
-from palm_mod.families import policies_of_regions, reward_pieces
-from palm_mod.forest import Limits, grow
-from palm_mod.mixing import Mixing
-from palm_mod.published import PublishedMixing
+from palm_eval.polygons import sides
+from palm_mod.mixing import Mixing, PublishedMixing
+from palm_mod.prefix_tree import Limits, WeightSplitter, grow
 from palm_mod.regions import decode_regions, whole_simplex
 from palm_mod.sampling import Sampling
-from palm_mod.splitters import WeightSplitter
+from palm_mod.simplex_family import policies_of_regions, reward_pieces
 
 MIXINGS = [
     Mixing("reverse-kl"),

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from palm_core import uniform_lattice
 from palm_core.errors import InputError
-from palm_mod.forest import Limits, grow
 from palm_mod.mixing import Mixing
+from palm_mod.prefix_tree import Limits, WeightSplitter, grow
 from palm_mod.sampling import GumbelNoise, Sampling
-from palm_mod.splitters import WeightSplitter
 
 MIXINGS = [
     Mixing("reverse-kl"),

@@ -10,9 +10,9 @@ from executor_rules import call, events_of, kinds, work
 from ray.cluster_utils import Cluster
 
 import ray
-from palm_core.calls.protocol import Ended, Event
-from palm_core.calls.ray_workers import RayWorkers
-from palm_core.execution import Execution
+from palm_core.run.config import Execution
+from palm_core.run.executors.protocol import Ended, Event
+from palm_core.run.executors.ray import RayWorkers
 
 
 @pytest.fixture

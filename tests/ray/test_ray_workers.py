@@ -20,12 +20,18 @@ from worker_oracles import OBJECTIVES, Make
 
 import ray
 from palm_core import InputError, TabularOracle
-from palm_core.calls.here import Here
-from palm_core.calls.protocol import Answered, Call, Ended, Event, Given, Refused, Work
-from palm_core.calls.ray_workers import RayWorkers
-from palm_core.execution import Execution
-from palm_core.plugins import load_task_oracle
-from palm_core.task import load_task
+from palm_core.run.config import Execution, load_task, load_task_oracle
+from palm_core.run.executors.protocol import (
+    Answered,
+    Call,
+    Ended,
+    Event,
+    Given,
+    Here,
+    Refused,
+    Work,
+)
+from palm_core.run.executors.ray import RayWorkers
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -300,7 +306,7 @@ class TestMaking:
 
 
 class MakeFolder(Make):
-    """Makes the run's folder for artifacts, as :func:`palm_core.artifacts.writing` does."""
+    """Makes the run's folder for artifacts, as :func:`palm_core.run.artifacts.writing` does."""
 
     def __call__(self):
         self.folder.mkdir(parents=True)
@@ -427,8 +433,8 @@ from pathlib import Path
 sys.path.append({core!r})
 from executor_rules import call, events_of, kinds, work
 from palm_core import InputError
-from palm_core.execution import Execution
-from palm_core.calls.ray_workers import RayWorkers
+from palm_core.run.config import Execution
+from palm_core.run.executors.ray import RayWorkers
 folder = Path({str(folder)!r})
 """ + textwrap.dedent(script)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -85,7 +85,7 @@ class TestPlugins:
         loaded = answer(
             user,
             "import palm_core\n"
-            "from palm_core.plugins import describe_oracles\n"
+            "from palm_core.oracles.registry import describe_oracles\n"
             "palm_core.available_oracles(), describe_oracles()\n"
             "result = sorted({name.partition('.')[0] for name in sys.modules})",
         )
@@ -96,7 +96,7 @@ class TestPlugins:
         fake, _grpo, _mod, _soup, tabular = answer(
             user,
             "from dataclasses import asdict\n"
-            "from palm_core.plugins import describe_oracles\n"
+            "from palm_core.oracles.registry import describe_oracles\n"
             "result = [asdict(info) for info in describe_oracles()]",
         )
         assert fake == {

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from palm_core import grid_size
-from palm_core.plugins import load_task_oracle
-from palm_core.task import load_task
-from palm_eval.reproduction.published import published
-from palm_eval.reproduction.study import study_of
+from palm_core.run.config import load_task, load_task_oracle
+from palm_eval.paper.claims import published
+from palm_eval.paper.study import study_of
 
 ROOT = Path(__file__).parents[2]
 TASKS = ROOT / "examples" / "paper"

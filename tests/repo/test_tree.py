@@ -74,7 +74,7 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine(root: Path) -> None:
 
 # What these unpickle comes from workers that the same process has started, over pipes that
 # nobody else can write to, never from a file.
-BETWEEN_OUR_PROCESSES = "packages/palm-core/src/palm_core/calls/"
+BETWEEN_OUR_PROCESSES = "packages/palm-core/src/palm_core/run/executors/"
 
 
 def test_nothing_that_is_read_is_executed(root: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from palm_core import Policy, build_portfolio, load_oracle
-from palm_core.artifacts import writing
+from palm_core.run.artifacts import writing
 from palm_eval import write_responses
 from palm_eval.report import gather_report, write_report
 

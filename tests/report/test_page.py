@@ -7,8 +7,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from palm_core import Portfolio, Table, select_models
-from palm_core.cli.output import percent
-from palm_core.runs import Run
+from palm_core.run.run import Run
+from palm_core.validation import percent
 from palm_eval import evaluate_run, gather_report, write_report
 
 LIGHT_AND_DARK = ("light", "dark")

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 
 from palm_core import Normalization, Policy, Portfolio
-from palm_core.documents import (
+from palm_core.model.portfolio import (
     CertificateRecord,
     GapsRecord,
     MissingRecord,
     PruningRecord,
     SlackRecord,
 )
-from palm_core.text import at_most
-from palm_eval.report.words import headline, lead, promise, proof
+from palm_core.validation import at_most
+from palm_eval.report.sentences import headline, lead, promise, proof
 
 
 def portfolio(size=2, **known):

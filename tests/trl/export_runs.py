@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palm_core import Policy, build_portfolio
-from palm_core.artifacts import writing
-from palm_core.oracle import weight_id
+from palm_core.oracles.protocol import weight_id
+from palm_core.run.artifacts import writing
 
 OBJECTIVES = ("brevity", "helpfulness")
 TASK = {

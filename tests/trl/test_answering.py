@@ -8,13 +8,14 @@ import shutil
 import numpy as np
 import pytest
 
-from palm_core.artifacts import FOLDER, locate
 from palm_core.errors import InputError, WorkError
-from palm_core.oracle import check_answer, weight_id
+from palm_core.oracles.protocol import check_answer, weight_id
+from palm_core.run.artifacts import FOLDER, locate
 from palm_eval.responses import read_responses
-from palm_trl import GrpoOracle, answering
-from palm_trl.answering import answer
+from palm_trl import GrpoOracle
+from palm_trl import policies as answering
 from palm_trl.measurement import Measurement
+from palm_trl.policies import answer
 
 REWARDS = {"short": {"name": "length", "sign": -1}, "long": "length"}
 PROMPTS = ["one", "two", "three"]
@@ -59,7 +60,7 @@ class Calls:
 @pytest.fixture
 def calls(monkeypatch):
     made = Calls()
-    monkeypatch.setattr("palm_trl.launching.run_call", made)
+    monkeypatch.setattr("palm_trl.process.run_call", made)
     return made
 
 
@@ -156,7 +157,7 @@ def test_killed_while_it_is_kept(calls, asked, tmp_path, monkeypatch):
     work = tmp_path / "run" / "work" / weight_id(W)
     assert (work / "policy" / "adapter_config.json").exists()
     # what was trained is there still, so that a real call has nothing to do
-    monkeypatch.setattr("palm_trl.launching.run_call", lambda *_, **__: None)
+    monkeypatch.setattr("palm_trl.process.run_call", lambda *_, **__: None)
     answer(asked(), W)
     assert not work.exists()
 

@@ -61,7 +61,7 @@ def test_what_calculate_rewards_returns_is_what_advantages_are_made_of(
     import torch
 
     from palm_trl import trainers
-    from palm_trl.config import trainer_config
+    from palm_trl.trainer_config import trainer_config
     from palm_trl.training import prepared
 
     # One objective tells the samples of a prompt apart, by numbers no reward function gave.
@@ -83,7 +83,7 @@ def test_what_calculate_rewards_returns_is_what_advantages_are_made_of(
 def test_normalized_rewards_are_what_advantages_are_made_of(make_oracle, tmp_path, monkeypatch):
     import torch
 
-    from palm_trl.config import trainer_config
+    from palm_trl.trainer_config import trainer_config
     from palm_trl.training import prepared
 
     made = torch.tensor([[float(i), 7.0] for i in range(8)])

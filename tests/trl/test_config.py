@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from palm_core.errors import InputError
 from palm_trl import GrpoOracle, GrpoSettings
-from palm_trl.config import _ours, _save_steps, check_config, seed_of, trainer_config
 from palm_trl.options import ALGORITHMS, OURS
+from palm_trl.trainer_config import _ours, _save_steps, check_config, seed_of, trainer_config
 
 WEIGHTS = np.array([0.25, 0.75])
 

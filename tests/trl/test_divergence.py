@@ -11,9 +11,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palm_core.errors import WorkError
-from palm_trl import divergence
-from palm_trl.divergence import divergences
-from palm_trl.measured_models import Policy
+from palm_trl import inference
+from palm_trl.inference import Policy, divergences
 
 SMALL, END = 5, 1
 PROMPTS = [(0, 5, 6, 7, 8, 9), (0, 5), (0, 9, 8), (0, 5, 6, 7)]
@@ -111,7 +110,7 @@ def test_however_little_is_held_at_once(monkeypatch, name, value):
     ours.register_forward_pre_hook(
         lambda module, args, given: sizes.append(len(given["input_ids"])), with_kwargs=True
     )
-    monkeypatch.setattr(divergence, name, value)
+    monkeypatch.setattr(inference, name, value)
     parts = divergences(Policy(ours, theirs), PROMPTS, RESPONSES, **settings)
     assert [one.full for one in parts] == pytest.approx([one.full for one in whole], rel=1e-5)
     assert [one.k1 for one in parts] == pytest.approx([one.k1 for one in whole], abs=1e-5)

@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palm_core import Portfolio
 from palm_core.cli.app import run as palm
-from palm_core.envelope import serving_intervals
-from palm_trl.exporting.folders import write_export
+from palm_core.cover.regions import serving_intervals
+from palm_trl.export.folder import write_export
 
 # peft asks transformers for what it deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
@@ -477,7 +477,7 @@ class TestNothingIsOverwritten:
         def fail(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("palm_trl.exporting.folders.model_card", fail)
+        monkeypatch.setattr("palm_trl.export.folder.model_card", fail)
         code, _, said = ask(capsys, made, "--to", "hf", "--out", tmp_path / "out")
         assert (code, said.count("\n")) == (1, 1)
         assert "No space left on device" in said

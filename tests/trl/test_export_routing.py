@@ -16,13 +16,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from palm_core import Policy, Portfolio
-from palm_core.artifacts import Artifact
-from palm_core.normalization import Normalization
-from palm_trl.exporting import router
-from palm_trl.exporting.gathering import Gathered, Model, model_names
-from palm_trl.exporting.model_files import ModelFiles
-from palm_trl.exporting.routing import RoutingDocument, routing_of, routing_schema
-from palm_trl.exporting.serving import max_lora_rank
+from palm_core.model.normalization import Normalization
+from palm_core.run.artifacts import Artifact
+from palm_trl.export import router
+from palm_trl.export.models import Gathered, Model, ModelFiles, model_names
+from palm_trl.export.routing import RoutingDocument, routing_of, routing_schema
+from palm_trl.export.serving import max_lora_rank
 
 NAMES = ("brevity", "helpfulness", "safety", "cost")
 # few different values: ties are frequent

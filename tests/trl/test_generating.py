@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from palm_core.errors import WorkError
-from palm_trl.batches import in_batches
-from palm_trl.generating import Wanted, draw, inverse, uniforms, wanted_of
+from palm_eval.lm.memory import in_batches
+from palm_trl.inference import Wanted, draw, inverse, uniforms, wanted_of
 
 KINDS = ("llama", "gpt2", "mistral", "qwen2-sliding")
 PROMPTS = [(0, 5, 6, 7, 8, 9, 10, 11, 12), (0, 5), (0, 9, 8, 7), (0, 5, 6, 7, 200)]
@@ -90,7 +90,7 @@ def test_a_response_ends_with_its_first_end_token_or_where_it_is_full(model_of):
 
 
 def test_the_makers_settings_of_generation_do_nothing(model_of, tmp_path):
-    from palm_trl.measured_models import _plain
+    from palm_trl.inference import _plain
 
     model = model_of("llama")
     model.generation_config = GenerationConfig(

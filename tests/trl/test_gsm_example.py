@@ -14,8 +14,8 @@ import pytest
 
 from palm_core import grid_size
 from palm_core.cli.app import run as palm
-from palm_core.portfolio import Portfolio
-from palm_core.task import load_task
+from palm_core.model.portfolio import Portfolio
+from palm_core.run.config import load_task
 from palm_eval.responses import read_responses
 from palm_eval.testing import check_reward
 from palm_trl.measurement import Measurement

@@ -15,9 +15,9 @@ import tiny_tasks
 from test_training import AT_ONCE, EVEN, weights_of
 
 from palm_core.errors import InputError, WorkError
-from palm_trl import launching
-from palm_trl.failures import read_failure, write_failure
-from palm_trl.launching import command, run_call
+from palm_trl import process as launching
+from palm_trl.outcome import read_failure, write_failure
+from palm_trl.process import command, run_call
 
 FOLDER = Path("some") / "call"
 
@@ -179,8 +179,8 @@ def test_a_call_ends_when_whoever_asked_is_killed(nested, tmp_path):
     inner = WAITS.format(path=str(tmp_path / "pid"))
     script = NESTED.format(inner=inner) if nested else inner
     asker = (
-        "import sys\nfrom palm_trl import launching\n"
-        f"launching._run([sys.executable, '-c', {script!r}])\n"
+        "import sys\nfrom palm_trl import process\n"
+        f"process._run([sys.executable, '-c', {script!r}])\n"
     )
     process = subprocess.Popen([sys.executable, "-c", asker])
     pid = int(_appears(tmp_path / "pid"))

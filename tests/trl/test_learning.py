@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tiny_tasks
 
-from palm_trl.launching import run_call
 from palm_trl.measuring import Measurement, measure
+from palm_trl.process import run_call
 
 
 def test_one_vertex_shortens_answers_and_the_other_lengthens_them(speaking_model, tmp_path):

@@ -12,8 +12,7 @@ import pytest
 
 from palm_core import load_oracle
 from palm_core.errors import InputError
-from palm_core.plugins import load_task_oracle
-from palm_core.task import load_task
+from palm_core.run.config import load_task, load_task_oracle
 from palm_trl import GrpoOracle
 from palm_trl.options import OURS, RECIPES, trainer_options, trl_names
 

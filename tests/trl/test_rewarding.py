@@ -8,10 +8,10 @@ import pytest
 import tiny_models
 
 from palm_core.errors import InputError, WorkError
-from palm_eval.language.prompt_files import Prompts
-from palm_eval.language.texts import Responder
+from palm_eval.lm.causal_models import Responder
+from palm_eval.lm.prompts import Prompts
 from palm_eval.rewards import length
-from palm_trl.rewarding import reward_functions
+from palm_trl.training import reward_functions
 
 PROMPTS = Prompts(
     ("a?", [{"role": "user", "content": "b?"}], "c?"), {"truth": ("x", ["y", 2], None)}

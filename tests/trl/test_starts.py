@@ -9,8 +9,7 @@ import pytest
 from test_training import AT_ONCE, EVEN, same, trained, weights_of
 
 from palm_core.errors import InputError
-from palm_trl.adapters import lora_config
-from palm_trl.config import trainer_config
+from palm_trl.trainer_config import lora_config, trainer_config
 from palm_trl.training import prepared
 
 WARM = {"start": "nearest", "trainer": {**AT_ONCE, "learning_rate": 3e-2}}

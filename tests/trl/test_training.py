@@ -8,7 +8,7 @@ import pytest
 import tiny_tasks
 
 from palm_core.errors import InputError, WorkError
-from palm_trl.config import seed_of, trainer_config
+from palm_trl.trainer_config import seed_of, trainer_config
 from palm_trl.training import prepared, train
 
 EVEN = np.array([0.5, 0.5])
@@ -42,8 +42,8 @@ def same(one, other):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_policy_and_its_curves_are_left_and_nothing_else(kind, tiny_model, make_oracle, tmp_path):
-    from palm_eval.language.causal import load_causal, load_tokenizer
-    from palm_eval.language.sources import Source
+    from palm_eval.lm.causal_models import load_causal, load_tokenizer
+    from palm_eval.lm.sources import Source
 
     named = {"model": Path(tiny_model).name, "task_dir": Path(tiny_model).parent}
     oracle = make_oracle(steps=3, trainer=AT_ONCE, **named, **KINDS[kind])
@@ -235,14 +235,14 @@ def test_a_conversation_is_put_by_the_chat_template(make_oracle, tmp_path):
 
 
 def test_a_revision_of_the_hub_is_named_in_the_adapter(make_oracle, tmp_path, monkeypatch):
-    from palm_eval.language.sources import Source
-    from palm_trl.oracle import GrpoOracle
+    from palm_eval.lm.sources import Source
+    from palm_trl.grpo import GrpoOracle
 
     oracle = make_oracle()
     trained(oracle, tmp_path)
     file = tmp_path / "policy" / "adapter_config.json"
     monkeypatch.setattr(GrpoOracle, "source", property(lambda _: Source("org/name", "v1")))
-    from palm_trl.saving import _name_base
+    from palm_trl.outcome import _name_base
 
     _name_base(file, oracle)
     settings = json.loads(file.read_text())

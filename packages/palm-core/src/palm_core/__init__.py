@@ -13,13 +13,16 @@ from palm_core._on_demand import on_demand
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from palm_core.adaptive import AdaptiveGrid
-    from palm_core.asking import answers_at
-    from palm_core.bounds import Guarantee, apply_theorem, lemma_33, lemma_a1, theorem_bounds
-    from palm_core.build import build_portfolio
-    from palm_core.certificate import Certificate, certify
-    from palm_core.cover import Best, Cover, best_policies, cover_weights, greedy
-    from palm_core.envelope import corner_weights, serving_intervals, serving_shares
+    from palm_core.cover.cover import Cover, cover_weights, greedy
+    from palm_core.cover.minimal import (
+        Minimal,
+        SizeGap,
+        minimal_portfolio,
+        minimal_report,
+        size_gap_curve,
+    )
+    from palm_core.cover.prune import Pruned, prune, prune_curve, prune_report
+    from palm_core.cover.regions import corner_weights, serving_intervals, serving_shares
     from palm_core.errors import (
         InputError,
         OracleAnswerError,
@@ -29,42 +32,51 @@ if TYPE_CHECKING:
         RefutedClaimWarning,
         WorkError,
     )
-    from palm_core.exact_gaps import Gaps, gap_frontier, gaps, gaps_without, violations
-    from palm_core.execution import Execution
-    from palm_core.grid import construct_grid, grid_size, grid_values
-    from palm_core.minimal import Minimal, minimal_portfolio, minimal_report
-    from palm_core.normalization import Normalization
-    from palm_core.oracle import Oracle
-    from palm_core.plugins import available_oracles, describe_oracles, load_oracle
-    from palm_core.policies import Policy, PolicySet
-    from palm_core.portfolio import Portfolio
-    from palm_core.pruning import Pruned, prune, prune_curve, prune_report
-    from palm_core.selection import Selection, select_models
-    from palm_core.simplex import check_weights, sample_weights, uniform_lattice
-    from palm_core.sizes import SizeGap, size_gap_curve
-    from palm_core.tables import Table, read_table
-    from palm_core.tabular import TabularOracle
+    from palm_core.guarantees.adaptive import AdaptiveGrid
+    from palm_core.guarantees.certificate import certify
+    from palm_core.guarantees.gaps import gap_frontier, gaps, gaps_without, violations
+    from palm_core.guarantees.theorem import (
+        Guarantee,
+        apply_theorem,
+        lemma_33,
+        lemma_a1,
+        theorem_bounds,
+    )
+    from palm_core.model.normalization import Normalization
+    from palm_core.model.policy import Best, Policy, PolicySet, best_policies
+    from palm_core.model.portfolio import Portfolio
+    from palm_core.model.results import Certificate, Gaps
+    from palm_core.oracles.protocol import Oracle
+    from palm_core.oracles.registry import available_oracles, describe_oracles, load_oracle
+    from palm_core.oracles.tabular import TabularOracle
+    from palm_core.run.config import Execution
+    from palm_core.run.engine import answers_at, build_portfolio
+    from palm_core.tables.read import Table, read_table
+    from palm_core.tables.select import Selection, select_models
+    from palm_core.validation import check_weights
+    from palm_core.weights.grid import construct_grid, grid_size, grid_values
+    from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 _HOME = {
-    "adaptive": ("AdaptiveGrid",),
-    "asking": ("answers_at",),
-    "bounds": (
-        "Guarantee",
-        "apply_theorem",
-        "lemma_33",
-        "lemma_a1",
-        "theorem_bounds",
-    ),
-    "build": ("build_portfolio",),
-    "certificate": ("Certificate", "certify"),
-    "cover": (
-        "Best",
+    "cover.cover": (
         "Cover",
-        "best_policies",
         "cover_weights",
         "greedy",
     ),
-    "envelope": (
+    "cover.minimal": (
+        "Minimal",
+        "SizeGap",
+        "minimal_portfolio",
+        "minimal_report",
+        "size_gap_curve",
+    ),
+    "cover.prune": (
+        "Pruned",
+        "prune",
+        "prune_curve",
+        "prune_report",
+    ),
+    "cover.regions": (
         "corner_weights",
         "serving_intervals",
         "serving_shares",
@@ -78,57 +90,63 @@ _HOME = {
         "RefutedClaimWarning",
         "WorkError",
     ),
-    "execution": ("Execution",),
-    "exact_gaps": (
-        "Gaps",
+    "guarantees.adaptive": ("AdaptiveGrid",),
+    "guarantees.certificate": ("certify",),
+    "guarantees.gaps": (
         "gap_frontier",
         "gaps",
         "gaps_without",
         "violations",
     ),
-    "grid": (
-        "construct_grid",
-        "grid_size",
-        "grid_values",
+    "guarantees.theorem": (
+        "Guarantee",
+        "apply_theorem",
+        "lemma_33",
+        "lemma_a1",
+        "theorem_bounds",
     ),
-    "minimal": (
-        "Minimal",
-        "minimal_portfolio",
-        "minimal_report",
+    "model.normalization": ("Normalization",),
+    "model.policy": (
+        "Best",
+        "Policy",
+        "PolicySet",
+        "best_policies",
     ),
-    "normalization": ("Normalization",),
-    "oracle": ("Oracle",),
-    "plugins": (
+    "model.portfolio": ("Portfolio",),
+    "model.results": (
+        "Certificate",
+        "Gaps",
+    ),
+    "oracles.protocol": ("Oracle",),
+    "oracles.registry": (
         "available_oracles",
         "describe_oracles",
         "load_oracle",
     ),
-    "policies": (
-        "Policy",
-        "PolicySet",
+    "oracles.tabular": ("TabularOracle",),
+    "run.config": ("Execution",),
+    "run.engine": (
+        "answers_at",
+        "build_portfolio",
     ),
-    "portfolio": ("Portfolio",),
-    "pruning": (
-        "Pruned",
-        "prune",
-        "prune_curve",
-        "prune_report",
-    ),
-    "selection": (
-        "Selection",
-        "select_models",
-    ),
-    "simplex": (
-        "check_weights",
-        "sample_weights",
-        "uniform_lattice",
-    ),
-    "sizes": ("SizeGap", "size_gap_curve"),
-    "tables": (
+    "tables.read": (
         "Table",
         "read_table",
     ),
-    "tabular": ("TabularOracle",),
+    "tables.select": (
+        "Selection",
+        "select_models",
+    ),
+    "validation": ("check_weights",),
+    "weights.grid": (
+        "construct_grid",
+        "grid_size",
+        "grid_values",
+    ),
+    "weights.simplex": (
+        "sample_weights",
+        "uniform_lattice",
+    ),
 }
 
 __all__ = [

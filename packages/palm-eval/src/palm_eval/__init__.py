@@ -13,6 +13,11 @@ from palm_core._on_demand import on_demand
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from palm_eval.analysis.evaluation import (
+        Evaluation,
+        Figures,
+        evaluate_run,
+    )
     from palm_eval.baselines import (
         Asked,
         BestSingle,
@@ -32,54 +37,42 @@ if TYPE_CHECKING:
         compare_runs,
     )
     from palm_eval.diversity import (
+        RunDiversity,
         distinct_n,
         embedding_distance,
+        portfolio_diversity,
         self_bleu,
-    )
-    from palm_eval.evaluation import (
-        Evaluation,
-        evaluate_run,
     )
     from palm_eval.intervals import (
         Interval,
+        PromptScores,
         bootstrap,
         bootstrap_mean,
         delta_band,
+        fixed_portfolio,
+        rechosen_portfolio,
     )
-    from palm_eval.language.prompt_files import (
-        Prompts,
-        read_prompts,
-    )
-    from palm_eval.language.prompts import (
+    from palm_eval.lm.prompts import (
         PromptFormat,
+        Prompts,
         encode_prompts,
-    )
-    from palm_eval.language.reward_tables import (
-        load_rewards,
-    )
-    from palm_eval.measured import (
-        Figures,
+        read_prompts,
     )
     from palm_eval.metric_plugins import (
         available_metrics,
         load_metric,
     )
     from palm_eval.metrics import (
+        ExpectedUtility,
         SampledGaps,
         exact_gap_pairs,
-        sampled_gap_pairs,
-        sampled_gaps,
-    )
-    from palm_eval.multi_objective import (
-        ExpectedUtility,
+        exact_usage,
         expected_utility,
         hypervolume,
         maximum_utility_loss,
-    )
-    from palm_eval.prompt_scores import (
-        PromptScores,
-        fixed_portfolio,
-        rechosen_portfolio,
+        perplexity,
+        sampled_gap_pairs,
+        sampled_gaps,
     )
     from palm_eval.report import (
         ReportContents,
@@ -89,20 +82,17 @@ if TYPE_CHECKING:
     )
     from palm_eval.responses import (
         Responses,
+        RunResponses,
         read_responses,
+        responses_of,
         write_responses,
     )
     from palm_eval.rewards import (
         available_rewards,
         load_reward,
     )
-    from palm_eval.run_diversity import (
-        RunDiversity,
-        portfolio_diversity,
-    )
-    from palm_eval.run_responses import (
-        RunResponses,
-        responses_of,
+    from palm_eval.rewards.registry import (
+        load_rewards,
     )
     from palm_eval.scoring import (
         Scores,
@@ -112,12 +102,13 @@ if TYPE_CHECKING:
         Table,
         make_table,
     )
-    from palm_eval.usage import (
-        exact_usage,
-        perplexity,
-    )
 
 _HOME = {
+    "analysis.evaluation": (
+        "Evaluation",
+        "Figures",
+        "evaluate_run",
+    ),
     "baselines": (
         "Asked",
         "BestSingle",
@@ -137,50 +128,42 @@ _HOME = {
         "compare_runs",
     ),
     "diversity": (
+        "RunDiversity",
         "distinct_n",
         "embedding_distance",
+        "portfolio_diversity",
         "self_bleu",
-    ),
-    "evaluation": (
-        "Evaluation",
-        "evaluate_run",
     ),
     "intervals": (
         "Interval",
+        "PromptScores",
         "bootstrap",
         "bootstrap_mean",
         "delta_band",
+        "fixed_portfolio",
+        "rechosen_portfolio",
     ),
-    "language.prompt_files": (
+    "lm.prompts": (
+        "PromptFormat",
         "Prompts",
+        "encode_prompts",
         "read_prompts",
     ),
-    "language.prompts": (
-        "PromptFormat",
-        "encode_prompts",
-    ),
-    "language.reward_tables": ("load_rewards",),
-    "measured": ("Figures",),
     "metric_plugins": (
         "available_metrics",
         "load_metric",
     ),
     "metrics": (
+        "ExpectedUtility",
         "SampledGaps",
         "exact_gap_pairs",
-        "sampled_gap_pairs",
-        "sampled_gaps",
-    ),
-    "multi_objective": (
-        "ExpectedUtility",
+        "exact_usage",
         "expected_utility",
         "hypervolume",
         "maximum_utility_loss",
-    ),
-    "prompt_scores": (
-        "PromptScores",
-        "fixed_portfolio",
-        "rechosen_portfolio",
+        "perplexity",
+        "sampled_gap_pairs",
+        "sampled_gaps",
     ),
     "report": (
         "ReportContents",
@@ -190,21 +173,16 @@ _HOME = {
     ),
     "responses": (
         "Responses",
+        "RunResponses",
         "read_responses",
+        "responses_of",
         "write_responses",
     ),
     "rewards": (
         "available_rewards",
         "load_reward",
     ),
-    "run_diversity": (
-        "RunDiversity",
-        "portfolio_diversity",
-    ),
-    "run_responses": (
-        "RunResponses",
-        "responses_of",
-    ),
+    "rewards.registry": ("load_rewards",),
     "scoring": (
         "Scores",
         "score",
@@ -212,10 +190,6 @@ _HOME = {
     "tables": (
         "Table",
         "make_table",
-    ),
-    "usage": (
-        "exact_usage",
-        "perplexity",
     ),
 }
 

@@ -1,8 +1,8 @@
-"""Which metrics there are, getting one by its name, and what it says of a portfolio.
+"""Metric plugins: loading metrics by name, and the metrics that palm-eval installs.
 
-A metric is a function of a portfolio, the candidates that it is measured against, and
-weights (k, d); both sets are in the space that weights speak of. Packages announce theirs
-as entry points of the group ``palm.metrics``.
+A metric is a function m(P, C, V) of a portfolio P, the candidates C ⊇ P that it is measured
+against, and weights V (k, d); both sets are in the space that weights speak of. Packages
+announce theirs as entry points of the group ``palm.metrics``.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from palm_core import InputError, PalmError, PolicySet, WorkError
-from palm_core._entry_points import available, load_function
-from palm_core._factories import Kind
-from palm_core.simplex import check_number
-from palm_core.text import one_line, reason
+import numpy as np
+
+from palm_core import InputError, PalmError, PolicySet, WorkError, gaps
+from palm_core.oracles.registry import Kind, available, load_function
+from palm_core.validation import check_number, one_line, reason
+from palm_eval import metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
+
+    Weights = NDArray[np.float64]
 
 #: ``(portfolio, candidates, weights) -> float``
 Metric = Callable[[PolicySet, PolicySet, Any], float]
-
 _METRIC = Kind(noun="metric", group="palm.metrics")
 _SIGNATURE = "(portfolio, candidates, weights) -> number"
 
@@ -82,3 +83,77 @@ def metric_value(
     except InputError:
         shown = one_line(repr(value), 80)
         raise WorkError(f"metric {name!r} returned {shown}, must return a finite number") from None
+
+
+def epsilon(portfolio: PolicySet, candidates: PolicySet, _weights: Weights) -> float:
+    """ε(P), exactly: sup over the simplex of 1 − L/opt (:func:`palm_core.gaps`).
+
+    Raises:
+        WorkError: L < opt ≤ 0 somewhere, where no multiplicative gap is defined.
+    """
+    found = gaps(portfolio, candidates)
+    return _defined(found.epsilon, found.epsilon_weights)
+
+
+def delta(portfolio: PolicySet, candidates: PolicySet, _weights: Weights) -> float:
+    """δ(P), exactly: sup over the simplex of opt − L (:func:`palm_core.gaps`)."""
+    return gaps(portfolio, candidates).delta
+
+
+def sampled_epsilon(portfolio: PolicySet, candidates: PolicySet, weights: Weights) -> float:
+    """ε(P) over V, as the paper measures it (section 4).
+
+    Raises:
+        WorkError: as of :func:`epsilon`, in V.
+    """
+    found = metrics.sampled_gaps(portfolio, candidates, weights)
+    return _defined(found.epsilon, found.epsilon_weights)
+
+
+def sampled_delta(portfolio: PolicySet, candidates: PolicySet, weights: Weights) -> float:
+    """δ(P) over V, as the paper measures it (section 4)."""
+    return metrics.sampled_gaps(portfolio, candidates, weights).delta
+
+
+def perplexity(portfolio: PolicySet, _candidates: PolicySet, weights: Weights) -> float:
+    """exp(entropy) of the shares of V that each policy serves (section 4)."""
+    return metrics.perplexity(metrics.usage_at(portfolio, weights))
+
+
+def exact_perplexity(portfolio: PolicySet, _candidates: PolicySet, _weights: Weights) -> float:
+    """exp(entropy) of the shares of the simplex, by volume; for d ≤ 3.
+
+    Raises:
+        InputError: more than three objectives.
+    """
+    if portfolio.n_objectives > 3:
+        raise InputError(
+            f"{portfolio.n_objectives} objectives, volumes are exact for 2 and 3; 'perplexity' "
+            "takes any number"
+        )
+    return metrics.perplexity(metrics.exact_usage(portfolio))
+
+
+def expected_utility(portfolio: PolicySet, _candidates: PolicySet, _weights: Weights) -> float:
+    """E_w L(w) over the simplex: exactly for d ≤ 3, else over 100 000 weights."""
+    return metrics.expected_utility(portfolio).value
+
+
+def maximum_utility_loss(portfolio: PolicySet, candidates: PolicySet, _weights: Weights) -> float:
+    """sup_w opt(w) − L(w), exactly: δ(P) by its name in multi-objective learning."""
+    return metrics.maximum_utility_loss(portfolio, candidates)
+
+
+def hypervolume(portfolio: PolicySet, candidates: PolicySet, _weights: Weights) -> float:
+    """Volume that P dominates above the candidates' worst value in each objective."""
+    return metrics.hypervolume(portfolio, candidates.vertex_values.min(axis=0))
+
+
+def _defined(value: float, weights: Weights) -> float:
+    if np.isfinite(value):
+        return value
+    shown = ", ".join(f"{entry:.3g}" for entry in weights)
+    raise WorkError(
+        f"no policy is worth more than 0 at weights ({shown}), where a multiplicative "
+        "gap means nothing; take delta, or normalize = 'minmax'"
+    )

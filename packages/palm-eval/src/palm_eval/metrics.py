@@ -1,26 +1,45 @@
-"""What a portfolio loses against all candidates, at sampled weights as the paper does.
+"""Metrics of a portfolio: sampled gaps, usage and perplexity, expected utility, hypervolume.
 
-Paper, section 4: the gaps ε(P) and δ(P) are suprema over the simplex, estimated as
-maxima over a finite set V of weights: 15, 100 and 200 draws from Dirichlet(1) in its
-experiments (appendices B.2 and B.3). :func:`palm_core.gaps` gives the suprema
+Sampled gaps (paper, section 4): the gaps ε(P) and δ(P) are suprema over the simplex,
+estimated as maxima over a finite set V of weights: 15, 100 and 200 draws from Dirichlet(1)
+in its experiments (appendices B.2 and B.3). :func:`palm_core.gaps` gives the suprema
 themselves; a sampled gap is never above them.
+
+Usage (paper, section 4): each weight vector goes to its best policy; the shares of the
+policies are a distribution, its perplexity exp(entropy) the effective number of policies in
+use. A perplexity near the portfolio's size means balanced use.
+
+Utility is linear: a user with weights w gets L(w) = max_{π∈P} J_w(π). Expected utility
+and maximum utility loss: Zintgraf et al., "Quality assessment of MORL algorithms: a
+utility-based approach" (BNAIC 2015). Hypervolume: Zitzler and Thiele, IEEE Trans.
+Evol. Comput. 3(4), 1999.
 
 Units. Weights speak of the space that a policy set is in. The paper scales each
 objective's r_i − f to [0, 1] over the policies (section 4; for KL-regularised rewards
 appendix B.2): ``Normalization.fit(candidates, "minmax", over="all candidates")`` of
 palm-core, and its ``apply`` on the portfolio *and* on the candidates, so that both
-stand in the same units. Scaled over a portfolio alone, gaps of two portfolios cannot
+stand in the same units. Scaled over a portfolio alone, metrics of two portfolios cannot
 be compared.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from palm_core import InputError, PolicySet, check_weights, corner_weights
+from palm_core import (
+    InputError,
+    PolicySet,
+    WorkError,
+    check_weights,
+    corner_weights,
+    gaps,
+    sample_weights,
+    serving_shares,
+)
+from palm_core.validation import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,3 +293,289 @@ def _losses(ours: Array, theirs: Array, weights: Array) -> tuple[Array, Array]:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(loss > 0, np.where(opt > 0, loss / opt, np.inf), 0.0)
     return ratio, loss
+
+
+Method = Literal["auto", "exact", "sampling"]
+_METHODS = ("auto", "exact", "sampling")
+# "auto" integrates exactly up to that many objectives; corners grow like m^⌊d/2⌋.
+_MOST_EXACT = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedUtility:
+    """E_w L(w) over uniformly distributed weights.
+
+    Args:
+        value: in units of reward.
+        standard_error: of the sampling; 0 where the integral is exact.
+        method: "exact" or "sampling".
+    """
+
+    value: float
+    standard_error: float
+    method: str
+
+
+def expected_utility(
+    portfolio: PolicySet | ArrayLike,
+    *,
+    method: Method = "auto",
+    n_samples: int = 100_000,
+    seed: int | np.random.Generator = 0,
+) -> ExpectedUtility:
+    """E[max_{π∈P} J_w(π)] for w ~ Dirichlet(1): the mean utility of users served their best.
+
+    Exactly: L is piecewise linear and convex, so with H ≥ max L the points
+    (w, t), L(w) ≤ t ≤ H, are a polytope whose vertices stand over the corner weights of L;
+    E L = H − its volume / that of Δ_d, by convex hull.
+
+    Args:
+        portfolio: P, or its rewards (m, d).
+        method: "exact" for any d in which the corners can be enumerated, "sampling",
+            or "auto": exact for d ≤ 3.
+        n_samples: weights drawn by "sampling", at least 2.
+        seed: of the drawing.
+
+    Raises:
+        InputError: an unknown method, fewer than 2 samples, rewards that are not (m, d).
+        WorkError: "exact", and the corners or the hull could not be computed.
+
+    Example:
+        >>> expected_utility([[1.0, 0.0], [0.0, 1.0]]).value
+        0.75
+    """
+    values = vertex_values(portfolio)
+    if method not in _METHODS:
+        raise InputError(f"method = {method!r}: must be one of {', '.join(_METHODS)}")
+    n_samples = check_count(n_samples, name="n_samples", least=2)
+    if method == "exact" or (method == "auto" and values.shape[1] <= _MOST_EXACT):
+        return ExpectedUtility(value=_mean_envelope(values), standard_error=0.0, method="exact")
+    utility = np.concatenate(
+        [
+            (block @ values.T).max(axis=1)
+            for block in np.array_split(
+                sample_weights(n_samples, values.shape[1], seed=seed),
+                max(1, n_samples * len(values) // 4_000_000),
+            )
+        ]
+    )
+    error = utility.std(ddof=1) / np.sqrt(n_samples)
+    return ExpectedUtility(
+        value=float(utility.mean()), standard_error=float(error), method="sampling"
+    )
+
+
+def _mean_envelope(values: Array) -> float:
+    low, spread = float(values.min()), float(np.ptp(values))
+    if spread == 0:
+        return low
+    scaled = (values - low) / spread
+    corners = corner_weights(scaled)
+    d = values.shape[1]
+    if d == 2:  # in order along the segment: trapezoids
+        height = (corners @ scaled.T).max(axis=1)
+        widths = -np.diff(corners[:, 0])
+        return low + spread * float(widths @ (height[1:] + height[:-1]) / 2)
+    from math import factorial
+
+    from scipy.spatial import ConvexHull, QhullError
+
+    height = (corners @ scaled.T).max(axis=1)
+    lid = 2.0
+    points = np.column_stack([corners[:, :-1], height])
+    above = np.column_stack([np.eye(d)[:, :-1], np.full(d, lid)])
+    try:
+        volume = ConvexHull(np.concatenate([points, above])).volume
+    except QhullError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WorkError(f"the integral of {len(values)} policies: {reason}") from error
+    return low + spread * float(lid - volume * factorial(d - 1))
+
+
+def maximum_utility_loss(
+    portfolio: PolicySet | ArrayLike, candidates: PolicySet | ArrayLike
+) -> float:
+    """sup_w [opt(w) − L(w)], exactly: what the worst-served user loses.
+
+    Zintgraf et al. (2015) define it; the paper's additive gap δ(P) is the same number
+    (:func:`palm_core.gaps`).
+
+    Raises:
+        InputError: different numbers of objectives.
+        WorkError: a solver failed.
+
+    Example:
+        >>> round(maximum_utility_loss([[1.0, 0.0], [0.0, 1.0]], [[0.8, 0.7]]), 6)
+        0.25
+    """
+    return gaps(portfolio, candidates).delta
+
+
+def hypervolume(portfolio: PolicySet | ArrayLike, reference: ArrayLike) -> float:
+    """Volume of what the policies dominate above a reference point, by ``moocore``.
+
+    The points are the vertex values r(π) − f(π)·1; the volume is that of the union of the
+    boxes from ``reference`` to each of them. A point that is not above the reference in
+    every objective adds nothing.
+
+    Args:
+        portfolio: P, or its rewards (m, d).
+        reference: (d,) the point that counts as worthless, in units of each objective.
+            For rewards scaled to [0, 1] the origin; there is no default, since two
+            hypervolumes with different references cannot be compared.
+
+    Raises:
+        InputError: a reference that is not d finite numbers.
+
+    Example:
+        >>> hypervolume([[1.0, 0.5], [0.5, 1.0]], [0.0, 0.0])
+        0.75
+    """
+    import moocore
+
+    values = vertex_values(portfolio)
+    d = values.shape[1]
+    try:
+        point = np.array(reference, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"reference: must be {d} numbers: {error}") from error
+    if point.shape != (d,) or not np.isfinite(point).all():
+        raise InputError(f"reference: must be {d} finite numbers, got {reference!r}")
+    return float(moocore.hypervolume(values, ref=point, maximise=True))
+
+
+# Numbers held at once.
+_USAGE_BLOCK = 4_000_000
+# What rounding may leave of a distribution's sum.
+_SUM_TOLERANCE = 1e-6
+
+
+def usage(
+    portfolio: PolicySet | ArrayLike, n: int = 1000, seed: int | np.random.Generator = 0
+) -> NDArray[np.float64]:
+    """The share of n sampled weights that each policy serves (section 4; appendix B.2).
+
+    Weights are drawn from Dirichlet(1), n = 1000 in the paper. Each share has standard
+    error √(s(1 − s)/n), at most 0.016 for n = 1000. Of equal policies the first serves;
+    so does it at a weight where several are best.
+
+    Returns:
+        Array (m,) that adds to one.
+
+    Raises:
+        InputError: n below 1, or rewards that are not (m, d).
+
+    Example:
+        >>> usage([[1, 0], [0.2, 0.2], [0, 1]], n=4, seed=0)
+        array([0.25, 0.  , 0.75])
+    """
+    n = check_count(n, name="n", least=1)
+    d = vertex_values(portfolio).shape[1]
+    return usage_at(portfolio, sample_weights(n, d, seed=seed))
+
+
+def usage_at(portfolio: PolicySet | ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """The share of ``weights`` (k, d) that each policy serves: :func:`usage` of a given V.
+
+    Returns:
+        Array (m,) that adds to one.
+
+    Raises:
+        InputError: weights off the simplex, or rewards that are not (m, d).
+    """
+    values = vertex_values(portfolio)
+    rows = check_weights(weights, values.shape[1])
+    # Equal rows may differ in the last bit of a matrix product: the first stands for all.
+    distinct, first = np.unique(values, axis=0, return_index=True)
+    order = np.argsort(first)
+    best = np.argmax(rows @ distinct[order].T, axis=1)
+    shares = np.zeros(len(values))
+    shares[first[order]] = np.bincount(best, minlength=len(order)) / len(rows)
+    return shares
+
+
+def exact_usage(portfolio: PolicySet | ArrayLike) -> NDArray[np.float64]:
+    """The share of the simplex, by volume, that each policy serves: ``usage`` for n → ∞.
+
+    Lengths for d = 2, areas for d = 3 (:func:`palm_core.serving_shares`). Of equal
+    policies the first serves. Policies that tie elsewhere do so on a set of volume 0,
+    which changes no share.
+
+    Returns:
+        Array (m,) that adds to one.
+
+    Raises:
+        InputError: more than three objectives.
+
+    Example:
+        >>> exact_usage([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        array([0.5, 0.5, 0. ])
+    """
+    values = vertex_values(portfolio)
+    if values.shape[1] > 3:
+        raise InputError(
+            f"portfolio: {values.shape[1]} objectives, volumes are exact for 2 and 3; use usage()"
+        )
+    return serving_shares(values)
+
+
+def perplexity(shares: ArrayLike) -> float:
+    """exp(−Σ_j s_j log s_j) of a distribution, with 0·log 0 = 0: from 1 to len(shares).
+
+    Raises:
+        InputError: not a list of numbers ≥ 0 that add to one within 1e-6.
+
+    Example:
+        >>> perplexity([0.5, 0.5, 0.0])
+        2.0
+    """
+    try:
+        values = np.array(shares, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"shares: must be numbers: {error}") from error
+    if values.ndim != 1 or not values.size:
+        raise InputError(f"shares: must have shape (m,) with m ≥ 1, has {values.shape}")
+    total = float(values.sum())
+    if not ((values >= 0).all() and abs(total - 1) <= _SUM_TOLERANCE):
+        raise InputError(f"shares: must not be negative and must add to 1, add to {total:g}")
+    used = values[values > 0] / total
+    # Rounding must not make it more than the policies in use, or less than one.
+    return float(np.clip(np.exp(-(used * np.log(used)).sum()), 1.0, used.size))
+
+
+def usage_pairs(values: ArrayLike, portfolio: ArrayLike, weights: ArrayLike) -> Array:
+    """Perplexity of usage and mean utility over V, for many sets of candidates at once.
+
+    For each set: :func:`perplexity` of :func:`usage_at`, and the mean over V of
+    L(w) = max_{π∈P} J_w(π), which is :func:`palm_eval.expected_utility` for |V| → ∞.
+
+    Args:
+        values: (…, m, d) vertex values r − f of m candidates.
+        portfolio: indices of the portfolio among the m.
+        weights: V (k, d).
+
+    Returns:
+        Array (…, 2).
+
+    Raises:
+        InputError: weights off the simplex.
+
+    Example:
+        >>> usage_pairs([[1.0, 0.0], [0.0, 1.0]], [0, 1], [[1.0, 0.0], [0.25, 0.75]])
+        array([2.   , 0.875])
+    """
+    stack = np.asarray(values, dtype=np.float64)
+    rows = check_weights(weights, stack.shape[-1])
+    chosen = np.atleast_1d(np.asarray(portfolio, dtype=np.intp))
+    sets = stack.reshape(-1, *stack.shape[-2:])[:, chosen]
+    found = np.empty((len(sets), 2))
+    step = max(1, _USAGE_BLOCK // (len(chosen) * len(rows)))
+    for start in range(0, len(sets), step):
+        reached = sets[start : start + step] @ rows.T  # (sets, policies, weights)
+        best = reached.argmax(axis=1)
+        shares = (best[:, np.newaxis] == np.arange(len(chosen))[:, np.newaxis]).mean(axis=2)
+        logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+        block = found[start : start + step]
+        block[:, 0] = np.exp(-(shares * logs).sum(axis=1))
+        block[:, 1] = reached.max(axis=1).mean(axis=1)
+    return found.reshape(*stack.shape[:-2], 2)

@@ -13,31 +13,28 @@ from palm_core._on_demand import on_demand
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from palm_mod.families import (
-        RegionPolicies,
-        policies_of_regions,
-        reward_pieces,
+    from palm_mod.experts import (
+        load_experts,
     )
-    from palm_mod.forest import (
+    from palm_mod.mixing import (
+        Mixing,
+        PublishedMixing,
+    )
+    from palm_mod.mod import (
+        ModOracle,
+    )
+    from palm_mod.options import (
+        LanguageSettings,
+    )
+    from palm_mod.prefix_tree import (
         Counts,
         Leaf,
         Limits,
         Models,
         Prefixes,
         Splitter,
+        WeightSplitter,
         grow,
-    )
-    from palm_mod.loading import (
-        load_experts,
-    )
-    from palm_mod.mixing import (
-        Mixing,
-    )
-    from palm_mod.oracle import (
-        ModOracle,
-    )
-    from palm_mod.published import (
-        PublishedMixing,
     )
     from palm_mod.regions import (
         Region,
@@ -49,39 +46,35 @@ if TYPE_CHECKING:
         GumbelNoise,
         Sampling,
     )
-    from palm_mod.settings import (
-        LanguageSettings,
+    from palm_mod.simplex_family import (
+        Family,
+        RegionPolicies,
+        family_of,
+        policies_of_regions,
+        reward_pieces,
     )
     from palm_mod.soup import (
         SoupOracle,
     )
-    from palm_mod.splitters import (
-        WeightSplitter,
-    )
-    from palm_mod.whole import (
-        Family,
-        family_of,
-    )
 
 _HOME = {
-    "families": (
-        "RegionPolicies",
-        "policies_of_regions",
-        "reward_pieces",
+    "experts": ("load_experts",),
+    "mixing": (
+        "Mixing",
+        "PublishedMixing",
     ),
-    "forest": (
+    "mod": ("ModOracle",),
+    "options": ("LanguageSettings",),
+    "prefix_tree": (
         "Counts",
         "Leaf",
         "Limits",
         "Models",
         "Prefixes",
         "Splitter",
+        "WeightSplitter",
         "grow",
     ),
-    "loading": ("load_experts",),
-    "mixing": ("Mixing",),
-    "oracle": ("ModOracle",),
-    "published": ("PublishedMixing",),
     "regions": (
         "Region",
         "RegionSplitter",
@@ -92,13 +85,14 @@ _HOME = {
         "GumbelNoise",
         "Sampling",
     ),
-    "settings": ("LanguageSettings",),
-    "soup": ("SoupOracle",),
-    "splitters": ("WeightSplitter",),
-    "whole": (
+    "simplex_family": (
         "Family",
+        "RegionPolicies",
         "family_of",
+        "policies_of_regions",
+        "reward_pieces",
     ),
+    "soup": ("SoupOracle",),
 }
 
 __all__ = [

@@ -1,31 +1,78 @@
-"""The experts: d causal language models over one vocabulary, as the forest takes them."""
+"""Experts: d causal language models over one vocabulary; loading them, memory they take."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from palm_core.errors import InputError
-from palm_eval.language.memory import free_bytes
-from palm_mod.memory import Memory
+from palm_core.validation import check_count, one_line
+from palm_eval.lm.causal_models import (
+    device_of,
+    dtype_of,
+    end_tokens,
+    has_tokenizer,
+    load_causal,
+    load_tokenizer,
+)
+from palm_eval.lm.memory import check_memory, free_bytes
+from palm_eval.lm.sources import Source, source_of, tokenizer_identity
+from palm_mod.causal_model import CausalModel, probe, require_peft, with_adapters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from palm_eval.language.sources import Source
-    from palm_mod.running import CausalModel, Running
+    from palm_mod.causal_model import Running
+
+# Of what is free, so much is used: allocators cannot use every gap.
+_SHARE = 0.8
+# Log-probabilities, scores of two weight vectors, and what is made on the way to them.
+_COPIES = 6
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What decoding takes, in bytes, of all experts and the reference together.
+
+    Args:
+        weights: parameters and buffers, as loaded.
+        cache: keys and values of one token in one row; layers with a sliding window take
+            less once it is full.
+        predictions: next-token predictions of one row.
+    """
+
+    weights: int
+    cache: int
+    predictions: int
+
+    def of_rows(self, rows: int, length: int) -> int:
+        """Bytes that ``rows`` prefixes of ``length`` tokens take, weights not counted."""
+        return rows * (length * self.cache + _COPIES * self.predictions)
+
+    def rows_that_fit(self, free: int, length: int) -> int:
+        """How many prefixes of ``length`` tokens can be held in ``free`` bytes; at least 1.
+
+        The longest prompts' first pass needs more for a moment; where that is too much the
+        rows are halved (see :func:`palm_mod.prefix_tree.grow`).
+        """
+        length = check_count(length, name="length", least=1)
+        return max(1, int(_SHARE * free) // max(1, self.of_rows(1, length)))
+
 
 # float32
 _BYTES = 4
 
 
 class Experts:
-    """d experts and perhaps a reference; :func:`~palm_mod.loading.load_experts` makes them.
+    """d experts and perhaps a reference; :func:`~palm_mod.experts.load_experts` makes them.
 
     Every next-token prediction is float32 log π_i(t | prefix), normalised over the common
     vocabulary, in whatever type a model computes.
@@ -44,8 +91,8 @@ class Experts:
     Attributes:
         context: the most tokens that all models can read, or ``None``.
         raw_logits: whether predictions are the models' logits as they are, for
-            :mod:`palm_mod.published`; else, and at first, normalised.
-        cache_bytes: of one token in one row, measured by :func:`~palm_mod.probe.probe`.
+            :mod:`palm_mod.mixing`; else, and at first, normalised.
+        cache_bytes: of one token in one row, measured by :func:`~palm_mod.causal_model.probe`.
     """
 
     def __init__(
@@ -102,7 +149,7 @@ class Experts:
         Raises:
             InputError: what a source is cannot be told.
         """
-        from palm_eval.rewards.hub import source_identity
+        from palm_eval.lm.sources import source_identity
 
         told = [source_identity(source.name, source.revision) for source in self.sources]
         told += [str(model.inner.dtype) for model in self.models]
@@ -136,7 +183,7 @@ class Experts:
 
 
 class ExpertsRunning:
-    """All experts at n prefixes; see :class:`palm_mod.forest.Prefixes`.
+    """All experts at n prefixes; see :class:`palm_mod.prefix_tree.Prefixes`.
 
     Attributes:
         log_probs: (n, d [+ 1], V) float32, of the next token.
@@ -156,3 +203,266 @@ class ExpertsRunning:
     def _together(self) -> Tensor:
         parts = [one.log_probs.to(self._device) for one in self._running]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+# What two tokenizers may not disagree on, unless one of them was chosen.
+_SPECIAL = ("bos_token_id", "eos_token_id", "unk_token_id")
+
+
+def check_tokenizers(named: Sequence[tuple[str, Any]], *, chosen: bool) -> list[str]:
+    """Compare the first tokenizer with the others; return what differs and does no harm.
+
+    Args:
+        named: what messages call each tokenizer, and the tokenizer.
+        chosen: the first was chosen by the user: then other ends of text than its own are
+            told and not refused.
+
+    Raises:
+        InputError: a token has another number, or is in one of them only; a special token
+            is another. It names the first difference.
+    """
+    notes = []
+    (first, mine), *others = named
+    vocabulary = mine.get_vocab()
+    for name, other in others:
+        difference = first_difference(vocabulary, other.get_vocab())
+        if difference is not None:
+            token, here, there = difference
+            raise InputError(
+                f"tokenizers differ: {one_line(repr(token), 80)} is {_number(here)} in {first} "
+                f"and {_number(there)} in {name}; experts must share their vocabulary"
+            )
+        for kind in (*_SPECIAL, "pad_token_id"):
+            here, there = getattr(mine, kind, None), getattr(other, kind, None)
+            if here == there:
+                continue
+            said = f"{kind} is {here} in {first} and {there} in {name}"
+            if kind in _SPECIAL and not chosen:
+                raise InputError(
+                    f"tokenizers differ: {said}; must be the same, or 'tokenizer' must say "
+                    "which one holds"
+                )
+            notes.append(f"tokenizers: {said}; the former holds")
+        if getattr(mine, "chat_template", None) != getattr(other, "chat_template", None):
+            notes.append(f"tokenizers: {first} and {name} have different chat templates")
+        if tokenizer_identity(mine) != tokenizer_identity(other) and not notes:
+            notes.append(f"tokenizers: {first} and {name} split text differently; the former holds")
+    return notes
+
+
+def first_difference(
+    mine: Mapping[str, int], other: Mapping[str, int]
+) -> tuple[str, int | None, int | None] | None:
+    """The token with the lowest number that is not the same in both, and its two numbers."""
+    if mine == other:
+        return None
+    differing = (token for token in {*mine, *other} if mine.get(token) != other.get(token))
+    lowest = min(differing, key=lambda t: (min(v[t] for v in (mine, other) if t in v), t))
+    return lowest, mine.get(lowest), other.get(lowest)
+
+
+def common_vocabulary(tokenizer: Any, widths: Sequence[tuple[str, int]]) -> tuple[int, list[str]]:
+    """How many tokens all models predict and the tokenizer knows; what is left out.
+
+    Models pad their predictions to round numbers; what is beyond the tokenizer is no text.
+    Tokens that the tokenizer added and some model does not predict are left out too.
+
+    Args:
+        tokenizer: of all models.
+        widths: what messages call each model, and for how many tokens it has predictions.
+
+    Raises:
+        InputError: a model does not predict a token that was not added.
+    """
+    known = tokenizer.get_vocab()
+    size = max(known.values()) + 1
+    name, least = min(widths, key=lambda one: one[1])
+    notes = [
+        f"{who}: predicts {width} tokens, of which the tokenizer knows {size}"
+        for who, width in widths
+        if width > size
+    ]
+    if least < size:
+        added = set(tokenizer.added_tokens_decoder)
+        beyond = {number: token for token, number in known.items() if number >= least}
+        plain = sorted(number for number in beyond if number not in added)
+        if plain:
+            raise InputError(
+                f"{name}: predicts {least} tokens, must predict token {plain[0]} "
+                f"({one_line(repr(beyond[plain[0]]), 80)}) of its tokenizer too"
+            )
+        notes.append(
+            f"{name}: predicts {least} tokens; left out are "
+            + one_line(", ".join(repr(beyond[number]) for number in sorted(beyond)), 200)
+        )
+    return min(size, least), notes
+
+
+def cut_vocabulary(model: Any, size: int) -> None:
+    """Take the rows from ``size`` on out of a model's embeddings and head, in place.
+
+    Padding, and the tokens that :func:`common_vocabulary` left out: no response has them. A
+    head that is tied to the embeddings stays tied.
+
+    Args:
+        model: of transformers, with at least ``size`` tokens.
+        size: of the common vocabulary.
+    """
+    read, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    if len(read) == size and (head is None or len(head.weight) == size):
+        return
+    model.resize_token_embeddings(size, mean_resizing=False)
+    for config in (model.config.get_text_config(), model.config, model.generation_config):
+        if (getattr(config, "pad_token_id", None) or 0) >= size:
+            config.pad_token_id = None  # an embedding has no such row
+
+
+def is_tied(model: Any) -> bool:
+    """Whether the model's head is its embeddings."""
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+def _number(number: int | None) -> str:
+    return "missing" if number is None else str(number)
+
+
+_log = logging.getLogger("palm_mod")
+
+
+def load_experts(
+    models: Sequence[str | Path] | None = None,
+    *,
+    base: str | Path | None = None,
+    adapters: Sequence[str | Path] | None = None,
+    reference: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Experts:
+    """Load d experts, either as ``models`` or as ``adapters`` of one ``base``.
+
+    Each name is one on the Hugging Face hub, with ``@revision`` where it matters, or a
+    folder made by save_pretrained. Every model is tried on a small batch before use.
+
+    Args:
+        models: d ≥ 2 causal language models.
+        base: the causal language model that ``adapters`` are for.
+        adapters: d ≥ 2 LoRA adapters, run together in one forward pass.
+        reference: π_ref. With ``adapters`` it must be ``base``, and costs no memory.
+        tokenizer: of all experts; without, that of the first expert (or of the base) that
+            has one. Given, it decides where experts end their texts by other tokens.
+        device: "auto" takes a GPU if there is one; or "cpu", "cuda", "cuda:1", …
+        dtype: of the weights, "auto" as they were saved; mixing is always in float32.
+
+    Raises:
+        InputError: one of them cannot be loaded, is no causal language model, does not fit
+            the others; the line says which one and why.
+        WorkError: not enough memory; a model that does not work in batches.
+    """
+    sources, places = _sources(models, base, adapters, reference)
+    where, kind = device_of(device), dtype_of(dtype)
+    loaded: list[CausalModel] = []
+    notes: list[str] = []
+    if adapters is not None:
+        lm = load_causal(places[0], sources[0], where, kind)
+        named = list(zip(places[1:], sources[1:], strict=True))
+        model, notes = with_adapters(lm, places[0], named, reference=reference is not None)
+        loaded.append(model)
+        names = [*places[1:], *([places[0]] if reference is not None else [])]
+    else:
+        for place, source in zip(places, sources, strict=True):
+            loaded.append(CausalModel(load_causal(place, source, where, kind), place))
+        names = list(places)
+    chosen, more = _tokenizer(tokenizer, places, sources)
+    widths = [(model.name, _width(model)) for model in loaded]
+    vocabulary, left_out = common_vocabulary(chosen, widths)
+    notes += more + left_out
+    decoded = loaded if adapters is not None or reference is None else loaded[:-1]
+    ends = end_tokens(chosen, [model.inner for model in decoded])
+    if not ends:
+        notes.append("no end token is known: every response runs to its greatest length")
+    for note in notes:
+        _log.warning("%s", note)
+    tokens_from = [] if tokenizer is None else [source_of(tokenizer)]
+    experts = Experts(
+        loaded,
+        names,
+        reference=reference is not None,
+        tokenizer=chosen,
+        vocabulary=vocabulary,
+        end_tokens=ends,
+        sources=[*sources, *tokens_from],
+        notes=notes,
+    )
+    for model in loaded:
+        try:
+            experts.cache_bytes += probe(model, vocabulary)
+        except Exception as error:
+            check_memory(model.name, error)
+            raise
+    return experts
+
+
+def _sources(
+    models: Sequence[str | Path] | None,
+    base: str | Path | None,
+    adapters: Sequence[str | Path] | None,
+    reference: str | Path | None,
+) -> tuple[list[Source], list[str]]:
+    """Where all weights are, and what messages call each."""
+    if (models is None) == (adapters is None):
+        raise InputError("experts: must be given by 'models', or by 'base' and 'adapters'")
+    if (base is None) != (adapters is None):
+        raise InputError("base: must be given with 'adapters', and only then")
+    field, given = ("models", models) if adapters is None else ("adapters", adapters)
+    if isinstance(given, (str, Path)) or given is None or len(given) < 2:
+        raise InputError(f"{field} = {given!r}: must be a list of at least 2")
+    sources = [source_of(one) for one in given]
+    places = [f"{field}[{i}] = {str(one)!r}" for i, one in enumerate(sources)]
+    if adapters is not None:
+        require_peft()
+        sources.insert(0, source_of(base))
+        places.insert(0, f"base = {str(sources[0])!r}")
+        if reference is not None and source_of(reference) != sources[0]:
+            raise InputError(
+                f"reference = {str(reference)!r}: with adapters it must be their base, "
+                f"{str(sources[0])!r}"
+            )
+    elif reference is not None:
+        sources.append(source_of(reference))
+        places.append(f"reference = {str(sources[-1])!r}")
+    return sources, [one_line(place, 300) for place in places]
+
+
+def _tokenizer(
+    given: str | Path | None, places: Sequence[str], sources: Sequence[Source]
+) -> tuple[Any, list[str]]:
+    """The tokenizer that holds, and what others have of it otherwise."""
+    named: list[tuple[str, Any]] = []
+    if given is not None:
+        source = source_of(given)
+        place = f"tokenizer = {str(source)!r}"
+        named.append((place, load_tokenizer(place, source)))
+    bare = []
+    for place, source in zip(places, sources, strict=True):
+        if has_tokenizer(source):
+            named.append((place, load_tokenizer(place, source)))
+        else:
+            bare.append(place)
+    if not named:
+        raise InputError("tokenizer: missing, none of the experts has one")
+    notes = check_tokenizers(named, chosen=given is not None)
+    notes += [
+        f"{place}: has no tokenizer, is taken to have that of {named[0][0]}"
+        for place in bare
+        if not place.startswith("adapters")  # they have their base's
+    ]
+    return named[0][1], notes
+
+
+def _width(model: CausalModel) -> int:
+    """For how many tokens it has predictions, and can read."""
+    head = model.inner.get_output_embeddings()
+    read = int(model.inner.get_input_embeddings().weight.shape[0])
+    return read if head is None else min(read, int(head.weight.shape[0]))

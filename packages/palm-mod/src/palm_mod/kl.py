@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from palm_mod.splitters import WeightSplitter
+    from palm_mod.prefix_tree import WeightSplitter
 
 
 class Meter:
@@ -44,7 +44,7 @@ class Meter:
 
     Args:
         splitter: of the weight vectors; its members are their places.
-        noise: of temperature ``temperature``, see :func:`palm_mod.forest.grow`.
+        noise: of temperature ``temperature``, see :func:`palm_mod.prefix_tree.grow`.
         temperature: T > 0.
     """
 
@@ -69,13 +69,13 @@ class Meter:
         return added
 
     def count(self, members: tuple[int, ...]) -> int:
-        """See :class:`palm_mod.forest.Splitter`."""
+        """See :class:`palm_mod.prefix_tree.Splitter`."""
         return self._splitter.count(members)
 
     def split(
         self, log_probs: Tensor, sums: Tensor, members: Sequence[tuple[int, ...]]
     ) -> list[list[tuple[int, tuple[int, ...], float]]]:
-        """See :class:`palm_mod.forest.Splitter`; measures on the way."""
+        """See :class:`palm_mod.prefix_tree.Splitter`; measures on the way."""
         # a step that ran out of memory is done again: the last ones are those that count
         shown, self._shown = self._shown[-len(members) :], []
         for row, ((prompt, place, added), group) in enumerate(zip(shown, members, strict=True)):

@@ -1,4 +1,4 @@
-"""What `mod` and `soup` have in common as oracles: loading once, and an estimate beforehand."""
+"""Base class of `mod` and `soup`: models loaded once, and estimates of resources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from palm_mod.settings import LanguageSettings
+from palm_eval.lm.estimates import computing, downloads, gigabytes, judges_of, sized
+from palm_eval.lm.sources import source_of
+from palm_mod.options import LanguageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,9 +20,45 @@ if TYPE_CHECKING:
     from palm_mod.decoding import Loaded
 
 
+def estimated(settings: LanguageSettings, calls: int | None) -> dict[str, str]:
+    """What ``calls`` calls take, in words by what it is of.
+
+    Args:
+        settings: say which models decode what.
+        calls: how many; ``None`` where that is not known.
+    """
+    where = settings.sources()
+    named = [*(where["models"] or ()), *([where["base"]] if where["base"] else ())]
+    if where["reference"] and where["adapters"] is None:
+        named.append(where["reference"])
+    experts = [sized(source_of(name)) for name in named]
+    judges = judges_of(settings.functions)
+    adapters = [sized(source_of(name)) for name in where["adapters"] or ()]
+    found = {"downloads": downloads([*experts, *adapters, *judges])}
+    sizes = [one.parameters for one in experts]
+    if any(size is None for size in sizes):
+        return found
+    held = sum(size or 0.0 for size in sizes)
+    scored = sum(judge.parameters or 0.0 for judge in judges)
+    each = 4 if settings.dtype == "float32" else 2
+    found["memory"] = (
+        f"{gigabytes(held * each + scored * 2)} for the models"
+        + (" and the reward models" if judges else "")
+        + "; caches on top"
+    )
+    # Of adapters each is a row of its own in the base's batch.
+    rows = len(settings.objectives) if where["adapters"] is not None else 1
+    tokens = len(settings.asked.texts) * settings.samples * settings.new_tokens
+    found["computing"] = (
+        computing(tokens * scored * 2.0, tokens * held * 2.0 * rows, calls)
+        + "; less where weights agree on what they answer"
+    )
+    return found
+
+
 @dataclass(eq=False)
 class LanguageOracle(LanguageSettings, ABC):
-    """An oracle of :class:`~palm_mod.settings.LanguageSettings`. Solving loads the models."""
+    """An oracle of :class:`~palm_mod.options.LanguageSettings`. Solving loads the models."""
 
     #: Weights in one call: those of a run share their forward passes.
     batch: ClassVar[int] = 4096
@@ -33,8 +71,6 @@ class LanguageOracle(LanguageSettings, ABC):
 
     def estimate(self, calls: int | None) -> dict[str, str]:
         """What so many calls take, in words by what it is of; ``None``: not known."""
-        from palm_mod.estimating import estimated
-
         return estimated(self, calls)
 
     @abstractmethod

@@ -29,10 +29,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core.errors import InputError
-from palm_core.polygons import clip, heights, share
-from palm_core.simplex import check_count
-from palm_mod.candidates import contenders
-from palm_mod.forest import Counts, Leaf, grow
+from palm_core.validation import check_count
+from palm_eval.polygons import clip, heights, share
+from palm_mod.prefix_tree import Counts, Leaf, contenders, grow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from palm_mod.forest import Limits, Models
     from palm_mod.mixing import Mixing
+    from palm_mod.prefix_tree import Limits, Models
 
     Array = NDArray[np.float64]
     Forbidden = NDArray[np.bool_]
@@ -128,7 +127,7 @@ def decode_regions(
         leaves: the most responses of a prompt. A region whose parts would be too many is
             divided no more and decoded at its centre; ``exact`` is then False. (Which ones
             those are depends on the order of work, and so on ``limits.rows``.)
-        noise: as for :func:`palm_mod.forest.grow`, and so are ``told`` and ``progress``.
+        noise: as for :func:`palm_mod.prefix_tree.grow`, and so are ``told`` and ``progress``.
         told: is told of each response as soon as it is complete.
         progress: is told after each step.
 
@@ -153,7 +152,7 @@ def decode_regions(
 
 
 class RegionSplitter:
-    """Splits regions of weights by their best tokens: a :class:`palm_mod.forest.Splitter`.
+    """Splits regions of weights by their best tokens: a :class:`palm_mod.prefix_tree.Splitter`.
 
     Args:
         mixing: must be ``affine``.
@@ -179,7 +178,7 @@ class RegionSplitter:
         return 1
 
     def split(self, log_probs: Tensor, sums: Tensor, members: Sequence[Region]) -> list[Children]:
-        """See :class:`palm_mod.forest.Splitter`."""
+        """See :class:`palm_mod.prefix_tree.Splitter`."""
         d = len(members[0].corners[0])
         left, which = contenders(log_probs[:, :d], sums[:, :d], self.mixing)
         tokens = which.cpu().numpy()

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from palm_core.errors import InputError
-from palm_core.simplex import check_count, check_number
+from palm_core.validation import check_count, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ _LARGEST_SEED = 2**63 - 1
 
 
 class GumbelNoise:
-    """T·G for each prefix: the ``noise`` of :func:`palm_mod.forest.grow`.
+    """T·G for each prefix: the ``noise`` of :func:`palm_mod.prefix_tree.grow`.
 
     Args:
         seed: whole number from 0 to 2⁶³ − 1.

@@ -2,7 +2,7 @@
 
 Rewarded soups (Ramé et al., NeurIPS 2023): π_w has the parameters Σ_i w_i·θ_i, where expert
 θ_i was fine-tuned for reward i and all from the same initialisation. Where :mod:`mod
-<palm_mod.oracle>` runs d models to answer, a soup is one, and can be deployed.
+<palm_mod.mod>` runs d models to answer, a soup is one, and can be deployed.
 
 Models are cut to the vocabulary that all share and the tokenizer knows, as for ``mod``: some
 are padded to round numbers, and not all to the same one.
@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from palm_core.errors import InputError, WorkError
-from palm_core.text import one_line
+from palm_core.validation import one_line
 from palm_mod.language_oracle import LanguageOracle
-from palm_mod.vocabularies import cut_vocabulary, is_tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
     from palm_core import Policy
     from palm_mod.decoding import Loaded
     from palm_mod.experts import Experts
-    from palm_mod.forest import Counts
+    from palm_mod.prefix_tree import Counts
 
 _SOUP = "soup"
 
 
 @dataclass(eq=False)
 class SoupOracle(LanguageOracle):
-    """Averages d experts into one model; options of :class:`~palm_mod.settings.LanguageSettings`.
+    """Averages d experts into one model; options of :class:`~palm_mod.options.LanguageSettings`.
 
     Args:
         save_models: keep each mixed model beside its responses, as save_pretrained writes
@@ -75,7 +74,7 @@ class SoupOracle(LanguageOracle):
         """Load the experts, once."""
         if self._loaded is None:
             from palm_mod.decoding import prepare
-            from palm_mod.loading import load_experts
+            from palm_mod.experts import load_experts
 
             experts = load_experts(**self.sources(), device=self.device, dtype=self.dtype)
             self._mixer = _Full(experts) if self.adapters is None else _Adapters(experts)
@@ -109,6 +108,8 @@ class _Full:
     """Mixes whole models into one more, in place; d + 1 of them are in memory."""
 
     def __init__(self, experts: Experts) -> None:
+        from palm_mod.experts import cut_vocabulary, is_tied
+
         d = experts.n_experts
         models = [model.inner for model in experts.models]
         for model in models[:d]:
@@ -141,7 +142,7 @@ class _Adapters:
     """Mixes adapters of one base into one more adapter."""
 
     def __init__(self, experts: Experts) -> None:
-        from palm_mod.running import WITHOUT
+        from palm_mod.causal_model import WITHOUT
 
         self._experts = experts
         (model,) = experts.models
@@ -151,7 +152,7 @@ class _Adapters:
 
     def mix(self, weights: NDArray[np.float64]) -> Experts:
         """The base with the adapter for ``weights`` (d,), which the next call replaces."""
-        from palm_mod.running import CausalModel
+        from palm_mod.causal_model import CausalModel
 
         model, experts = self._model, self._experts
         if _SOUP in model.peft_config:
@@ -171,7 +172,7 @@ class _Adapters:
 
 
 def _around(experts: Experts, models: Sequence[Any]) -> Experts:
-    from palm_mod.running import CausalModel
+    from palm_mod.causal_model import CausalModel
 
     return _of(experts, [CausalModel(model, _SOUP) for model in models])
 

@@ -13,28 +13,28 @@ from palm_core._on_demand import on_demand
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from palm_trl.grpo import (
+        GrpoOracle,
+    )
     from palm_trl.measurement import (
         Measurement,
     )
     from palm_trl.measuring import (
         measure,
     )
-    from palm_trl.oracle import (
-        GrpoOracle,
-    )
-    from palm_trl.prompt_sets import (
-        PromptSet,
-    )
-    from palm_trl.settings import (
+    from palm_trl.options import (
         GrpoSettings,
+        PromptSet,
     )
 
 _HOME = {
+    "grpo": ("GrpoOracle",),
     "measurement": ("Measurement",),
     "measuring": ("measure",),
-    "oracle": ("GrpoOracle",),
-    "prompt_sets": ("PromptSet",),
-    "settings": ("GrpoSettings",),
+    "options": (
+        "GrpoSettings",
+        "PromptSet",
+    ),
 }
 
 __all__ = [

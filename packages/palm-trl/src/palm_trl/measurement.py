@@ -1,4 +1,4 @@
-"""What was measured of a policy: every response's rewards, KL and length; kept as JSON."""
+"""Measurement of a policy: rewards, KL and length of every response; kept as JSON."""
 
 from __future__ import annotations
 
@@ -9,16 +9,81 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from palm_core import Policy
 from palm_core.errors import InputError
-from palm_core.files import read_bounded, write_atomically
-from palm_core.text import one_line
+from palm_core.model.files import read_bounded, write_atomically
+from palm_core.oracles.protocol import weight_id
+from palm_core.validation import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from palm_trl.options import GrpoSettings
+
     Array = NDArray[np.float64]
+
+
+def policy_of(
+    settings: GrpoSettings,
+    weights: NDArray[np.float64],
+    measured: Measurement,
+    artifact: str | None,
+    start: str | None,
+) -> Policy:
+    """The policy that was measured.
+
+    Args:
+        settings: say β and which KL f is.
+        weights: (d,) that it was trained for.
+        measured: on the evaluation prompts.
+        artifact: its name in the run, or ``None``.
+        start: the artifact that its training started from, or ``None``.
+    """
+    beta = float(settings.beta or 0.0)
+    per_prompt_f = measured.prompt_regularizer(beta, settings.kl)
+    return Policy(
+        id=f"{settings.kind}-{weight_id(weights)}",
+        weights=weights,
+        rewards=measured.mean_rewards,
+        regularizer=float(per_prompt_f.mean()),
+        reward_errors=measured.reward_errors,
+        prompt_rewards=measured.prompt_rewards,
+        prompt_regularizer=per_prompt_f if beta > 0 else None,
+        artifact=artifact,
+        info={
+            "oracle": settings.kind,
+            "base": settings.model,
+            "algorithm": settings.algorithm,
+            "preset": settings.preset,
+            "tuning": settings.tuning,
+            "steps": settings.steps if start is None else settings.warm_steps or settings.steps,
+            "start": start,
+            "beta": beta,
+            "temperature": settings.temperature,
+            "new_tokens": settings.new_tokens,
+            "format": settings.format,
+            "system": settings.system,
+            "dtype": settings.dtype,
+            "trainer": settings.options,
+            "regularizer": _regularizer_text(settings),
+            "kl": measured.mean_kl,
+            "kl_error": measured.kl_error,
+            "kl_k1": measured.mean_kl_k1,
+            "tokens": measured.mean_tokens,
+            "cut_off": measured.truncation_rate,
+            "accuracy": measured.accuracy,
+        },
+    )
+
+
+def _regularizer_text(settings: GrpoSettings) -> str:
+    if not settings.beta:
+        return "0: beta is 0"
+    per = "per token" if settings.kl == "token" else "of whole responses"
+    return f"beta * KL {per}, over the whole vocabulary at each step of the responses drawn"
+
 
 #: The largest file in bytes.
 LARGEST_FILE = 1024 * 1024 * 1024

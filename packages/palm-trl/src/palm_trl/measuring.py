@@ -1,29 +1,33 @@
 """Measuring a policy: responses drawn, rewarded as in training, and their KL to π_ref.
 
 By itself, not from the trainer's log: on prompts and draws that are the same for all
-policies of a run, at the temperature trained at.
+policies of a run, at the temperature trained at. Policies of a run can be measured again, on
+more prompts; nothing is trained.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from palm_core.simplex import check_count
-from palm_trl.measurement import Measurement
+from palm_core.errors import InputError
+from palm_core.validation import check_count
+from palm_trl.inference import divergences, draw, load_base, loaded_policy, wanted_of
+from palm_trl.measurement import Measurement, policy_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from palm_eval.language.prompt_files import Prompts
-    from palm_eval.language.prompts import Encoded
-    from palm_trl.measured_models import Base
-    from palm_trl.settings import GrpoSettings
+    from palm_core import Policy
+    from palm_eval.lm.prompts import Encoded, Prompts
+    from palm_trl.inference import Base
+    from palm_trl.options import GrpoSettings
 
-__all__ = ["Measurement", "encoded_for", "measure"]
-
+__all__ = ["Measurement", "encoded_for", "measure", "remeasured"]
 _log = logging.getLogger("palm_trl")
 #: The two estimates of KL may be so many standard errors apart, over so many prompts or more.
 _APART, _ENOUGH = 4.0, 10
@@ -52,10 +56,6 @@ def measure(
         InputError: the model, policy, prompts or a reward is not what it must be.
         WorkError: not enough memory, a reward that failed, or a KL that is not finite.
     """
-    from palm_trl.divergence import divergences
-    from palm_trl.generating import draw, wanted_of
-    from palm_trl.measured_models import load_base, loaded_policy
-
     count = settings.samples if samples is None else check_count(samples, name="samples", least=1)
     chosen = settings.run_seed if seed is None else check_count(seed, name="seed", least=0)
     given = settings.evaluation_prompts if prompts is None else prompts
@@ -114,7 +114,7 @@ def encoded_for(
     Raises:
         InputError: a prompt of another length, where such are not dropped; none is left.
     """
-    from palm_eval.language.prompts import encode_prompts
+    from palm_eval.lm.prompts import encode_prompts
 
     room = None if context is None else context - int(settings.new_tokens or 0) + 1
     return encode_prompts(tokenizer, prompts.texts, settings.put, room=room)
@@ -128,7 +128,7 @@ def _rewarded(
     drawn: list[tuple[int, ...]],
 ) -> tuple[tuple[tuple[str, ...], ...], Any, Any]:
     """Texts (n, G), rewards (n, G, d) and, where a reward can tell, what is right (n, G)."""
-    from palm_eval.language.texts import Responder
+    from palm_eval.lm.causal_models import Responder
     from palm_eval.scoring import score
 
     asked = prompts.chosen(kept)
@@ -178,3 +178,40 @@ def _check(found: Measurement) -> None:
             found.mean_kl_k1,
             abs(apart),
         )
+
+
+#: π_ref of what was asked before: small policies measure faster than it loads.
+_LOADED: WeakKeyDictionary[GrpoSettings, Base] = WeakKeyDictionary()
+
+
+def remeasured(
+    settings: GrpoSettings,
+    policy: Policy,
+    *,
+    artifact: Path,
+    prompts: int,
+    samples: int | None = None,
+) -> Policy:
+    """The same policy, with what it is worth on the first ``prompts`` of the evaluation's source.
+
+    Args:
+        settings: of the oracle that answered it.
+        policy: of a run.
+        artifact: its folder.
+        prompts: at least 1, and as many as there are at most.
+        samples: responses to each; ``None`` as in the run.
+
+    Raises:
+        InputError: there are not so many prompts, or no model in ``artifact``.
+        WorkError: measuring failed.
+    """
+    given = settings.more_prompts(prompts)
+    if not artifact.is_dir():
+        raise InputError(f"policy {policy.id!r}: {str(artifact)!r} is no folder, must be its model")
+    base = _LOADED.get(settings)
+    if base is None:
+        base = _LOADED[settings] = load_base(settings)
+    found = measure(settings, artifact, given, samples=samples, base=base)
+    start = policy.info.get("start")
+    again = policy_of(settings, policy.weights, found, policy.artifact, start)
+    return replace(again, id=policy.id, info={**policy.info, **again.info})

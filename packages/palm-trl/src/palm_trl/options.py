@@ -1,4 +1,4 @@
-"""TRL's options: what PALM sets by default and why, what it sets itself, what may be said.
+"""Options of `grpo`: TRL's and PALM's, with the recipes that are their defaults; prompts.
 
 GRPO with TRL's own defaults optimises something else than
 
@@ -12,18 +12,32 @@ TRL 1.16's loss is, exactly,
   does to the KL of later ones is not seen;
 * `grpo` as in the paper: of neither; its KL term has the gradient of KL(π_ref ‖ π), and long
   responses count less.
+
+Prompts come from JSON lines, tables, folders or the Hugging Face hub, in the layouts of
+:mod:`palm_eval.lm.prompts`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import json
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from palm_core.errors import InputError
-from palm_core.simplex import check_count
-from palm_core.text import did_you_mean, one_line
+from palm_core.model.files import is_folder
+from palm_core.validation import check_count, check_number, did_you_mean, one_line, reason
+from palm_eval.lm.prompts import PromptFormat, Prompts, prompts_of, read_prompts
+from palm_eval.lm.sources import Source, fingerprint_of, located, source_of
+from palm_eval.rewards.registry import load_rewards
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
+
+    from palm_eval.rewards.base import RewardFunction
 
 ALGORITHMS = ("grpo", "rloo")
 PRESETS = ("objective", "paper")
@@ -114,7 +128,7 @@ def trainer_options(
     """The recipe with what the task says in its stead; names checked.
 
     Args:
-        algorithm: see :class:`~palm_trl.oracle.GrpoOracle`.
+        algorithm: see :class:`~palm_trl.grpo.GrpoOracle`.
         preset: likewise.
         tuning: likewise.
         given: the table ``[oracle.trainer]``.
@@ -181,3 +195,319 @@ def _check_groups(chosen: Mapping[str, Any], processes: int) -> None:
         raise InputError(
             f"trainer.num_generations = {group}: {one_line(what)} a batch, must be a multiple of it"
         )
+
+
+_KEYS = ("path", "name", "split", "revision", "skip", "first")
+_LOADERS = {".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSet:
+    """Where prompts are.
+
+    Args:
+        path: a file (.jsonl, .json, .csv, .parquet), a folder that `datasets` can read, or
+            the name of a dataset on the hub.
+        name: of its configuration, where it has several.
+        split: of a folder or dataset; files have none but "train".
+        revision: of a dataset on the hub.
+        skip, first: leave out so many, then take so many; ``None`` takes all.
+    """
+
+    path: str
+    name: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    skip: int = 0
+    first: int | None = None
+
+    @classmethod
+    def of(cls, given: object, option: str) -> PromptSet:
+        """Read an option: a path or name, or a table with ``path``.
+
+        Raises:
+            InputError: neither, or an entry that is unknown or of another type: named.
+        """
+        if isinstance(given, (str, Path)):
+            given = {"path": str(given)}
+        if not isinstance(given, Mapping) or not isinstance(given.get("path"), str):
+            raise InputError(
+                f"{option} = {one_line(repr(given), 80)}: must be a file, a folder, the name of a "
+                f"dataset, or a table with path and perhaps {', '.join(_KEYS[1:])}"
+            )
+        for key, value in given.items():
+            if key not in _KEYS:
+                raise InputError(f"{option}.{key}: unknown, must be one of {', '.join(_KEYS)}")
+            if key in ("skip", "first"):
+                check_count(value, name=f"{option}.{key}", least=int(key == "first"))
+            elif not isinstance(value, str) or not value:
+                raise InputError(f"{option}.{key} = {value!r}: must be text")
+        return cls(**given)
+
+    def check(self, folder: Path, option: str) -> None:
+        """Refuse a file that is not there, without asking the hub.
+
+        Raises:
+            InputError: naming it.
+        """
+        looks_like_a_file = Path(self.path).suffix.lower() in {".jsonl", *_LOADERS}
+        if looks_like_a_file and not (folder / self.path).exists() and not Path(self.path).exists():
+            raise InputError(f"{option} = {self.path!r}: no such file in {one_line(folder)}")
+
+    def read(self, folder: Path, option: str, *, first: int | None = None) -> Prompts:
+        """Read the prompts.
+
+        Args:
+            folder: where a relative path is looked for first.
+            option: what messages call it.
+            first: in place of :attr:`first`.
+
+        Raises:
+            InputError: nothing there, or not of either layout: named; too few prompts.
+        """
+        near = folder / self.path
+        at = near if near.exists() else Path(self.path)
+        wanted = self.first if first is None else first
+        if at.suffix.lower() == ".jsonl" or (is_folder(at) and (at / "prompts.jsonl").exists()):
+            return read_prompts(at, skip=self.skip, first=wanted)
+        place = f"{option} = {self.path!r}"
+        rows = islice(self._load(at, place), None if wanted is None else self.skip + wanted)
+        named = ((f"{place}, row {number}", row) for number, row in enumerate(rows))
+        return prompts_of(named, place, skip=self.skip, first=wanted)
+
+    def _load(self, at: Path, place: str) -> Iterable[Mapping[str, Any]]:
+        import datasets
+
+        kind = _LOADERS.get(at.suffix.lower())
+        try:
+            if at.is_dir() and (at / "dataset_info.json").is_file():
+                found: Any = datasets.load_from_disk(str(at))
+            elif at.is_dir() and (at / "dataset_dict.json").is_file():
+                found = datasets.load_from_disk(str(at))[self.split]
+            elif at.is_file() and kind is not None:
+                found = datasets.load_dataset(kind, data_files=str(at), split="train")
+            else:
+                found = datasets.load_dataset(
+                    str(at) if at.exists() else self.path,
+                    self.name,
+                    split=self.split,
+                    revision=self.revision,
+                )
+        except Exception as error:
+            raise InputError(
+                f"{place}: cannot be read, must be a file (.jsonl, .json, .csv, .parquet), a "
+                f"folder or a dataset on the Hugging Face hub: {reason(error)}"
+            ) from error
+        rows: Iterable[Mapping[str, Any]] = found
+        return rows
+
+
+KL_KINDS = ("sequence", "token")
+STARTS = ("base", "nearest")
+LAUNCHERS = ("python", "torchrun", "accelerate", "here")
+
+
+@dataclass(eq=False)
+class GrpoSettings:
+    """The options of :class:`~palm_trl.grpo.GrpoOracle`. Making them loads no model.
+
+    What each is, says the oracle; the calls, which only read them, take these.
+
+    Raises:
+        InputError: an option is wrong: named, with what would be accepted.
+    """
+
+    #: The beginning of its policies' ids, and what their info says.
+    kind: ClassVar[str] = "grpo"
+    _: KW_ONLY
+    model: str
+    rewards: Any
+    prompts: Any
+    evaluation: Any = None
+    algorithm: str = "grpo"
+    preset: str = "objective"
+    trainer: Any = field(default_factory=dict)
+    tuning: str | None = None
+    lora: Any = field(default_factory=dict)
+    beta: float | None = None
+    kl: str = "sequence"
+    steps: int | None = None
+    new_tokens: int | None = None
+    temperature: float = 1.0
+    samples: int = 4
+    rows: int = 64
+    start: str = "base"
+    warm_steps: int | None = None
+    checkpoint_every: int = 50
+    launcher: str = "python"
+    processes: int = 1
+    launch: Any = ()
+    tokenizer: str | None = None
+    format: str = "plain"
+    system: str | None = None
+    shortest: int = 1
+    longest: int | None = None
+    others: str = "refuse"
+    device: str = "auto"
+    dtype: str = "auto"
+    task_dir: Path = Path()
+    epsilon: float = 1.0
+    delta: float = 0.0
+    artifact_dir: Path | None = None
+    work_dir: Path | None = None
+    run_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, accepted in (
+            ("algorithm", ALGORITHMS),
+            ("preset", PRESETS),
+            ("kl", KL_KINDS),
+            ("start", STARTS),
+            ("launcher", LAUNCHERS),
+        ):
+            _check_choice(getattr(self, name), accepted, name)
+        for name, value in PRESET_OPTIONS[self.preset].items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        _check_choice(self.tuning, TUNINGS, "tuning")
+        self.beta = check_number(self.beta, name="beta", least=0.0)
+        self.temperature = check_number(self.temperature, name="temperature", above=0.0)
+        for name in ("steps", "new_tokens", "samples", "rows", "checkpoint_every", "processes"):
+            check_count(getattr(self, name), name=name, least=1)
+        check_count(self.run_seed, name="run_seed", least=0)
+        self._check_start()
+        self._check_launch()
+        self.trainer = _table(self.trainer, "trainer")
+        self.lora = _table(self.lora, "lora")
+        if self.tuning == "full" and self.lora:
+            raise InputError("lora: goes with tuning = 'lora' only")
+        for name in ("model", "tokenizer"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and (name == "model" or value is not None):
+                raise InputError(f"{name} = {value!r}: must be a folder or a name on the hub")
+        self.task_dir = Path(self.task_dir)
+        self.put = PromptFormat(
+            form=self.format,
+            system=self.system,
+            shortest=self.shortest,
+            longest=self.longest,
+            others=self.others,
+        )
+        self._train_set = PromptSet.of(self.prompts, "prompts")
+        self._test_set = (
+            self._train_set
+            if self.evaluation is None
+            else PromptSet.of(self.evaluation, "evaluation")
+        )
+        self._train_set.check(self.task_dir, "prompts")
+        self._test_set.check(self.task_dir, "evaluation")
+        self.functions: dict[str, RewardFunction] = load_rewards(self.rewards, self.task_dir)
+        self.objectives = tuple(self.functions)
+        if self.launcher != "here" and (unnamed := self._unnamed_rewards()):
+            raise InputError(
+                f"rewards.{unnamed}: is a function, which a process of its own cannot be told of; "
+                "must be the name of a reward or 'module:function', or launcher = 'here'"
+            )
+        self.options = trainer_options(
+            self.algorithm, self.preset, str(self.tuning), self.trainer, processes=self.processes
+        )
+
+    def _check_start(self) -> None:
+        if self.warm_steps is not None:
+            check_count(self.warm_steps, name="warm_steps", least=1)
+            if self.start == "base":
+                raise InputError(f"warm_steps = {self.warm_steps}: goes with start = 'nearest'")
+        if self.start == "nearest" and self.tuning == "full":
+            raise InputError("start = 'nearest': needs adapters, must go with tuning = 'lora'")
+
+    def _check_launch(self) -> None:
+        if isinstance(self.launch, str) or not all(isinstance(one, str) for one in self.launch):
+            raise InputError(f"launch = {self.launch!r}: must be a list of arguments")
+        self.launch = list(self.launch)
+        if self.launcher in ("python", "here"):
+            if self.processes != 1:
+                raise InputError(
+                    f"processes = {self.processes}: must be 1 with launcher = {self.launcher!r}, "
+                    "or launcher = 'torchrun' or 'accelerate'"
+                )
+            if self.launch:
+                raise InputError("launch: goes with launcher = 'torchrun' or 'accelerate' only")
+
+    def _unnamed_rewards(self) -> str | None:
+        for name, given in self.rewards.items():
+            if callable(given):
+                return str(name)
+        return None
+
+    @cached_property
+    def training_prompts(self) -> Prompts:
+        """What is trained on."""
+        return self._train_set.read(self.task_dir, "prompts")
+
+    @cached_property
+    def evaluation_prompts(self) -> Prompts:
+        """What every policy is measured on."""
+        name = "prompts" if self.evaluation is None else "evaluation"
+        return self._test_set.read(self.task_dir, name)
+
+    def more_prompts(self, count: int) -> Prompts:
+        """The first ``count`` of the evaluation's source, to measure again on.
+
+        Raises:
+            InputError: there are not so many.
+        """
+        name = "prompts" if self.evaluation is None else "evaluation"
+        return self._test_set.read(self.task_dir, name, first=count)
+
+    @property
+    def source(self) -> Source:
+        """Where the model is."""
+        return source_of(located(self.model, self.task_dir))
+
+    @property
+    def tokenizer_source(self) -> Source:
+        """Where its tokenizer is."""
+        if self.tokenizer is None:
+            return self.source
+        return source_of(located(self.tokenizer, self.task_dir))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the content of the model, prompts and rewards, and with any setting.
+
+        Raises:
+            InputError: a model or prompts that are not there.
+        """
+        return fingerprint_of(
+            self.kind,
+            models=[self.source, self.tokenizer_source],
+            prompts=[self.training_prompts, self.evaluation_prompts],
+            rewards=self.functions,
+            settings={name: getattr(self, name) for name in self._told()} | self.options,
+        )
+
+    def _told(self) -> list[str]:
+        """The settings that answers depend on."""
+        elsewhere = {"rewards", "prompts", "evaluation", "model", "tokenizer", "trainer"}
+        unimportant = {
+            *("rows", "device", "task_dir", "artifact_dir", "work_dir", "epsilon", "delta"),
+            *("checkpoint_every", "launcher", "launch"),
+        }
+        names = [one.name for one in fields(self) if not one.name.startswith("_")]
+        return [name for name in names if name not in elsewhere | unimportant]
+
+    def plain_options(self) -> dict[str, Any]:
+        """The options as JSON has them, for the process that a call runs in."""
+        names = [one.name for one in fields(self) if not one.name.startswith("_")]
+        return dict(json.loads(json.dumps({n: getattr(self, n) for n in names}, default=str)))
+
+
+def _check_choice(value: object, accepted: tuple[str, ...], name: str) -> None:
+    if value not in accepted:
+        raise InputError(f"{name} = {value!r}: must be one of {', '.join(map(repr, accepted))}")
+
+
+def _table(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"{name} = {one_line(repr(value), 80)}: must be a table of options")
+    return dict(value)

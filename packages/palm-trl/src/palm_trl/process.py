@@ -1,7 +1,17 @@
-"""What runs in a call's own process or processes: ``python -m palm_trl.process FOLDER``.
+"""Calls in processes: launcher in the parent, ``python -m palm_trl.process FOLDER`` in children.
 
-It trains, then the first process measures. ``FOLDER`` holds ``call.json``; where it fails it
-leaves ``error.json`` and ends with 2 where the request was wrong, with 1 where the work failed.
+A call trains, then its first process measures. It runs in a process of its own, in several,
+or in the parent. ``FOLDER`` holds ``call.json``; where the call fails it leaves ``error.json``
+and ends with 2 where the request was wrong, with 1 where the work failed.
+
+Where a run's ``num_gpus`` or the user's CUDA_VISIBLE_DEVICES says which GPUs a worker may use,
+its calls use those: under Ray one call for each group of GPUs. A call of one process takes the
+first of them.
+
+On several machines ``processes`` counts those of all, and ``launch`` says how they find each
+other (``--nnodes=2 --nproc-per-node=4 --rdzv-endpoint=…``). Only this machine's are started
+here: on the others, which must see the run's folder under the same name, a scheduler or a
+multi-node launcher of accelerate's has to start ``-m palm_trl.process FOLDER``.
 """
 
 from __future__ import annotations
@@ -10,19 +20,205 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
 import warnings
+from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, PalmError, WorkError
-from palm_core.text import reason
-from palm_trl.calling import CALL, LEASH, perform
+from palm_core.model.files import write_atomically
+from palm_core.validation import check_weights, one_line, reason
+from palm_trl.outcome import ERROR, POLICY, read_failure
 
 if TYPE_CHECKING:
-    from palm_trl.settings import GrpoSettings
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from palm_trl.options import GrpoSettings
+
+#: What a call is asked, and what it measured, in its folder.
+CALL, MEASURED = "call.json", "measurement.json"
+#: Set where standard input is a pipe that closes when the process that asked is gone.
+LEASH = "PALM_TRL_LEASH"
+
+
+def perform(
+    settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+) -> None:
+    """Train, and measure the policy, where that is not done yet.
+
+    Of several processes all train, and the first measures.
+
+    Args:
+        settings: say how.
+        weights: (d,).
+        folder: of the call.
+        start: see :func:`palm_trl.training.train`.
+
+    Raises:
+        InputError: see :func:`palm_trl.training.train` and :func:`palm_trl.measuring.measure`.
+        WorkError: likewise.
+    """
+    from palm_eval.lm.memory import release
+    from palm_trl.measuring import measure
+    from palm_trl.outcome import POLICY
+    from palm_trl.training import train
+
+    train(settings, weights, folder, start=start)
+    _part()
+    release()
+    if int(os.environ.get("RANK", "0")) == 0 and not (folder / MEASURED).exists():
+        measure(settings, folder / POLICY).save(folder / MEASURED)
+
+
+def _part() -> None:
+    """Let the other processes go: the first measures by itself."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+#: Lines of a process's output that the error tells, where it left no other.
+LINES = 12
+#: Seconds that a process has to end when it is asked to.
+GRACE = 10.0
+
+
+def run_call(
+    settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
+) -> None:
+    """Train and measure the policy for ``weights``, by its launcher.
+
+    Leaves ``policy``, ``training.jsonl`` and ``measurement.json`` in ``folder``; does only
+    what is not there yet. The processes' output goes to standard error. They end when this
+    process ends, however it does.
+
+    Args:
+        settings: say how.
+        weights: (d,).
+        folder: of the call; made where it is not there.
+        start: the adapter that training starts from, or ``None``.
+
+    Raises:
+        InputError: see :func:`palm_trl.training.train`; other processes than asked for.
+        WorkError: it failed, or a process died: then with its last lines.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / POLICY).is_dir() and (folder / MEASURED).exists():
+        return
+    row = check_weights(weights, len(settings.objectives))[0]
+    if settings.launcher == "here":
+        perform(settings, row, folder, start=start)
+        return
+    (folder / ERROR).unlink(missing_ok=True)
+    told = {
+        "options": settings.plain_options(),
+        "weights": [float(one) for one in row],
+        "start": None if start is None else str(Path(start).absolute()),
+    }
+    write_atomically(folder / CALL, json.dumps(told).encode())
+    status, lines = _run(command(settings, folder))
+    error = read_failure(folder)
+    if error is not None:
+        raise error
+    if status or not (folder / POLICY).is_dir() or not (folder / MEASURED).exists():
+        raise WorkError(f"the call's process {_ended(status)}; it said last: {_last(lines)}")
+
+
+def command(settings: GrpoSettings, folder: Path) -> list[str]:
+    """The command line that runs the call of ``folder``."""
+    module = ["-m", "palm_trl.process", str(folder)]
+    given = [one.split("=", 1)[0].replace("_", "-") for one in settings.launch]
+    if settings.launcher == "torchrun":
+        ours = []
+        if not {"--nproc-per-node"} & set(given):
+            ours = ["--nproc-per-node", str(settings.processes)]
+        if not {"--nnodes", "--standalone", "--rdzv-backend", "--master-port"} & set(given):
+            ours += ["--standalone"]  # at a port of its own: several calls share a machine
+        return [sys.executable, "-m", "torch.distributed.run", *ours, *settings.launch, *module]
+    if settings.launcher == "accelerate":
+        ours = []
+        if "--num-processes" not in given:
+            ours = ["--num_processes", str(settings.processes)]
+        if not {"--main-process-port", "--num-machines", "--config-file"} & set(given):
+            ours += ["--main_process_port", "0"]
+        launch = "accelerate.commands.launch"
+        return [sys.executable, "-m", launch, *ours, *settings.launch, *module]
+    return [sys.executable, *module]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the same modules in reach, and none in the current folder by accident."""
+    paths = [str(Path(one).absolute()) for one in sys.path]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
+        LEASH: "1",
+    }
+
+
+def _run(line: list[str]) -> tuple[int, list[str]]:
+    """Run ``line``, its output passed on; the exit status and the last lines."""
+    last: deque[str] = deque(maxlen=LINES)
+    # In our session and group: whoever ends those ends it too.
+    process = subprocess.Popen(
+        line,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    reader = threading.Thread(target=_pass_on, args=(process.stdout, last), daemon=True)
+    reader.start()
+    try:
+        process.wait()
+    except BaseException:
+        process.stdin.close()  # the leash: ends the processes below it as well
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    finally:
+        process.stdin.close()
+        reader.join(GRACE)
+        if not reader.is_alive():
+            process.stdout.close()
+    return process.returncode, list(last)
+
+
+def _pass_on(stream: IO[bytes], last: deque[str]) -> None:
+    for line in stream:
+        text = line.decode(errors="replace")
+        if text.strip():
+            last.append(text.rstrip())
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name
+    why = " (usually by the system, which was out of memory)" if name == "SIGKILL" else ""
+    return f"was ended by {name}{why}"
+
+
+def _last(lines: list[str]) -> str:
+    return one_line(" | ".join(lines[-4:]), 400) or "nothing"
 
 
 def main(folder: Path) -> int:
@@ -32,7 +228,7 @@ def main(folder: Path) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     for name in ("palm_trl", "palm_eval"):
         logging.getLogger(name).setLevel(logging.INFO)
-    from palm_trl.failures import write_failure
+    from palm_trl.outcome import write_failure
 
     try:
         _perform(folder)
@@ -50,8 +246,8 @@ def main(folder: Path) -> int:
 
 def _perform(folder: Path) -> None:
     call: dict[str, Any] = json.loads((folder / CALL).read_text(encoding="utf-8"))
-    from palm_core.simplex import check_weights
-    from palm_trl.settings import GrpoSettings
+    from palm_core.validation import check_weights
+    from palm_trl.options import GrpoSettings
 
     settings = GrpoSettings(**call["options"])
     _check_place(settings)
@@ -73,7 +269,7 @@ def _check_place(settings: GrpoSettings) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",", 1)[0]
     import torch
 
-    from palm_eval.language.causal import device_of
+    from palm_eval.lm.causal_models import device_of
 
     if device_of(settings.device).type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"

@@ -1,21 +1,75 @@
-"""TRL's trainers with what PALM needs of them: its own tokens, min–max rewards, whole checkpoints.
+"""TRL's trainers as PALM needs them: tokens, min–max rewards, checkpoints, callbacks.
 
 Three private methods of TRL 1.16 are overridden; tests/trl/test_canary.py watches over them.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import TrainerCallback
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 
 from palm_core.errors import WorkError
-from palm_trl.checkpoints import mark_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+_WHOLE = "whole"
+
+
+def mark_whole(folder: str | Path, step: int) -> None:
+    """Say that the checkpoint of ``step`` is complete, once it is on disk.
+
+    Raises:
+        OSError: the disk is full, or gone.
+    """
+    checkpoint = Path(folder) / f"checkpoint-{step}"
+    for file in checkpoint.rglob("*"):
+        if file.is_file():
+            _flush(file)
+    mark = checkpoint / _WHOLE
+    mark.write_bytes(b"")
+    _flush(mark)
+    with suppress(OSError):  # some file systems cannot flush folders
+        _flush(checkpoint)
+
+
+def last_whole(folder: Path, *, clean: bool = False) -> Path | None:
+    """The latest checkpoint in ``folder`` that is complete, or ``None``.
+
+    Args:
+        folder: of checkpoints; need not be there.
+        clean: remove those that are not.
+    """
+    found = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        match = _NAME.fullmatch(checkpoint.name)
+        if match and (checkpoint / _WHOLE).is_file():
+            found[int(match[1])] = checkpoint
+        elif clean:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    return found[max(found)] if found else None
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 # A mixin's super() is TRL's trainer, which a type checker cannot know: hence its three ignores.
@@ -93,3 +147,92 @@ def not_finite(what: str, step: int, args: Any) -> WorkError:
         f"step {step}: the {what} is not finite; lower trainer.learning_rate = "
         f"{args.learning_rate:g} or trainer.max_grad_norm = {args.max_grad_norm:g}{other}"
     )
+
+
+_log = logging.getLogger("palm_trl")
+#: Seconds between two lines of the log.
+BETWEEN = 20.0
+
+
+class Curves(TrainerCallback):
+    """Writes one JSON object for each logged step; a resumed training goes on where it stood.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._said = self._begun = time.monotonic()
+        self._first = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write what was logged before the checkpoint, and nothing after it."""
+        del args, control
+        self._first, self._begun = state.global_step, time.monotonic()
+        if state.is_world_process_zero:
+            lines = [_line(logs) for logs in state.log_history if _of_step(logs)]
+            self._path.write_text("".join(lines), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Add a line."""
+        del args, control
+        logs: dict[str, Any] = given["logs"]
+        if not state.is_world_process_zero or not _of_step(logs):
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(_line({**logs, "step": state.global_step}))
+        now, last = time.monotonic(), state.global_step >= state.max_steps
+        if now - self._said < BETWEEN and not last:
+            return
+        self._said = now
+        left = (now - self._begun) / (state.global_step - self._first)
+        left *= state.max_steps - state.global_step
+        told = ", ".join(
+            f"{name} {logs[name]:.4g}" for name in ("reward", "kl", "loss") if name in logs
+        )
+        _log.info("step %d of %d: %s; %.0f s left", state.global_step, state.max_steps, told, left)
+
+
+class FiniteGradients(TrainerCallback):
+    """Stops before a gradient that is not finite reaches the weights."""
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
+    ) -> None:
+        """Look at the gradient's norm.
+
+        Raises:
+            WorkError: it is not finite, which mixed precision in float16 alone copes with.
+        """
+        del control
+        found = [one.grad for one in model.parameters() if one.grad is not None]
+        if args.fp16 or not found:
+            return
+        if not torch.isfinite(torch.nn.utils.get_total_norm(found)):
+            raise not_finite("gradient", state.global_step + 1, args)
+
+
+class NoLastCheckpoint(TrainerCallback):
+    """Leaves out the checkpoint after the last step: the policy is written then.
+
+    The trainer would go on from it by one step more.
+    """
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take back what the trainer asks for at its end."""
+        del args
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
+
+def _of_step(logs: Mapping[str, Any]) -> bool:
+    return "loss" in logs  # the summary at the end has none
+
+
+def _line(logs: Mapping[str, Any]) -> str:
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in logs.items()
+    }
+    return json.dumps({"step": plain.pop("step"), **plain}) + "\n"

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import textwrap
 import warnings
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
+from rich.text import Text
 
 from palm_core import __version__
-from palm_core.cli import mistakes, model_commands, output, run_commands, status_commands
-from palm_core.cli.commands import PALM, PARAMETERS, group_of
-from palm_core.cli.completion import add_completion
-from palm_core.cli.help_pages import HelpPages
-from palm_core.cli.plugin_commands import add_commands
+from palm_core.cli import errors as mistakes
+from palm_core.cli import model_commands, output, run_commands
+from palm_core.cli import run_commands as status_commands
+from palm_core.cli.commands import PALM, PARAMETERS, add_commands, group_of
+from palm_core.cli.parameters import Flag
 from palm_core.errors import InputError, PalmError, PalmWarning
-from palm_core.text import one_line
+from palm_core.validation import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from cyclopts.help import HelpEntry, HelpPanel
+    from rich.console import Console, ConsoleOptions
 
 LONGEST_ERROR = 4000
 HELP = """Few policies for many preferences, and proof that they are enough.
@@ -30,7 +36,6 @@ HELP = """Few policies for many preferences, and proof that they are enough.
     palm COMMAND --help
 """
 FLAGS = {"--help": "Say what a command does and takes.", "--version": "Tell what is installed."}
-
 OWN = (
     model_commands.select,
     model_commands.route,
@@ -121,7 +126,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def _versions() -> str:
-    from palm_core.provenance import versions
+    from palm_core.model.portfolio import versions
 
     found = {"palm-core": __version__} | versions(*PALM)
     return "\n".join(f"{name} {found[name]}" for name in (*PALM, "python") if name in found)
@@ -142,3 +147,127 @@ def _write_line(message: str) -> None:
         line = one_line(" ".join(message.split()), LONGEST_ERROR)
         with suppress(OSError):  # nobody listens
             sys.stderr.write(f"palm: {line}\n")
+
+
+Shell = Annotated[Literal["bash", "zsh", "fish", "powershell"], Parameter(name="SHELL")]
+
+
+def add_completion(app: App) -> None:
+    """Add the command to the application whose commands it completes."""
+
+    def completion(shell: Shell, /, *, install: Flag = False) -> None:
+        """Let the Tab key complete commands and options.
+
+            palm completion bash --install
+
+        Without --install the script is printed, to be put where you keep such things.
+
+        Parameters
+        ----------
+        shell
+            The shell that you type commands in.
+        install
+            Write the script to its usual place, and have the shell's startup file read it.
+        """
+        if install:
+            place = app.install_completion(shell=shell)
+            output.say(f"Written to {place}. It works in shells that are started from now on.")
+        else:
+            sys.stdout.write(app.generate_completion(shell=shell))
+
+    group, place = group_of("completion")
+    app.command(completion, group=group, sort_key=place)
+
+
+#: The longest line of prose, and the narrowest terminal that names stand beside it on.
+WIDEST, NARROW = 92, 60
+#: The longest name of an option that stands beside its description.
+LONGEST_LABEL = 26
+
+
+class HelpPages:
+    """Writes help as plain lines; on a terminal, headings and names are set off.
+
+    A paragraph of a docstring whose lines begin with "palm" is examples: they stay as they are.
+    """
+
+    def render_usage(self, console: Console, _: ConsoleOptions, usage: Any) -> None:
+        """Print how the command is typed."""
+        line = str(usage).strip().removeprefix("Usage: ")
+        line = re.sub(r"(\w+) \[ARGS\.\.\.\]", r"\1 [\1...]", line)
+        _print(console, Text.assemble(("Usage: ", "bold"), line))
+        console.print()
+
+    def render_description(
+        self, console: Console, options: ConsoleOptions, description: Any
+    ) -> None:
+        """Print what the command does, and its examples."""
+        for paragraph in _plain(description).split("\n\n"):
+            lines = [line.strip() for line in paragraph.splitlines()]
+            if all(line.startswith("palm ") for line in lines):
+                for line in lines:
+                    _print(console, Text(f"  {line}", style="green"))
+            else:
+                _print(console, Text(_filled(paragraph, _width(options))))
+            console.print()
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        """Print commands or options; what is needed comes first."""
+        needed = [entry for entry in panel.entries if entry.required]
+        others = [entry for entry in panel.entries if not entry.required]
+        parts = [(str(panel.title), others)]
+        if panel.format == "parameter":
+            parts = [("Needed", needed), ("Options", others)]
+        longest = max((len(_label(entry)) for entry in panel.entries), default=0)
+        for title, entries in parts:
+            if entries:
+                _print(console, Text(title, style="bold"))
+                for entry in entries:
+                    for line in _lines(entry, min(longest, LONGEST_LABEL), _width(options)):
+                        _print(console, line)
+        if panel.format == "parameter":
+            console.print()
+
+
+def _lines(entry: HelpEntry, column: int, width: int) -> Iterator[Text]:
+    label, described = _label(entry), _described(entry)
+    beside = len(label) <= column and width >= NARROW
+    left = column + 4 if width >= NARROW else 6
+    wrapped = _filled(described, width - left).split("\n")
+    if beside:
+        first = f"{'':{column - len(label) + 2}}{wrapped.pop(0)}"
+        yield Text.assemble("  ", (label, "cyan"), first)
+    else:
+        yield Text.assemble("  ", (label, "cyan"))
+    for line in wrapped:
+        yield Text(f"{'':{left}}{line}")
+
+
+def _label(entry: HelpEntry) -> str:
+    if entry.positional_label or not entry.choices:
+        return ", ".join(entry.display_labels_with_metavar)
+    return f"{', '.join(entry.all_options)} {'|'.join(entry.choices)}"
+
+
+def _described(entry: HelpEntry) -> str:
+    text = " ".join(_plain(entry.description).split())
+    return text if entry.default is None else f"{text} By default {entry.default}."
+
+
+def _plain(described: Any) -> str:
+    """The text of what cyclopts hands over, which is set up to be plain."""
+    if described is None or not hasattr(described, "primary_renderable"):
+        return str(described or "")
+    return str(described.primary_renderable).rstrip()
+
+
+def _filled(text: str, width: int) -> str:
+    return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False)
+
+
+def _width(options: ConsoleOptions) -> int:
+    return max(20, min(options.max_width, WIDEST))
+
+
+def _print(console: Console, line: Text) -> None:
+    console.print(line, highlight=False, soft_wrap=True)

@@ -1,8 +1,20 @@
-"""Which commands there are, in the order in which they are listed."""
+"""The list of commands, and the commands of plugins."""
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
 from cyclopts import Group
+
+from palm_core.errors import InputError
+from palm_core.validation import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.metadata import EntryPoint
+
+    from cyclopts import App
 
 PALM = ("palm-core", "palm-eval", "palm-mod", "palm-trl")
 _EVAL = PALM[:2]
@@ -16,7 +28,6 @@ PACKAGES = {
     "reproduce": _EVAL,
     "tables": _EVAL,
 }
-
 _LISTED = {
     "From a table of models": ("select", "route"),
     "From an oracle": ("oracles", "plan", "build"),
@@ -36,3 +47,60 @@ def group_of(command: str) -> tuple[Group, int]:
         if command in names:
             return _GROUPS[title], names.index(command)
     return _GROUPS["From other packages"], 0
+
+
+GROUP = "palm.commands"
+
+
+def add_commands(app: App, arguments: Sequence[str], own: Sequence[str]) -> None:
+    """Add the installed packages' commands to ``app``; ours cannot be replaced.
+
+    Args:
+        app: gets them.
+        arguments: the command line: other commands than the one it names need not be loaded.
+        own: the names of our commands.
+    """
+    if arguments and arguments[0] in own:
+        return
+    for entry in _entries():
+        if entry.name in own:
+            continue
+        if arguments and not arguments[0].startswith("-") and arguments[0] != entry.name:
+            # Not asked for, but known: a mistyped name is compared with it.
+            function = _unloaded
+        else:
+            function = _loaded(entry)
+        group, place = group_of(entry.name)
+        app.command(function, name=entry.name, group=group, sort_key=place)
+
+
+def has_command(name: str) -> bool:
+    """Whether an installed package brings the command; loads nothing."""
+    return any(entry.name == name for entry in _entries())
+
+
+def _entries() -> list[EntryPoint]:
+    found = {(entry.name, entry.value): entry for entry in entry_points(group=GROUP)}
+    names = [name for name, _ in found]
+    return [found[key] for key in sorted(found) if names.count(key[0]) == 1]
+
+
+def _loaded(entry: EntryPoint) -> Callable[..., Any]:
+    package = entry.dist.name if entry.dist else "an unnamed package"
+    try:
+        function = entry.load()
+        if not callable(function):
+            raise TypeError(f"{entry.value} is no function")
+    except Exception as error:  # noqa: BLE001  whatever another package's import raises
+        reason = one_line(f"{type(error).__name__}: {error}")
+
+        def broken(*_: str) -> None:
+            raise InputError(f"palm {entry.name} comes with {package} but does not load: {reason}")
+
+        broken.__doc__ = f"(comes with {package} but does not load: {reason})"
+        return broken
+    return function  # type: ignore[no-any-return]  # it is callable, as was checked
+
+
+def _unloaded() -> None:
+    raise AssertionError("a command that was not named")

@@ -6,12 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from palm_core.cli import output
-from palm_core.cli.checks import (
-    check_apart,
-    check_curve,
-    check_portfolio_file,
-    objectives_example,
-)
+from palm_core.cli.commands import has_command
 from palm_core.cli.parameters import (
     Columns,
     Count,
@@ -21,14 +16,18 @@ from palm_core.cli.parameters import (
     PortfolioPath,
     TablePath,
     Weightings,
+    check_apart,
+    check_curve,
+    check_portfolio_file,
+    objectives_example,
 )
-from palm_core.cli.plugin_commands import has_command
 from palm_core.errors import InputError
+from palm_core.validation import number, percent, weights_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from palm_core.selection import Selection
+    from palm_core.tables.select import Selection
 
 #: The largest size on a curve, where nothing else is asked for.
 MOST = 8
@@ -84,10 +83,10 @@ def select(
     json
         Print one JSON document instead.
     """
-    from palm_core.normalization import Normalization
-    from palm_core.selection import select_models
-    from palm_core.sizes import size_gap_curve
-    from palm_core.tables import read_table
+    from palm_core.cover.minimal import size_gap_curve
+    from palm_core.model.normalization import Normalization
+    from palm_core.tables.read import read_table
+    from palm_core.tables.select import select_models
 
     check_curve(curve, most, {"epsilon": epsilon, "delta": delta, "save": save})
     check_portfolio_file(save)
@@ -157,12 +156,12 @@ def route(
     """
     import numpy as np
 
-    from palm_core.artifacts import reached
-    from palm_core.cli.weightings import read_weightings
-    from palm_core.files import is_folder
-    from palm_core.portfolio import Portfolio
-    from palm_core.simplex import check_weights
-    from palm_core.tables import read_table
+    from palm_core.cli.parameters import read_weightings
+    from palm_core.model.files import is_folder
+    from palm_core.model.portfolio import Portfolio
+    from palm_core.run.artifacts import reached
+    from palm_core.tables.read import read_table
+    from palm_core.validation import check_weights
 
     portfolio = Portfolio.load(source)
     run = source if is_folder(source) else source.parent
@@ -234,7 +233,7 @@ def _select_document(found: Selection) -> dict[str, Any]:
 def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     size, d = len(found.models), len(found.objectives)
     epsilon, delta = found.tolerance
-    parts = [output.percent(epsilon)] if epsilon > 0 or delta == 0 else []
+    parts = [percent(epsilon)] if epsilon > 0 or delta == 0 else []
     parts += [f"{delta:g}"] if delta > 0 else []
     gaps = found.gaps
     output.tell(
@@ -259,16 +258,14 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     rows = []
     for model in found.models:
         if model.interval is None:
-            place = output.percent(model.share, 1)
+            place = percent(model.share, 1)
         else:
             place = f"{model.interval[0]:.2f} ─ {model.interval[1]:.2f}"
         scores = [
             -value if name in minimized else value
             for name, value in zip(found.objectives, model.scores.tolist(), strict=True)
         ]
-        rows.append(
-            [model.name, place, output.percent(model.gap_without, 1), *map(output.number, scores)]
-        )
+        rows.append([model.name, place, percent(model.gap_without, 1), *map(number, scores)])
     output.table(headers, rows)
     output.say()
     if found.not_computed:
@@ -289,12 +286,12 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
 def _gap_text(found: Selection) -> str:
     gaps, names = found.gaps, found.objectives
     if found.tolerance[1] > 0 or not math.isfinite(gaps.epsilon):
-        where = output.weights_text(gaps.delta_weights.tolist(), names)
-        amount = f"{output.number(gaps.delta, up=True)} in units of score, at {where}"
+        where = weights_text(gaps.delta_weights.tolist(), names)
+        amount = f"{number(gaps.delta, up=True)} in units of score, at {where}"
         if not math.isfinite(gaps.epsilon):
             return amount
-        return f"{output.percent(gaps.epsilon, up=True)} or {amount}"
+        return f"{percent(gaps.epsilon, up=True)} or {amount}"
     if gaps.epsilon <= 0:
         return "no loss at all"
-    where = output.weights_text(gaps.epsilon_weights.tolist(), names)
-    return f"{output.percent(gaps.epsilon, up=True)}, at {where}"
+    where = weights_text(gaps.epsilon_weights.tolist(), names)
+    return f"{percent(gaps.epsilon, up=True)}, at {where}"

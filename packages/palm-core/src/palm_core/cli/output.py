@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -17,12 +15,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from palm_core.text import at_most, harmless
+from palm_core.validation import harmless, number, percent, weights_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from palm_core.sizes import SizeGap
+    from palm_core.cover.minimal import SizeGap
+    from palm_core.model.portfolio import Portfolio
 
 
 class Lines(Console):
@@ -95,8 +94,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     widths = [max(map(_width, column)) + _GAP for column in zip(*cells, strict=True)]
     room = console.width - _GAP  # which all tables are indented by
     blocks = [range(len(headers))] if left == len(headers) else _blocks(widths, room)
-    for number, block in enumerate(blocks):
-        if number:
+    for place, block in enumerate(blocks):
+        if place:
             say()
         _print_columns(console, cells, block, left)
 
@@ -148,37 +147,6 @@ def broken(name: str, width: int = 16) -> str:
     return "\n".join(line.rstrip(" ") for line in lines)
 
 
-def percent(value: float | None, digits: int = 2, *, up: bool = False) -> str:
-    """Write 0.0142 as "1.42 %"; "—" for nothing, "unbounded" where it is infinite.
-
-    ``up`` rounds up, as a bound must be.
-    """
-    if value is None:
-        return "—"
-    if not math.isfinite(value):
-        return "unbounded"
-    exact = Decimal(repr(float(value))) * 100
-    step = Decimal(1).scaleb(-digits)
-    text = f"{exact.quantize(step, ROUND_CEILING if up else ROUND_HALF_EVEN)}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    if float(text) == 0 and value > 0:
-        return f"{100 * value:.1g} %"
-    return f"{text} %"
-
-
-def number(value: float, *, up: bool = False) -> str:
-    """Write a number with four significant digits, whole ones without a point.
-
-    ``up`` rounds up, as a bound must be.
-    """
-    if value == 0:
-        return "0"
-    if abs(value) >= 1000 and value == int(value) and abs(value) < 1e15:
-        return f"{int(value)}"
-    return at_most(value, digits=4) if up else f"{value:.4g}"
-
-
 def duration(seconds: float) -> str:
     """Write 5400 as "1 h 30 min"; the larger two units are enough."""
     units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
@@ -190,14 +158,6 @@ def duration(seconds: float) -> str:
         elif parts:
             break
     return " ".join(parts[:2]) or "0 s"
-
-
-def weights_text(weights: Sequence[float], objectives: Sequence[str]) -> str:
-    """Name a weight vector: "helpful = 0.70, brief = 0.30"; for two, the first says all."""
-    if len(objectives) == 2:
-        return f"{objectives[0]} = {weights[0]:.2f}"
-    named = zip(objectives, weights, strict=True)
-    return ", ".join(f"{name} = {weight:.2f}" for name, weight in named if weight >= 0.005)
 
 
 def show_curve(find: Callable[[], list[SizeGap]], what: str, *, json: bool) -> None:
@@ -251,3 +211,139 @@ def waiting(what: str, seconds: float | None) -> Iterator[None]:
         limit = "" if seconds is None else f", at most about {seconds:g} s"
         bar.add_task(what + limit)
         yield
+
+
+def objectives(names: tuple[str, ...]) -> str:
+    """Write "2 objectives: helpful, brief"."""
+    return f"{len(names)} objectives: {', '.join(names)}"
+
+
+def document(portfolio: Portfolio) -> dict[str, Any]:
+    """What ``--json`` prints of a portfolio."""
+    pruning = portfolio.pruning
+    return {
+        "portfolio": [policy.id for policy in portfolio.policies],
+        "oracle_calls": portfolio.oracle_calls,
+        "candidates": portfolio.candidates,
+        "objectives": list(portfolio.objectives),
+        "gaps": portfolio.gaps,
+        "certificate": portfolio.certificate,
+        "missing": portfolio.missing,
+        "theorem": portfolio.theorem,
+        "slack": portfolio.slack,
+        "pruning": pruning,
+        "policies": [
+            {
+                "id": policy.id,
+                "weights": policy.weights.tolist(),
+                "rewards": policy.rewards.tolist(),
+                "regularizer": policy.regularizer,
+                "artifact": policy.artifact,
+            }
+            for policy in portfolio.policies
+        ],
+    }
+
+
+def show(portfolio: Portfolio) -> None:
+    """Print a portfolio: what is enough, which policies, and what is proven."""
+    pruning, gaps = portfolio.pruning, portfolio.gaps
+    assert pruning is not None
+    assert gaps is not None
+    size = len(portfolio)
+    asked = "every weight answered" if portfolio.missing else "every weight asked"
+    where = "every weight" if pruning.everywhere else asked
+    tell(
+        f"{size} of {portfolio.candidates} policies {'is' if size == 1 else 'are'} enough "
+        f"({portfolio.oracle_calls} oracle calls): at {where} the best of them is "
+        f"within {percent(pruning.mu)}"
+        + (f" plus {pruning.alpha:g}" if pruning.alpha else "")
+        + " of the best found."
+    )
+    if pruning.status == "optimal" and size > 1:
+        say(f"No fewer will do (proven, {pruning.solver}).")
+    elif pruning.status != "optimal":
+        say(f"At least {pruning.lower_bound} are needed (proven).")
+    say()
+    regularized = any(policy.regularizer for policy in portfolio.policies)
+    headers = ["policy", *portfolio.objectives] + ["regulariser"] * regularized
+    rows = []
+    for policy in portfolio.policies:
+        cells = [policy.id, *map(number, policy.rewards.tolist())]
+        rows.append(cells + [number(policy.regularizer)] * regularized)
+    table(headers, rows)
+    say()
+    names = portfolio.objectives
+    if gaps.epsilon is None:
+        share = "no finite ε (the best value is not positive at some weight)"
+    else:
+        share = f"ε {percent(gaps.epsilon, up=True)}"
+        if gaps.epsilon > 0 and gaps.epsilon_weights:
+            share += f" at {weights_text(gaps.epsilon_weights, names)}"
+    say(f"Against all {portfolio.candidates} policies found, at every weight, exactly:")
+    tell(f"{share};  δ {number(gaps.delta, up=True)}", indent=2)
+    found = portfolio.certificate
+    if found is not None:
+        say("Against every policy there is, at every weight:")
+        tell(found.statement, indent=2)
+        if found.stopped not in (None, "target") and found.epsilon is None:
+            where = weights_text(found.epsilon_weights or [], names)
+            tell(
+                f"{BELOW_ZERO} (at {where} the portfolio is)." if where else f"{BELOW_ZERO}.",
+                indent=2,
+            )
+            tell(CURE, indent=2)
+        elif found.stopped in STOPPED:
+            tell(STOPPED[found.stopped], indent=2)
+    _show_missing(portfolio)
+    slack = portfolio.slack
+    if slack.measured > 0:
+        tell(
+            f"Oracle slack: at {slack.measured_at} another policy found is better by "
+            f"{number(slack.measured)}."
+        )
+    if pruning.negative_optima:
+        tell(
+            f"At {pruning.negative_optima} of {pruning.weights} weights asked the best value is "
+            "negative: a share of it means nothing, so only α' counted there."
+        )
+    if portfolio.theorem is not None:
+        tell(portfolio.theorem.statement)
+
+
+def _show_missing(portfolio: Portfolio) -> None:
+    missing = portfolio.missing
+    if not missing:
+        return
+    count = "1 weight has" if len(missing) == 1 else f"{len(missing)} weights have"
+    say(f"{count} no answer, the oracle failed there at every attempt:")
+    for item in missing[:SHOWN]:
+        where = weights_text(item.weights, portfolio.objectives)
+        tell(f"{where}: {item.message} ({item.attempts} attempts)", indent=2)
+    if len(missing) > SHOWN:
+        say(f"  and {len(missing) - SHOWN} more")
+    vertex = next((item for item in missing if max(item.weights) == 1.0), None)
+    if vertex is not None and portfolio.certificate is None:
+        where = weights_text(vertex.weights, portfolio.objectives)
+        tell(
+            "Nothing is certified against policies that were not found: that takes an answer "
+            f"at {where}."
+        )
+    elif portfolio.certificate is not None:
+        say("What is certified above does without them.")
+
+
+#: Weights without an answer that are listed; the others are in the portfolio.
+SHOWN = 5
+BELOW_ZERO = (
+    "The target was not reached: values are below 0, where a share of the best means nothing"
+)
+CURE = (
+    "Scale the oracle's rewards to be at least 0, by limits known beforehand: (r - lower)/(upper "
+    "- lower). Or ask for a gap in units of reward: palm_core.AdaptiveGrid(target_delta=...)."
+)
+STOPPED = {
+    "slack": "The target was not reached: what is left is within the oracle's own slack.",
+    "calls": "The target was not reached within the calls allowed (max_calls).",
+    "failures": "The target was not reached: the oracle failed where it would have to be asked.",
+}

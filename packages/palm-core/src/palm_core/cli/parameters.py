@@ -1,18 +1,26 @@
-"""The kinds of values that options take: what help calls them, and what is accepted."""
+"""Parameters of commands: types, checks, weights."""
 
 from __future__ import annotations
 
+import math
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from palm_core.text import read_number
+from palm_core.cli import output
+from palm_core.errors import InputError
+from palm_core.model.files import is_folder, is_special
+from palm_core.validation import SUM_TOLERANCE, did_you_mean, one_line, read_number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cyclopts import Token
+
+    from palm_core.tables.read import Table
 
 
 def _whole(_: Any, tokens: Sequence[Token]) -> int:
@@ -92,3 +100,165 @@ Weightings = Annotated[
     tuple[str, ...],
     Parameter(consume_multiple=True, negative="", show_default=False, metavar="NAME=VALUE,..."),
 ]
+
+#: How far into a file its kind is looked for.
+BEGINNING = 4096
+
+
+def check_curve(curve: bool, most: object, others: Mapping[str, Any]) -> None:
+    """Refuse options that ``--curve`` leaves nothing to do for, and ``--most`` without it."""
+    for name, value in others.items():
+        if curve and value is not None:
+            raise InputError(f"--curve finds all sizes itself: it does not go with --{name}")
+    if most is not None and not curve:
+        raise InputError(f"--most {most}: goes with --curve only")
+
+
+def check_portfolio_file(save: Path | None) -> None:
+    """Refuse a ``--save`` that would write over something else than a portfolio."""
+    if save is not None:
+        file = save / "portfolio.json" if is_folder(save) else save
+        check_new(file, "--save", "portfolio", b'"palm-portfolio"')
+
+
+def check_out(folder: Path, option: str = "--out") -> None:
+    """Refuse a folder that cannot be written to, or made. Makes none."""
+    name = f"{option} {one_line(folder)}"
+    try:
+        if folder.is_file():
+            raise InputError(f"{name}: is a file, must be a folder")
+        place = next(one for one in (folder, *folder.parents) if one.exists())
+    except (OSError, ValueError) as error:
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise InputError(f"{name}: is no folder and cannot be made: {reason}") from error
+    if not place.is_dir():
+        raise InputError(f"{name}: is no folder and cannot be made: {one_line(place)} is a file")
+    if not os.access(place, os.W_OK):
+        raise InputError(f"{name}: cannot be written to")
+
+
+def check_apart(option: str, names: Iterable[str], columns: Collection[str]) -> None:
+    """Refuse columns that were named with commas between: a column's name may have one."""
+    for name in names:
+        parts = [part.strip() for part in name.split(",") if part.strip()]
+        if name not in columns and "," in name and all(part in columns for part in parts):
+            raise InputError(
+                f"--{option} {one_line(name)}: names take spaces between: --{option} "
+                f"{' '.join(parts)}"
+            )
+
+
+def objectives_example(
+    table: Table, file: Path, maximize: Sequence[str], minimize: Sequence[str]
+) -> str:
+    """Return "; for example: palm select …" with two of the table's columns, if fewer are named."""
+    given = [*maximize, *minimize]
+    more = [name for name in table.columns if name not in given and _holds_numbers(table, name)]
+    if len(given) > 1 or len(given) + len(more) < 2 or not {*given} <= {*table.columns}:
+        return ""
+    words = ["palm", "select", str(file)]
+    if kept := [*maximize, *more[: 2 - len(given)]]:
+        words += ["--maximize", *kept]
+    if minimize:
+        words += ["--minimize", *minimize]
+    return f"; for example: {shlex.join(words)}"
+
+
+def _holds_numbers(table: Table, column: str) -> bool:
+    try:
+        table.numbers(column)
+    except InputError:
+        return False
+    return True
+
+
+def check_new(file: Path, option: str, kind: str, mark: bytes) -> None:
+    """Refuse to write over a file that is something else, before any work is done.
+
+    Args:
+        file: that is going to be written; where there is none, all is well.
+        option: that named it.
+        kind: what the command writes.
+        mark: what such a file has near its beginning.
+
+    Raises:
+        InputError: the file is there and is not of that kind.
+    """
+    name = f"{option} {one_line(file)}"
+    if is_special(file):
+        raise InputError(f"{name}: is a pipe, a socket or a device, must be a file")
+    if is_folder(file):
+        raise InputError(f"{name}: is a folder, must be a file")
+    try:
+        if not file.is_file():
+            return
+        with file.open("rb") as stream:
+            beginning = stream.read(BEGINNING)
+    except (OSError, ValueError):
+        return  # what is wrong with it is said where it is written
+    if beginning and mark not in beginning:
+        raise InputError(f"{name}: is there already and is no {kind}; name another file")
+
+
+def read_weightings(texts: Sequence[str], objectives: Sequence[str]) -> list[list[float]]:
+    """One row of weights for each text, in the order of the objectives; what is left out is 0.
+
+    Raises:
+        InputError: a text is no weighting of these objectives; what one would be.
+    """
+    found = [_named(text, objectives) for text in texts]
+    for text, named in zip(texts, found, strict=True):
+        _check(text, named, found)
+    return [[named.get(name, 0.0) for name in objectives] for named in found]
+
+
+def _named(text: str, objectives: Sequence[str]) -> dict[str, float]:
+    shown = f"--weights {one_line(text, 200)}"
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.rpartition("=")
+        name = name.strip()
+        if not equals:
+            example = output.example_weights(objectives)
+            raise InputError(f"{shown}: {part!r} must be name=value; for example {example}")
+        if name not in objectives:
+            ask = did_you_mean(name, objectives) or f"; it has {', '.join(objectives)}"
+            raise InputError(f"{shown}: the portfolio has no objective {name!r}{ask}")
+        if name in found:
+            raise InputError(f"{shown}: {name!r} is given twice")
+        try:
+            found[name] = read_number(value)
+        except (ValueError, ZeroDivisionError):
+            raise InputError(f"{shown}: {value!r} is not a number such as 0.5") from None
+        if not math.isfinite(found[name]) or found[name] < 0:
+            raise InputError(f"{shown}: {name} must be a number in [0, 1]")
+    return found
+
+
+def _check(text: str, named: Mapping[str, float], others: Sequence[Mapping[str, float]]) -> None:
+    """Refuse weights that do not add to 1; say what may have been meant."""
+    total = math.fsum(named.values())
+    if abs(total - 1.0) <= SUM_TOLERANCE:
+        return
+    ask = ""
+    if total > 0:
+        ask = f"; in that proportion: {_written(_in_proportion(named, total))}"
+    together = {name: value for other in others for name, value in other.items()}
+    apart = len(others) > 1 and len(together) == sum(map(len, others))
+    if apart and abs(math.fsum(together.values()) - 1.0) <= SUM_TOLERANCE:
+        ask = f"; one weighting is one word: {_written(together)}"
+    numbers = " and ".join(f"{value:g}" for value in named.values())
+    adds = f"{numbers} add to {total:g}" if len(named) > 1 else f"adds to {total:g}"
+    raise InputError(f"--weights {one_line(text, 200)}: {adds}, must add to 1{ask}")
+
+
+def _in_proportion(named: Mapping[str, float], total: float) -> dict[str, float]:
+    """The weights over their sum, in three digits that add to 1."""
+    shares = {name: round(value / total, 3) for name, value in named.items()}
+    largest = max(shares, key=lambda name: shares[name])
+    shares[largest] = round(shares[largest] + 1.0 - math.fsum(shares.values()), 3)
+    return shares
+
+
+def _written(named: Mapping[str, float]) -> str:
+    return ",".join(f"{name}={value:g}" for name, value in named.items())

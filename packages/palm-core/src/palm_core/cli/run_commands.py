@@ -1,18 +1,34 @@
-"""Commands on runs: ``oracles``, ``plan``, ``build`` and ``prune``."""
+"""The commands of runs: plan, build, prune, status."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from palm_core.cli import output, showing
-from palm_core.cli.checks import check_curve, check_portfolio_file
+from palm_core.cli import output
+from palm_core.cli import output as showing
+from palm_core.cli.commands import has_command
 from palm_core.cli.model_commands import MOST
-from palm_core.cli.parameters import Count, File, Flag, Folder, Number, RunFolder, TaskFile
-from palm_core.cli.plugin_commands import has_command
-from palm_core.cli.watching import Watch, going_on
+from palm_core.cli.parameters import (
+    Count,
+    File,
+    Flag,
+    Folder,
+    Number,
+    RunFolder,
+    TaskFile,
+    check_curve,
+    check_portfolio_file,
+)
+from palm_core.cli.progress import Watch, going_on
+from palm_core.validation import number, percent, weights_text
+
+if TYPE_CHECKING:
+    from palm_core.model.portfolio import Portfolio
+    from palm_core.run.run import RunStatus
 
 
 def oracles(*, json: Flag = False) -> None:
@@ -27,7 +43,7 @@ def oracles(*, json: Flag = False) -> None:
     json
         Print one JSON document instead.
     """
-    from palm_core.plugins import describe_oracles
+    from palm_core.oracles.registry import describe_oracles
 
     found = describe_oracles()
     if json:
@@ -72,10 +88,9 @@ def plan(task_file: TaskFile, /, *, json: Flag = False) -> None:
     json
         Print one JSON document instead.
     """
-    from palm_core.grid import spaced
-    from palm_core.planning import make_plan
-    from palm_core.plugins import load_task_oracle
-    from palm_core.task import load_task
+    from palm_core.run.config import load_task, load_task_oracle
+    from palm_core.run.plan import make_plan
+    from palm_core.weights.grid import spaced
 
     task = load_task(task_file)
     made = make_plan(task, load_task_oracle(task))
@@ -150,10 +165,9 @@ def build(
     json
         Print one JSON document instead.
     """
-    from palm_core.artifacts import FOLDER
-    from palm_core.build import build_portfolio
-    from palm_core.plugins import TaskOracle
-    from palm_core.task import load_task
+    from palm_core.run.artifacts import FOLDER
+    from palm_core.run.config import TaskOracle, load_task
+    from palm_core.run.engine import build_portfolio
 
     task = load_task(task_file, target_epsilon=target, max_calls=max_calls)
     given: dict[str, Any] = {"workers": workers, "executor": executor, "address": address}
@@ -236,8 +250,8 @@ def prune(
         Print one JSON document instead.
     """
     from palm_core.errors import InputError
-    from palm_core.runs import Run
-    from palm_core.simplex import check_number
+    from palm_core.run.run import Run
+    from palm_core.validation import check_number
 
     own = {"mu": mu, "alpha": alpha, "method": method, "solver": solver, "save": save}
     check_curve(curve, most, own)
@@ -274,3 +288,126 @@ def prune(
     showing.show(portfolio)
     if save is not None:
         output.note(f"Saved to {save}")
+
+
+def status(
+    run: RunFolder,
+    /,
+    *,
+    verify: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Say how far a run is, also while it is being built.
+
+        palm status runs/first
+
+    Parameters
+    ----------
+    run
+        The folder of a run that palm build made or is making.
+    verify
+        Read every artifact again and compare it with the content hash that was recorded.
+    json
+        Print one JSON document instead.
+    """
+    from palm_core.errors import WorkError
+    from palm_core.run.run import damaged_artifacts, run_status
+
+    found = run_status(run)
+    damaged = damaged_artifacts(run) if verify else []
+    if json:
+        output.print_json(found.document() | ({"damaged": damaged} if verify else {}))
+    else:
+        _show(found)
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise WorkError(f"{run}: {damaged[0]}{more}")
+    if verify and not json:
+        output.say("Every artifact is as it was recorded.")
+
+
+def _show(found: RunStatus) -> None:
+    run = found.folder
+    output.say(f"{run} · {showing.objectives(found.objectives)} · oracle {found.oracle}")
+    rows = [["state", _state(found)], ["calls", _calls(found)]]
+    if found.seconds_left is not None:
+        rows.append(["time left", f"about {output.duration(found.seconds_left)}"])
+    if found.delta is not None:
+        share = "no finite ε" if found.epsilon is None else f"ε {percent(found.epsilon, up=True)}"
+        what = f"{share}  δ {number(found.delta, up=True)}, with all policies found"
+        rows.append(["certified", what if found.state == "finished" else f"{what} so far"])
+        if found.conditional_on is not None:
+            rows.append(["conditional on", found.conditional_on])
+    if found.portfolio is not None:
+        rows.append(["portfolio", _portfolio(found.portfolio)])
+    output.table(["", ""], rows, left=2)
+    for item in found.missing[:5]:
+        where = weights_text(item.weights.tolist(), found.objectives)
+        output.tell(f"failed at {where}: {item.message} ({item.attempts} attempts)", indent=2)
+    if len(found.missing) > 5:
+        output.say(f"  and {len(found.missing) - 5} more")
+    if found.state == "stopped":
+        output.say(f"To go on: palm build TASK --out {run}")
+
+
+def runs(
+    folder: Annotated[Folder, Parameter(name="DIR", show_default=False)] = Path(),
+    /,
+    *,
+    json: Flag = False,
+) -> None:
+    """List the runs in a folder and below it.
+
+        palm runs
+        palm runs /data/experiments
+
+    Parameters
+    ----------
+    folder
+        Where to look; by default here.
+    json
+        Print one JSON document instead.
+    """
+    from palm_core.errors import PalmError
+    from palm_core.run.run import find_runs, run_status
+
+    documents: list[dict[str, Any]] = []
+    rows = []
+    for place in find_runs(folder):
+        try:
+            found = run_status(place, certified=False)
+        except PalmError as error:
+            documents.append({"run": str(place), "state": "unreadable", "reason": str(error)})
+            rows.append([str(place), "unreadable", "", "", str(error)])
+            continue
+        documents.append(found.document())
+        rows.append([str(place), found.state, _calls(found), found.oracle, found.begun[:16]])
+    if json:
+        output.print_json({"runs": documents})
+    elif rows:
+        output.table(["run", "", "calls", "oracle", "begun (UTC)"], rows, left=5)
+    else:
+        output.say(f"No runs in {folder}. palm build TASK --out {folder / 'first'} makes one.")
+
+
+def _state(found: RunStatus) -> str:
+    last = found.session
+    if found.state == "running" and last is not None:
+        return f"running (process {last.pid} on {last.host}, since {last.begun[:16]} UTC)"
+    return found.state
+
+
+def _portfolio(made: Portfolio) -> str:
+    count = "1 policy" if len(made) == 1 else f"{len(made)} policies"
+    proven = made.certificate
+    return count if proven is None else f"{count}, {proven.statement}"
+
+
+def _calls(found: RunStatus) -> str:
+    total = "" if found.total is None else f" of {'' if found.exact else 'about '}{found.total}"
+    parts = [f"{found.done}{total} done"]
+    if found.running:
+        parts.append(f"{found.running} running")
+    if found.failed:
+        parts.append(f"{found.failed} failed")
+    return ", ".join(parts)

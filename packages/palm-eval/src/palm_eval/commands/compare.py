@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from palm_core.cli import output
 from palm_core.cli.parameters import Count, Flag, RunFolder
+from palm_core.validation import number, percent
 from palm_eval.commands.common import opened_runs
 
 if TYPE_CHECKING:
+    from palm_eval.analysis.evaluation import Figures
     from palm_eval.comparison import Rivals
-    from palm_eval.measured import Figures
 
 
 def compare(
@@ -79,8 +80,8 @@ def _row(name: str, one: Figures) -> list[str]:
         name,
         str(one.size),
         str(one.oracle_calls),
-        output.percent(one.epsilon, up=True),
-        output.number(one.delta, up=True),
-        output.number(one.perplexity),
-        output.number(one.expected_utility),
+        percent(one.epsilon, up=True),
+        number(one.delta, up=True),
+        number(one.perplexity),
+        number(one.expected_utility),
     ]

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Literal
 
 from palm_core.cli import output
 from palm_core.cli.parameters import Count, Flag, Names, RunFolder, TaskOption
-from palm_core.text import at_most
+from palm_core.validation import at_most, number, percent
 from palm_eval.commands.common import BASELINES, oracle_of
 
 if TYPE_CHECKING:
-    from palm_core.oracle import Oracle
-    from palm_core.runs import Run
-    from palm_eval.evaluation import Evaluation
+    from palm_core.oracles.protocol import Oracle
+    from palm_core.run.run import Run
+    from palm_eval.analysis.evaluation import Evaluation
+    from palm_eval.analysis.intervals import RunCertificate
+    from palm_eval.analysis.remeasurement import Remeasurer
+    from palm_eval.diversity import RunDiversity
     from palm_eval.intervals import Interval
-    from palm_eval.run_certificate import RunCertificate
-    from palm_eval.run_diversity import RunDiversity
-    from palm_eval.run_measuring import Remeasurer
 
 
 def evaluate(
@@ -62,11 +62,11 @@ def evaluate(
         Print one JSON document instead.
     """
     from palm_core.errors import InputError
-    from palm_core.runs import Run
-    from palm_eval.evaluation import evaluate_run
+    from palm_core.run.run import Run
+    from palm_eval.analysis.evaluation import evaluate_run
+    from palm_eval.analysis.intervals import certificate_of
+    from palm_eval.diversity import portfolio_diversity
     from palm_eval.metric_plugins import load_metric
-    from palm_eval.run_certificate import certificate_of
-    from palm_eval.run_diversity import portfolio_diversity
 
     metrics = {name: load_metric(name) for name in metric}
     made = Run.open(run)
@@ -121,8 +121,8 @@ def evaluate(
 def _measured(
     made: Run, oracle: Oracle, folder: Path, prompts: int
 ) -> tuple[Run, Oracle, Remeasurer]:
-    from palm_core.artifacts import FOLDER as ARTIFACTS
-    from palm_eval.run_measuring import MeasuredOracle, Remeasurer, measured_run
+    from palm_core.run.artifacts import FOLDER as ARTIFACTS
+    from palm_eval.analysis.remeasurement import MeasuredOracle, Remeasurer, measured_run
 
     asked = made.task.get("oracle", {})
     again = Remeasurer(
@@ -139,8 +139,8 @@ def _measured(
 
 
 def _show(found: Evaluation) -> None:
-    from palm_eval.run_baselines import baseline_label
-    from palm_eval.showing import figure_rows
+    from palm_eval.analysis.baselines import baseline_label
+    from palm_eval.analysis.evaluation import figure_rows
 
     figures = found.figures
     output.tell(
@@ -160,16 +160,16 @@ def _show(found: Evaluation) -> None:
 
 
 def _show_intervals(found: Evaluation, own: dict[str, Interval]) -> None:
-    from palm_eval.run_baselines import baseline_label
+    from palm_eval.analysis.baselines import baseline_label
 
     one = own["epsilon"]
     how = f"{one.level:.0%} intervals from {one.n_prompts} prompts, {one.method}"
     output.tell(f"With other prompts ({how}):")
     columns = {
-        "epsilon": ("ε", output.percent),
-        "delta": ("δ", output.number),
-        "perplexity": ("perplexity", output.number),
-        "utility": (f"utility of {found.samples}", output.number),
+        "epsilon": ("ε", percent),
+        "delta": ("δ", number),
+        "perplexity": ("perplexity", number),
+        "utility": (f"utility of {found.samples}", number),
     }
     named = {"portfolio": own} | {
         baseline_label(name): other for name, other in found.baseline_intervals.items()
@@ -186,7 +186,7 @@ def _show_intervals(found: Evaluation, own: dict[str, Interval]) -> None:
 
 
 def _show_certificate(one: RunCertificate) -> None:
-    from palm_eval.run_certificate import LEVEL
+    from palm_eval.analysis.intervals import LEVEL
 
     found = one.found
     output.say("Against every policy there is, at every weight:")
@@ -225,5 +225,5 @@ def _show_diversity(found: RunDiversity) -> None:
 def _within(found: Interval | None) -> str:
     if found is None:
         return "—"
-    value, lower, upper = (output.number(float(x)) for x in (found.value, found.lower, found.upper))
+    value, lower, upper = (number(float(x)) for x in (found.value, found.lower, found.upper))
     return f"{value} ({lower} to {upper})"

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_core.cli.checks import check_out
-from palm_core.cli.parameters import Count, Flag, Folder, RunFolder, TableOption, TaskOption
+from palm_core.cli.parameters import (
+    Count,
+    Flag,
+    Folder,
+    RunFolder,
+    TableOption,
+    TaskOption,
+    check_out,
+)
 from palm_eval.commands.common import oracle_of
 
 if TYPE_CHECKING:
@@ -64,9 +71,9 @@ def figures(
     json
         Print one JSON document instead.
     """
-    from palm_core.simplex import check_count
+    from palm_core.validation import check_count
     from palm_eval.figures import save
-    from palm_eval.figures.fonts import GlyphWarning, missing_note
+    from palm_eval.figures.output import GlyphWarning, missing_note
 
     check_count(most, name="most", least=1)
     check_out(out)
@@ -107,12 +114,10 @@ def _drawing(
 ) -> Callable[[], tuple[dict[str, Drawn], list[str]]]:
     """What draws a run, or a portfolio's file; what it needs has been read and checked."""
     from palm_core.errors import InputError
-    from palm_core.portfolio import Portfolio
-    from palm_core.runs import Run
-    from palm_core.tables import read_table
-    from palm_eval.run_figures import run_figures
-    from palm_eval.selected_models import is_selected, models_of
-    from palm_eval.selection_figures import selection_figures
+    from palm_core.model.portfolio import Portfolio
+    from palm_core.run.run import Run
+    from palm_core.tables.read import read_table
+    from palm_eval.analysis.figures import is_selected, models_of, run_figures, selection_figures
 
     if os.path.isfile(run):  # noqa: PTH113  pathlib raises where nothing may be read
         portfolio = Portfolio.load(run)
@@ -139,7 +144,7 @@ def _drawing(
 def _reach(text: str) -> tuple[float, float]:
     """(ε', δ') from "2/5,1/80"."""
     from palm_core.errors import InputError
-    from palm_core.simplex import check_number
+    from palm_core.validation import check_number
 
     try:
         epsilon, delta = (_number(part) for part in text.split(","))

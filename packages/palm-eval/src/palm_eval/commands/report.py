@@ -5,8 +5,15 @@ from __future__ import annotations
 import webbrowser
 
 from palm_core.cli import output
-from palm_core.cli.checks import check_new
-from palm_core.cli.parameters import Count, File, Flag, RunFolder, TableOption, TaskOption
+from palm_core.cli.parameters import (
+    Count,
+    File,
+    Flag,
+    RunFolder,
+    TableOption,
+    TaskOption,
+    check_new,
+)
 from palm_eval.commands.common import oracle_of
 
 
@@ -54,9 +61,9 @@ def report(
         Print one JSON document instead.
     """
     from palm_core.errors import InputError
-    from palm_core.files import is_folder
-    from palm_core.runs import Run
-    from palm_core.tables import read_table
+    from palm_core.model.files import is_folder
+    from palm_core.run.run import Run
+    from palm_core.tables.read import read_table
     from palm_eval.report import gather_report, write_report
     from palm_eval.report.page import report_file
 

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.cli import output
-from palm_core.cli.checks import check_out
-from palm_core.cli.parameters import Count, Flag, Folder, TaskFile
+from palm_core.cli.parameters import Count, Flag, Folder, TaskFile, check_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from palm_eval.reproduction.claims import Verdict
-    from palm_eval.reproduction.experiment import Experiment
-    from palm_eval.reproduction.simulation import Drawn
-    from palm_eval.reproduction.study import Study
+    from palm_eval.paper.claims import Verdict
+    from palm_eval.paper.study import Drawn, Experiment, Study
 
 
 def reproduce(
@@ -60,15 +57,13 @@ def reproduce(
     from dataclasses import replace
 
     from palm_core import answers_at
-    from palm_core.artifacts import FOLDER as ARTIFACTS
-    from palm_core.cli.watching import Watch, going_on
-    from palm_core.plugins import TaskOracle
-    from palm_core.provenance import ORACLE_PACKAGES, versions
-    from palm_core.simplex import check_count
-    from palm_core.task import load_task
-    from palm_eval.reproduction.experiment import experiment
-    from palm_eval.reproduction.page import Made, write_page
-    from palm_eval.reproduction.study import distinct_weights, study_of
+    from palm_core.cli.progress import Watch, going_on
+    from palm_core.model.portfolio import ORACLE_PACKAGES, versions
+    from palm_core.run.artifacts import FOLDER as ARTIFACTS
+    from palm_core.run.config import TaskOracle, load_task
+    from palm_core.validation import check_count
+    from palm_eval.paper.page import Made, write_page
+    from palm_eval.paper.study import distinct_weights, experiment, study_of
 
     for name, value, least in (
         ("simulate", simulate, 0),
@@ -137,8 +132,8 @@ def reproduce(
 def _simulated(
     study: Study, objectives: tuple[str, ...], size: Mapping[str, int], workers: int
 ) -> list[Drawn]:
-    from palm_core.cli.watching import counting
-    from palm_eval.reproduction.simulation import simulate
+    from palm_core.cli.progress import counting
+    from palm_eval.paper.study import simulate
 
     with counting("simulated tasks", size["seeds"]) as told:
         return simulate(
@@ -152,8 +147,8 @@ def _simulated(
 
 def document(found: Experiment, simulated: Sequence[Drawn]) -> dict[str, Any]:
     """What was found as plain values."""
-    from palm_eval.reproduction.claims import Numbers, verdicts
-    from palm_eval.reproduction.simulation import claim_rates
+    from palm_eval.paper.claims import Numbers, verdicts
+    from palm_eval.paper.study import claim_rates
 
     def plain(told: Mapping[str, Verdict]) -> dict[str, Any]:
         return {
@@ -184,8 +179,8 @@ def document(found: Experiment, simulated: Sequence[Drawn]) -> dict[str, Any]:
 def _show(found: Experiment, simulated: Sequence[Drawn]) -> None:
     import sys
 
-    from palm_eval.reproduction.page import verdict_text
-    from palm_eval.reproduction.side_by_side import claims_table, rates_table
+    from palm_eval.paper.page import verdict_text
+    from palm_eval.paper.tables import claims_table, rates_table
 
     output.tell(verdict_text(found))
     output.say()

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_core.cli.checks import check_out
-from palm_core.cli.parameters import Count, Counts, Flag, Folder, RunFolder, TaskOption
+from palm_core.cli.parameters import Count, Counts, Flag, Folder, RunFolder, TaskOption, check_out
 from palm_eval.commands.common import opened_runs, oracle_of
 
 if TYPE_CHECKING:
-    from palm_eval.tables.formats import Table
+    from palm_eval.tables import Table
 
 
 _MANY = Parameter(negative="", show_default=False)
@@ -71,7 +70,7 @@ def tables(
         Print one JSON document instead, with all numbers.
     """
     from palm_core.errors import InputError
-    from palm_eval.comparison.comparing import compare_runs
+    from palm_eval.comparison.runs import compare_runs
     from palm_eval.tables import TABLES, make_table
 
     numbers = [number for number in TABLES if number in table or not table]
@@ -109,8 +108,8 @@ def tables(
 
 
 def _write(made: dict[str, Table], out: Path, form: str) -> dict[str, Path]:
-    from palm_core.files import write_atomically
-    from palm_eval.tables.formats import FORMATS
+    from palm_core.model.files import write_atomically
+    from palm_eval.tables import FORMATS
 
     files = {}
     for number, one in made.items():

@@ -1,8 +1,15 @@
 """PALM beside its baselines at every size and budget: the numbers of the paper's tables."""
 
-from palm_eval.comparison.comparing import compare_runs
-from palm_eval.comparison.results import METHODS, Budget, Comparison, Measured, Sweep, Swept
-from palm_eval.comparison.rivals import Rival, Rivals, compare_oracles
+from palm_eval.comparison.oracles import Rival, Rivals, compare_oracles
+from palm_eval.comparison.runs import (
+    METHODS,
+    Budget,
+    Comparison,
+    Measured,
+    Sweep,
+    Swept,
+    compare_runs,
+)
 
 __all__ = [
     "METHODS",

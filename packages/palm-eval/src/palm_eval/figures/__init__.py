@@ -5,14 +5,19 @@ touched. :func:`save` writes SVG, PDF or PNG, the same bytes each time. matplotl
 are set while a figure is drawn and then put back: draw from one thread at a time.
 """
 
-from palm_eval.figures.asked import weights_description, weights_figure
 from palm_eval.figures.cells import cells_description, cells_figure, covered_share
 from palm_eval.figures.curve import curve_description, curve_figure
 from palm_eval.figures.front import front_description, front_figure
+from palm_eval.figures.output import Drawn, render, save
 from palm_eval.figures.style import PolicyStyle, policy_styles
 from palm_eval.figures.usage import usage_description, usage_figure
-from palm_eval.figures.weight_grids import grids, grids_description, grids_figure
-from palm_eval.figures.writing import Drawn, render, save
+from palm_eval.figures.weights import (
+    grids,
+    grids_description,
+    grids_figure,
+    weights_description,
+    weights_figure,
+)
 
 __all__ = [
     "Drawn",

@@ -10,11 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from palm_core import InputError, check_weights
-from palm_core.polygons import clip, share
-from palm_core.simplex import check_number
-from palm_eval.figures.simplex import CORNERS, draw_segments, draw_triangle
-from palm_eval.figures.style import COLOURS, INK, drawing, shown
-from palm_eval.figures.words import upright
+from palm_core.validation import check_number
+from palm_eval.figures.style import (
+    COLOURS,
+    CORNERS,
+    INK,
+    draw_segments,
+    draw_triangle,
+    drawing,
+    shown,
+    upright,
+)
+from palm_eval.polygons import clip, share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,10 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from palm_core import InputError, SizeGap
-from palm_core.simplex import check_count, check_number
-from palm_core.text import at_most
-from palm_eval.figures.style import COLOURS, INK, MARKERS, SOFT, drawing, shown
-from palm_eval.figures.words import listed, percent, upright
+from palm_core.validation import at_most, check_count, check_number
+from palm_eval.figures.style import (
+    COLOURS,
+    INK,
+    MARKERS,
+    SOFT,
+    drawing,
+    listed,
+    percent,
+    shown,
+    upright,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +46,7 @@ def curve_figure(
     Args:
         curve: from :func:`palm_core.size_gap_curve`.
         intervals: lower and upper end of an interval for the gap, by size of the curve,
-            at level 95 % (:func:`palm_eval.run_intervals.gap_intervals`).
+            at level 95 % (:func:`palm_eval.analysis.intervals.gap_intervals`).
         certificate: ε that a certificate proves against the whole policy class, drawn as a
             line; leave it out where the certificate has none (its ε is infinite).
         baselines: (size, ε) of other methods' portfolios by name, drawn as markers beside

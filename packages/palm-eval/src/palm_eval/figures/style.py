@@ -1,4 +1,4 @@
-"""How figures look, and which colour a policy has in all of them."""
+"""Style shared by figures: colours of policies, keys, the triangle, words of descriptions."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Polygon
 
 from palm_core import InputError, PolicySet
-from palm_core.text import one_line
+from palm_core.validation import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 # Okabe and Ito's palette (2008): told apart by colour-blind readers.
 COLOURS = (
@@ -36,7 +41,6 @@ INK, SOFT, FAINT = "#1a1a1a", "#767676", "#c4c4c4"
 LONGEST_LABEL = 48
 #: More points or lines than this are drawn as pixels in vector files too, which stay small.
 MOST_VECTORS = 3000
-
 _RC: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
     "svg.hashsalt": "palm",  # the same identifiers each time
@@ -157,3 +161,73 @@ def key_columns(labels: Sequence[str], width: float) -> int:
     """Columns of a legend ``width`` inches wide; the rest becomes rows."""
     column = 0.5 + 0.068 * max(map(len, labels), default=0)
     return max(1, min(len(labels), int(width / column)))
+
+
+# Nobody listens to a hundred numbers.
+_MOST = 10
+
+
+def listed(parts: Sequence[str], what: str) -> str:
+    """The parts in one row; of many the first ten and how many more there are of ``what``."""
+    if len(parts) <= _MOST:
+        return "; ".join(parts)
+    return f"{'; '.join(parts[:_MOST])}; and {len(parts) - _MOST} more {what}"
+
+
+def policy(name: str, styles: Mapping[str, PolicyStyle]) -> str:
+    """A policy as it stands in the key: "policy 2 (concise)"."""
+    return f"policy {styles[name].number} ({shown(name)})"
+
+
+def percent(share: float) -> str:
+    """0.1234 as "12.3 %"; below a tenth of a per cent with two digits."""
+    size = 100 * share
+    return f"{size:.1f} %" if size >= 0.1 or size == 0 else f"{size:.2g} %"
+
+
+def upright(text: str) -> str:
+    """The text with its first letter large."""
+    return text[:1].upper() + text[1:]
+
+
+CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+# Characters that a name at a corner has room for.
+_CORNER = 16
+
+
+def draw_triangle(
+    axes: Axes, objectives: Sequence[str], title: str = "", subtitle: str = "", *, room: float = 0
+) -> None:
+    """Draw the simplex with its objectives at the corners and the words below it.
+
+    ``room`` is left above the top, for marks.
+    """
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    edge = Polygon(CORNERS, fill=False, edgecolor=INK, linewidth=1.0, zorder=5)
+    edge.set_label("simplex")
+    axes.add_patch(edge)
+    places = ((0.0, -0.055, "left"), (1.0, -0.055, "right"), (0.5, 0.91 + room, "center"))
+    for name, (x, y, align) in zip(objectives, places, strict=True):
+        axes.text(x, y, shown(name, _CORNER), ha=align, va="center")
+    axes.text(
+        0.5, -0.16, shown(title, 2 * _CORNER), ha="center", va="center", weight="bold", size=10
+    )
+    axes.text(0.5, -0.25, subtitle, ha="center", va="center", color=INK, size=8.5)
+    axes.set_xlim(-0.06, 1.06)
+    axes.set_ylim(-0.30 if title or subtitle else -0.1, 0.97 + room)
+
+
+def draw_segments(
+    axes: Axes, titles: Sequence[str], subtitles: Sequence[str], objective: str
+) -> None:
+    """Draw the simplex of two objectives once for each title, from 0 downwards along y."""
+    for place, words in enumerate(subtitles):
+        axes.axhline(-place, color=SOFT, linewidth=0.8, zorder=1)
+        axes.text(0.5, -place + 0.2, words, ha="center", va="bottom", color=INK, size=8.5)
+    axes.set_yticks([-place for place in range(len(titles))], labels=[shown(t) for t in titles])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-len(titles) + 0.7, 0.6)
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_xlabel(f"weight of {shown(objective)}")
+    axes.spines["left"].set_visible(False)

@@ -9,18 +9,22 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from palm_core import InputError, PolicySet, serving_intervals, serving_shares
-from palm_core.polygons import serving_cells
-from palm_eval.figures.simplex import CORNERS, draw_triangle
 from palm_eval.figures.style import (
+    CORNERS,
     INK,
     PolicyStyle,
+    draw_triangle,
     drawing,
     key_columns,
+    listed,
+    percent,
+    policy,
     policy_key,
     shown,
     styles_for,
+    upright,
 )
-from palm_eval.figures.words import listed, percent, policy, upright
+from palm_eval.polygons import serving_cells
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

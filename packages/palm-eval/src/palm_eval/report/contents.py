@@ -7,23 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from palm_core import InputError, PalmError, Portfolio
-from palm_core.assembling import evaluate
-from palm_core.files import is_folder
-from palm_core.runs import Run
-from palm_core.simplex import check_count
-from palm_eval.evaluation import SAMPLES, evaluate_run
-from palm_eval.run_baselines import baseline_label
-from palm_eval.run_diversity import RunDiversity, portfolio_diversity
-from palm_eval.run_figures import run_figures
-from palm_eval.run_responses import RunResponses, responses_of
-from palm_eval.selected_models import is_selected, models_of
-from palm_eval.selection_figures import selection_figures
+from palm_core.model.files import is_folder
+from palm_core.run.assembly import evaluate
+from palm_core.run.run import Run
+from palm_core.validation import check_count
+from palm_eval.analysis.baselines import baseline_label
+from palm_eval.analysis.evaluation import SAMPLES, evaluate_run
+from palm_eval.analysis.figures import is_selected, models_of, run_figures, selection_figures
+from palm_eval.diversity import RunDiversity, portfolio_diversity
+from palm_eval.responses import RunResponses, responses_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from palm_core import Oracle, PolicySet, Table
-    from palm_eval.evaluation import Evaluation
+    from palm_eval.analysis.evaluation import Evaluation
     from palm_eval.figures import Drawn
 
     T = TypeVar("T")

@@ -13,24 +13,54 @@ from typing import TYPE_CHECKING
 from palm_core._on_demand import on_demand
 
 if TYPE_CHECKING:
-    from palm_eval.rewards.base import Reward, RewardFunction
-    from palm_eval.rewards.classifiers import classifier
-    from palm_eval.rewards.correctness import gsm, math
-    from palm_eval.rewards.lengths import brevity, length
-    from palm_eval.rewards.loading import available_rewards, load_reward
-    from palm_eval.rewards.patterns import regex
-    from palm_eval.rewards.presets import PRESETS
-    from palm_eval.rewards.verifiable import rlvr
+    from palm_eval.rewards.base import (
+        Reward,
+        RewardFunction,
+    )
+    from palm_eval.rewards.classifiers import (
+        PRESETS,
+        classifier,
+    )
+    from palm_eval.rewards.correctness import (
+        gsm,
+        math,
+        rlvr,
+    )
+    from palm_eval.rewards.lengths import (
+        brevity,
+        length,
+    )
+    from palm_eval.rewards.patterns import (
+        regex,
+    )
+    from palm_eval.rewards.registry import (
+        available_rewards,
+        load_reward,
+    )
 
 _HOME = {
-    "base": ("Reward", "RewardFunction"),
-    "classifiers": ("classifier",),
-    "correctness": ("gsm", "math"),
-    "lengths": ("brevity", "length"),
-    "loading": ("available_rewards", "load_reward"),
+    "base": (
+        "Reward",
+        "RewardFunction",
+    ),
+    "classifiers": (
+        "PRESETS",
+        "classifier",
+    ),
+    "correctness": (
+        "gsm",
+        "math",
+        "rlvr",
+    ),
+    "lengths": (
+        "brevity",
+        "length",
+    ),
     "patterns": ("regex",),
-    "presets": ("PRESETS",),
-    "verifiable": ("rlvr",),
+    "registry": (
+        "available_rewards",
+        "load_reward",
+    ),
 }
 
 __all__ = [

@@ -1,20 +1,66 @@
-"""What every reward function of ours does: check what comes in and what goes out."""
+"""Base class of reward functions: validation of inputs and outputs, asynchronous functions.
+
+Asynchronous functions run in one event loop for each process, which lasts as long as the
+process, as TRL's does, so that what a function keeps between calls (an HTTP client, for
+instance) still works. It has a thread of its own: a notebook's thread already runs another
+loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import hashlib
 import inspect
 import json
 import math
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from palm_core.errors import InputError, WorkError
-from palm_core.text import one_line
+from palm_core.validation import one_line
 from palm_eval import __version__
-from palm_eval.rewards._event_loop import awaited
-from palm_eval.rewards.texts import completion_text, shown
+from palm_eval.rewards.conversations import completion_text, shown
+
+
+def awaited(value: Any) -> Any:
+    """The result of ``value`` where it is a coroutine or another awaitable, else ``value``.
+
+    Whatever the coroutine raises is raised; it is cancelled where the caller is interrupted.
+    """
+    if not inspect.isawaitable(value):
+        return value
+
+    async def result() -> Any:
+        return await value
+
+    future = asyncio.run_coroutine_threadsafe(result(), _event_loop(os.getpid()))
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+
+
+@cache
+def _event_loop(process: int) -> asyncio.AbstractEventLoop:
+    """The loop of this process; a forked one has no thread of its parent's."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="palm-rewards", daemon=True)
+
+    def close() -> None:
+        if os.getpid() == process:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    atexit.register(close)
+    thread.start()
+    return loop
+
 
 #: ``(prompts, completions, **columns) -> list[float | None]``, as TRL calls it: plain or
 #: asynchronous, ``None`` for a completion that it does not score.

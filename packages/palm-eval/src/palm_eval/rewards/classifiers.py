@@ -1,24 +1,55 @@
-"""Any Hugging Face sequence classifier as a reward function (``palm-eval[hf]``)."""
+r"""Reward functions from Hugging Face sequence classifiers (``palm-eval[hf]``), and presets.
+
+The presets hold the settings of the paper's reward models (section 4 and B.2, B.3). Nothing
+is downloaded by reading them; ``classifier(preset="beaver-cost")`` uses one, and any option
+given beside it goes before the preset's.
+
+- ``skywork``: RLVR-GSM's helpfulness. The model's own chat template; one logit.
+- ``beaver-reward``, ``beaver-cost``: Safety Alignment's "better" and "safe". The template
+  is that of safe-rlhf, and the head is stored as ``score_head``. The cost is negated: a
+  safe answer has a low cost.
+- ``helpful``, ``harmless``: Ray2333's models for Helpful Assistants, asked with the pair
+  (question, reply). The question is the prompt as it stands: as in Anthropic's HH-RLHF it
+  reads "\n\nHuman: …\n\nAssistant:". For bare questions, set ``template`` to
+  "\n\nHuman: {prompt}\n\nAssistant:".
+- ``humor``: sees the reply only; the second of two logits.
+"""
 
 from __future__ import annotations
 
 import re
 import threading
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from palm_core.errors import InputError
-from palm_core.simplex import check_count
-from palm_core.text import one_line
+from palm_core.validation import check_count, one_line
+from palm_eval.lm.sources import require_hf, source_identity
 from palm_eval.rewards.base import Reward, check_choice, check_sign, texts_of
-from palm_eval.rewards.hub import require_hf, source_identity
-from palm_eval.rewards.presets import PRESETS
-from palm_eval.rewards.texts import messages, prompt_text
+from palm_eval.rewards.conversations import messages, prompt_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from palm_eval.rewards._model import Model
+    from palm_eval.rewards.sequence_classifier import Model
 
+_BEAVER = {
+    "input": "template",
+    "template": "BEGINNING OF CONVERSATION: USER: {prompt} ASSISTANT:{completion}",
+    "head": "score_head",
+}
+
+#: Options of :func:`~palm_eval.rewards.classifier`, by the preset's name.
+PRESETS: Final = MappingProxyType[str, dict[str, Any]](
+    {
+        "skywork": {"model": "Skywork/Skywork-Reward-Llama-3.1-8B", "input": "chat"},
+        "beaver-reward": {"model": "PKU-Alignment/beaver-7b-v1.0-reward", **_BEAVER},
+        "beaver-cost": {"model": "PKU-Alignment/beaver-7b-v1.0-cost", **_BEAVER, "sign": -1},
+        "helpful": {"model": "Ray2333/gpt2-large-helpful-reward_model", "input": "pair"},
+        "harmless": {"model": "Ray2333/gpt2-large-harmless-reward_model", "input": "pair"},
+        "humor": {"model": "mohameddhiab/humor-no-humor", "input": "reply", "label": 1},
+    }
+)
 _INPUTS = ("chat", "pair", "reply", "template")
 _ACTIVATIONS = ("none", "sigmoid", "softmax")
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -64,7 +95,7 @@ def classifier(
 
     Args:
         preset: settings of a reward model of the paper, see
-            :mod:`palm_eval.rewards.presets`; options given beside it go first.
+            :mod:`palm_eval.rewards.classifiers`; options given beside it go first.
         model: name on the Hugging Face hub or folder. Code that comes with a model is
             never run.
         input: "chat" (default): the tokenizer's chat template; "pair": prompt and reply as
@@ -184,7 +215,7 @@ class _Classifier(Reward):
             return []
         with self._lock:  # one batch at a time, and one model
             if self._model is None:
-                from palm_eval.rewards._model import Model
+                from palm_eval.rewards.sequence_classifier import Model
 
                 self._model = Model(self._settings, self._device)
             ids = self._model.encode(*self._texts(prompts, completions))

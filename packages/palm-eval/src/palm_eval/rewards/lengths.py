@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
-from palm_core.simplex import check_count
-from palm_core.text import one_line
+from palm_core.validation import check_count, one_line
 from palm_eval.rewards.base import Reward, check_choice, check_sign, texts_of
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ class Tokens:
 
     def __init__(self, tokenizer: Any) -> None:
         if isinstance(tokenizer, str):
-            from palm_eval.rewards.hub import require_hf
+            from palm_eval.lm.sources import require_hf
 
             require_hf("a tokenizer")
         elif tokenizer is not None and not callable(tokenizer):
@@ -191,7 +190,7 @@ class Tokens:
         """What the counts depend on; ``None`` where that cannot be told."""
         if self._given is None:
             return {}
-        from palm_eval.rewards.hub import source_identity, tokenizer_identity
+        from palm_eval.lm.sources import source_identity, tokenizer_identity
 
         if isinstance(self._given, str):
             return {"tokenizer": source_identity(self._given, None)}
@@ -212,7 +211,7 @@ class Tokens:
                 "'tokenizer'"
             )
         if self._loaded is None:
-            from palm_eval.rewards.hub import load_tokenizer
+            from palm_eval.lm.sources import load_tokenizer
 
             self._loaded = load_tokenizer(self._given, None)
         if not completions:

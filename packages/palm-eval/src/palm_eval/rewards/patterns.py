@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import regex as engine  # type: ignore[import-untyped]  # it has no types
 
 from palm_core.errors import InputError, WorkError
-from palm_core.simplex import check_number
-from palm_core.text import one_line
+from palm_core.validation import check_number, one_line
 from palm_eval.rewards.base import Reward, check_choice, check_sign, texts_of
-from palm_eval.rewards.texts import shown
+from palm_eval.rewards.conversations import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from palm_core.cli import output
 from palm_core.cli.parameters import Flag, Folder, RunFolder, TaskOption
+from palm_core.validation import percent
 
 
 def export(
@@ -46,10 +47,10 @@ def export(
     json
         Print one JSON document instead.
     """
-    from palm_core.files import is_folder
-    from palm_core.runs import Run
+    from palm_core.model.files import is_folder
+    from palm_core.run.run import Run
     from palm_eval.commands.common import oracle_of
-    from palm_trl.exporting.folders import write_export
+    from palm_trl.export.folder import write_export
 
     with output.waiting("checking and copying", None):
         if task is not None:
@@ -83,7 +84,7 @@ def export(
     rows = [
         [
             model.name,
-            output.percent(model.share, 1)
+            percent(model.share, 1)
             if model.serves is None
             else f"{model.serves.least:.2f} ─ {model.serves.most:.2f}",
         ]

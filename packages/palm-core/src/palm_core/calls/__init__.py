@@ -1,1 +1,0 @@
-"""Oracle calls: what is asked and answered, and who makes them."""

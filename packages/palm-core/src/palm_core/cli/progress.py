@@ -1,0 +1,129 @@
+"""Progress bar and graceful shutdown."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from palm_core.cli import output
+from palm_core.validation import one_line, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from palm_core.run.engine import Progress
+
+
+class Terminated(KeyboardInterrupt):
+    """Asked to end by SIGTERM, as schedulers do before they kill."""
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C: finished calls are kept, workers are ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+#: Characters of a task's name that are shown.
+_NAME = 16
+
+
+class Watch:
+    """Shows the calls of a run while it lasts, if a person watches; a context manager.
+
+    Args:
+        task: what is being run.
+
+    Attributes:
+        last: the last progress that was told.
+    """
+
+    def __init__(self, task: str) -> None:
+        self.last: Progress | None = None
+        console = output.err()
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[calls]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[more]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        # Short, for what comes behind is not to be cut off on 80 columns.
+        what = f"{one_line(task, _NAME)}: calls"
+        self._task = self._bar.add_task(what, total=None, calls="", more="")
+
+    def __enter__(self) -> Watch:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.stop()
+
+    def __call__(self, now: Progress) -> None:
+        """Take in how far the run is."""
+        if self.last is None and now.done:
+            output.note(f"Going on where the run stood: {calls(now.done)} finished before.")
+        self.last = now
+        parts = [f"{now.running} running"] if now.running else []
+        if now.failed:
+            parts.append(f"{now.failed} failed")
+        if now.certified is not None:
+            parts.append(f"certified ε {percent(now.certified, up=True)}")
+        self._bar.update(
+            self._task,
+            completed=now.done,
+            total=now.total,
+            calls=f"{now.done}" if now.total is None else f"{now.done}/{now.total}",
+            more=" · ".join(parts),
+        )
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of ``total`` are done, if a person watches; yields what is told of it."""
+    console = output.err()
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        shown = bar.add_task(what, total=total)
+        yield lambda done: bar.update(shown, completed=done)
+
+
+@contextmanager
+def going_on(watch: Watch, again: Sequence[str]) -> Iterator[None]:
+    """Show how far a run is; where a person stops it, say what is kept and how to go on.
+
+    Args:
+        watch: what shows it.
+        again: the command that goes on with the run.
+    """
+    try:
+        with stopped_by_sigterm(), watch:
+            yield
+    except KeyboardInterrupt:
+        kept = calls(0 if watch.last is None else watch.last.done)
+        output.note(f"Stopped; {kept} finished and kept. To go on: {shlex.join(again)}")
+        raise
+
+
+def calls(count: int) -> str:
+    """Write a number of calls."""
+    return "1 call" if count == 1 else f"{count} calls"

@@ -1,0 +1,1 @@
+"""Covers: which policies serve which weights, and the fewest that serve all."""

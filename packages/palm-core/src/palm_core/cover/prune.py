@@ -1,0 +1,316 @@
+"""PRUNE of Algorithm 1, steps 3 and 4: few policies that cover all given weights.
+
+π covers w if J_w(π) ≥ opt_w − μ'·max(opt_w, 0) − α' (:func:`palm_core.cover_weights`).
+A minimal cover is a minimum set cover. The greedy algorithm comes within a factor
+ln k + 1 of it; "exact" proves the minimum, or says how far it got.
+
+With two objectives the weights that a policy covers are an interval of w_1 wherever
+opt ≥ 0, since there J is affine and the threshold is convex: then the policy that
+reaches furthest from the first uncovered weight is always a right choice, and no
+integer program is needed. Where opt changes sign the threshold is not convex, and
+rounding could break an interval too: so the intervals are read off the cover's bits,
+and where one has a hole the integer program decides.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_core.cover.integer_program import check_solver
+from palm_core.cover.minimal import fewest_intervals
+from palm_core.cover.reductions import packing_bound, uncovered, unpacked
+from palm_core.cover.set_cover import relative_gap, solve_set_cover
+from palm_core.errors import InputError
+from palm_core.validation import check_number, check_weights, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from palm_core.cover.cover import Cover
+    from palm_core.model.policy import Best, PolicySet
+
+    Indices = NDArray[np.intp]
+
+#: Covers of the weights asked, and of all weights.
+COVERS = ("greedy", "exact")
+
+# Bits unpacked at a time where intervals are read off.
+_BLOCK = 1 << 25
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pruned:
+    """The policies kept, and how few are needed at least.
+
+    Attributes:
+        indices: the policies kept: in the order of their choice for "greedy",
+            ascending for "exact".
+        status: "optimal" if no fewer policies cover all weights (proven), else
+            "feasible".
+        lower_bound: no fewer policies cover all weights.
+        method: "greedy" or "exact".
+        solver: what decided: "greedy", "intervals", "reduction" (bounds met without an
+            integer program), "cbc" or "highs".
+        seconds: time taken.
+        mu: μ'.
+        alpha: α'.
+        n_weights: k, the weights covered.
+        n_negative: weights with opt_w < 0, where only α' counts.
+    """
+
+    indices: Indices
+    status: str
+    lower_bound: int
+    method: str
+    solver: str
+    seconds: float
+    mu: float
+    alpha: float
+    n_weights: int
+    n_negative: int
+
+    @property
+    def upper_bound(self) -> int:
+        """How many policies are kept."""
+        return len(self.indices)
+
+    @property
+    def gap(self) -> float:
+        """(upper − lower) / upper, 0 where the bounds meet."""
+        return relative_gap(self.lower_bound, self.upper_bound)
+
+
+def prune(
+    policies: PolicySet,
+    weights: ArrayLike,
+    *,
+    mu: float,
+    alpha: float = 0.0,
+    method: str = "greedy",
+) -> Indices:
+    """Policies that together cover all weights (paper, Algorithm 1, PRUNE, step 4).
+
+    For each weight w one of them has J_w(π) ≥ opt_w − μ'·max(opt_w, 0) − α', where
+    opt_w is the best value over all of ``policies``.
+
+    Args:
+        policies: m policies in d objectives.
+        weights: (d,) or (k, d) on the simplex.
+        mu: μ' in [0, 1].
+        alpha: α' ≥ 0, in units of reward.
+        method: "greedy", or "exact" for the fewest (within a minute of search: see
+            :func:`prune_report` for what is proven).
+
+    Returns:
+        Indices into ``policies``; "greedy" in the order of choice (ties: lowest
+        index), "exact" ascending.
+
+    Raises:
+        InputError: μ' or α' out of range, an unknown method, weights that are not
+            on the simplex of d objectives.
+
+    Example:
+        >>> from palm_core import PolicySet
+        >>> three = PolicySet([[1.0, 0.0], [0.0, 1.0], [0.8, 0.8]])
+        >>> prune(three, [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], mu=0.2)
+        array([2])
+    """
+    return prune_report(policies, weights, mu=mu, alpha=alpha, method=method).indices
+
+
+def prune_report(
+    policies: PolicySet,
+    weights: ArrayLike,
+    *,
+    mu: float,
+    alpha: float = 0.0,
+    method: str = "greedy",
+    solver: str | None = None,
+    time_limit: float = 60.0,
+) -> Pruned:
+    """:func:`prune`, with proof of how few policies are needed.
+
+    Args:
+        policies: m policies in d objectives.
+        weights: (d,) or (k, d) on the simplex.
+        mu: μ' in [0, 1].
+        alpha: α' ≥ 0, in units of reward.
+        method: "greedy" or "exact".
+        solver: "cbc" (as shipped with PuLP) or "highs" (extra ``palm-core[highs]``)
+            for the integer program of "exact", for d = 2 too; ``None`` takes
+            intervals for d = 2, and cbc.
+        time_limit: seconds for the search of "exact", see
+            :func:`palm_core.cover.set_cover.solve_set_cover`.
+
+    Returns:
+        :class:`Pruned`; "exact" never keeps more policies than "greedy".
+
+    Raises:
+        InputError: as for :func:`prune`, or an unknown or missing solver.
+        WorkError: the solver failed.
+
+    Example:
+        >>> from palm_core import PolicySet, uniform_lattice
+        >>> four = PolicySet([[1.0, 0.0], [0.9, 0.5], [0.5, 0.9], [0.0, 1.0]])
+        >>> found = prune_report(four, uniform_lattice(2, 10), mu=0.1, method="exact")
+        >>> found.indices, found.status, found.solver
+        (array([1, 2]), 'optimal', 'intervals')
+    """
+    request = _Request(
+        policies, weights, alpha=alpha, method=method, solver=solver, time_limit=time_limit
+    )
+    return request.at(mu)
+
+
+def prune_curve(
+    policies: PolicySet,
+    weights: ArrayLike,
+    mus: Iterable[float],
+    *,
+    alpha: float = 0.0,
+    method: str = "greedy",
+    solver: str | None = None,
+    time_limit: float = 60.0,
+) -> list[Pruned]:
+    """:func:`prune_report` for each μ' of ``mus``; the optima opt_w are computed once.
+
+    With method "exact" a cover for a smaller μ' is the one to beat for the next
+    larger, so that sizes never grow with μ', whatever the time limit.
+
+    Args:
+        policies: m policies in d objectives.
+        weights: (d,) or (k, d) on the simplex.
+        mus: values of μ' in [0, 1], in any order.
+        alpha: α' ≥ 0, in units of reward.
+        method: "greedy" or "exact".
+        solver: as for :func:`prune_report`.
+        time_limit: seconds for each μ'.
+
+    Returns:
+        One :class:`Pruned` for each μ', in the order of ``mus``.
+
+    Raises:
+        InputError: as for :func:`prune_report`.
+        WorkError: the solver failed.
+    """
+    from palm_core.model.policy import best_policies
+
+    request = _Request(
+        policies, weights, alpha=alpha, method=method, solver=solver, time_limit=time_limit
+    )
+    values = [check_number(mu, name="mus", least=0.0, most=1.0) for mu in mus]
+    best = best_policies(policies, request.weights)
+    found: dict[float, Pruned] = {}
+    known = None
+    for mu in sorted(set(values)):
+        found[mu] = request.at(mu, best=best, known=known)
+        known = found[mu].indices
+    return [found[mu] for mu in values]
+
+
+class _Request:
+    """What is asked for, checked, but for μ'."""
+
+    def __init__(
+        self,
+        policies: PolicySet,
+        weights: ArrayLike,
+        *,
+        alpha: float,
+        method: str,
+        solver: str | None,
+        time_limit: float,
+    ) -> None:
+        if method not in COVERS:
+            near = did_you_mean(str(method), COVERS)
+            raise InputError(f"method = {method!r}: must be one of {', '.join(COVERS)}{near}")
+        check_solver(solver)
+        self.policies, self.method, self.solver = policies, method, solver
+        self.alpha = check_number(alpha, name="alpha", least=0.0)
+        self.time_limit = check_number(time_limit, name="time_limit", above=0.0)
+        self.weights = check_weights(weights, policies.n_objectives)
+        if not len(self.weights):
+            raise InputError("weights: at least one is needed, got none")
+
+    def at(self, mu: float, *, best: Best | None = None, known: Indices | None = None) -> Pruned:
+        """The report for μ'; ``known`` covers all weights for a smaller one."""
+        from palm_core.cover.cover import cover_weights, proven
+
+        begun = time.perf_counter()
+        cover = cover_weights(self.policies, self.weights, mu=mu, alpha=self.alpha, best=best)
+        better: Cover | None = cover
+        # Ends: each time at least one of finitely many bits is taken away.
+        while better is not None:
+            cover = better
+            chosen, lower, used = (
+                self._greedy(cover) if self.method == "greedy" else self._exact(cover, known)
+            )
+            better = proven(cover, self.policies, self.weights, chosen)
+        return Pruned(
+            indices=chosen,
+            status="optimal" if lower == len(chosen) else "feasible",
+            lower_bound=lower,
+            method=self.method,
+            solver=used,
+            seconds=time.perf_counter() - begun,
+            mu=cover.mu,
+            alpha=cover.alpha,
+            n_weights=cover.n_weights,
+            n_negative=cover.n_negative,
+        )
+
+    @staticmethod
+    def _greedy(cover: Cover) -> tuple[Indices, int, str]:
+        from palm_core.cover.cover import greedy
+
+        return greedy(cover), packing_bound(cover.bits, cover.n_weights), "greedy"
+
+    def _exact(self, cover: Cover, known: Indices | None) -> tuple[Indices, int, str]:
+        from palm_core.cover.cover import greedy
+
+        if self.weights.shape[1] == 2 and self.solver is None:
+            intervals = covered_intervals(cover, np.argsort(self.weights[:, 0], kind="stable"))
+            if intervals is not None:
+                first, last = intervals
+                reaches = np.column_stack([first, last + 1])
+                fewest = fewest_intervals(reaches, cover.n_weights)
+                if fewest is not None and not len(uncovered(cover.bits[fewest], cover.n_weights)):
+                    return np.sort(fewest), len(fewest), "intervals"
+        start = greedy(cover)
+        found = solve_set_cover(
+            cover.bits,
+            cover.n_weights,
+            incumbent=start if known is None or len(start) < len(known) else known,
+            solver=self.solver,
+            time_limit=self.time_limit,
+        )
+        return found.chosen, found.lower_bound, found.solver
+
+
+def covered_intervals(
+    cover: Cover, order: Indices
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """The first and the last weight, in ``order`` (k,), that each policy covers.
+
+    Returns:
+        Two arrays (m,), first > last where a policy covers nothing, or ``None`` if
+        some policy covers a set with a hole.
+    """
+    m, k = cover.n_policies, cover.n_weights
+    first, last = np.full(m, k), np.full(m, -1)
+    step = max(1, _BLOCK // k)
+    for begin in range(0, m, step):
+        table = unpacked(cover.bits[begin : begin + step], k)[:, order]
+        count = table.sum(axis=1)
+        some = np.flatnonzero(count)
+        first[begin + some] = table[some].argmax(axis=1)
+        last[begin + some] = k - 1 - table[some, ::-1].argmax(axis=1)
+        if (last[begin + some] - first[begin + some] + 1 != count[some]).any():
+            return None
+    return first, last

@@ -1,0 +1,1 @@
+"""Geometry of finitely many policies: exact numbers, kernels, envelopes, polyhedra."""

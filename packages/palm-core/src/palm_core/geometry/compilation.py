@@ -1,0 +1,115 @@
+"""Numba compilation: cached on disk where a cache works, in memory where none does."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palm_core.errors import InputError, PalmWarning, WorkError
+from palm_core.validation import one_line, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+# A warning of numba/core/config.py; a traceback follows.
+_UNREADABLE = re.compile(r"Environment variable '(\w+)' is defined but [a-z ]*value '(.*?)'")
+
+
+def _check_environment() -> None:
+    """Remove the ``NUMBA_…`` variables that would end the process."""
+    cores = available_cores()
+    text = os.environ.get("NUMBA_NUM_THREADS", "1")
+    if not (text.strip().isdecimal() and 1 <= int(text) <= cores):
+        del os.environ["NUMBA_NUM_THREADS"]  # which Numba reads again at each compilation
+        _warn(
+            f"NUMBA_NUM_THREADS = {text!r}: must be a whole number from 1 to {cores}, the cores "
+            f"that this process may use; {cores} is used"
+        )
+    text = os.environ.get("NUMBA_CPU_FEATURES", "")
+    if not all(item[:1] in ("+", "-") for item in text.split(",") if item):
+        del os.environ["NUMBA_CPU_FEATURES"]  # LLVM aborts
+        _warn(
+            f"NUMBA_CPU_FEATURES = {text!r}: must be names that begin with + or -, such as "
+            "+avx2,-fma; it is ignored"
+        )
+
+
+def _import_numba() -> Any:
+    """Import Numba; say in one line each what it cannot use of the environment.
+
+    Raises:
+        InputError: it does not start with the ``NUMBA_…`` variables as they are.
+        WorkError: it is not installed, or does not fit what is.
+    """
+    _check_environment()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            import numba
+        except ImportError as error:
+            raise WorkError(f"numba cannot be imported: {reason(error)}") from error
+        except Exception as error:
+            given = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
+            raise InputError(
+                f"numba does not start: {reason(error)}; it reads .numba_config.yaml in this "
+                f"folder and {' '.join(given) or 'no variable that is set'}"
+            ) from error
+    for item in caught:
+        unreadable = _UNREADABLE.match(str(item.message))
+        if unreadable:
+            name, value = unreadable.groups()
+            _warn(f"{name} = {value!r}: numba cannot read this and uses its default")
+        else:
+            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # set at import
+        _warn("NUMBA_DISABLE_JIT is set: nothing is compiled, so loops take far longer")
+    return numba
+
+
+def _warn(message: str) -> None:
+    warnings.warn(one_line(message), PalmWarning, stacklevel=2)
+
+
+numba = _import_numba()
+_reported: list[object] = []
+
+
+def n_threads() -> int:
+    """Threads to use: ``NUMBA_NUM_THREADS``, or else the cores that this process may use."""
+    return min(max(int(numba.config.NUMBA_NUM_THREADS), 1), available_cores())
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile at the first call; keep the machine code on disk where possible."""
+    dispatcher = numba.njit(nogil=True)(function)
+    if dispatcher is not function:  # with NUMBA_DISABLE_JIT it is
+        try:
+            from palm_core.geometry.code_cache import CodeCache
+
+            dispatcher._cache = CodeCache(function, _report)
+        except Exception as error:  # noqa: BLE001  the cache saves time and nothing else
+            _report(numba.config.CACHE_DIR or Path(__file__).parent, error)
+    return dispatcher
+
+
+def _report(folder: object, error: Exception) -> None:
+    """Warn of the folder for compiled code, once in a process."""
+    if not _reported:
+        _reported.append(folder)
+        _warn(
+            f"{folder}: compiled code cannot be kept there or read from there "
+            f"({getattr(error, 'strerror', None) or reason(error)}); results are the same, some "
+            "seconds later. NUMBA_CACHE_DIR can name a folder that is writable"
+        )

@@ -1,0 +1,1 @@
+"""Guarantees: the theorem, exact gaps, certificates, adaptive grids."""

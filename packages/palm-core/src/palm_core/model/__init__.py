@@ -1,0 +1,1 @@
+"""The model: policies, normalization, portfolios and their file format."""

@@ -1,0 +1,152 @@
+"""Files: atomic writes, bounded reads, names that work on every system."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from palm_core.errors import InputError, WorkError
+from palm_core.validation import nearest, one_line
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+    """Replace ``file`` by ``data``: readers see the old contents or the new ones.
+
+    Raises:
+        WorkError: the file cannot be written, or is a device or a pipe, which a file is
+            not put in place of.
+    """
+    if is_special(file):
+        raise WorkError(f"{one_line(file)}: is a pipe, a socket or a device, must be a file")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except (OSError, ValueError) as error:
+        with suppress(OSError, ValueError):  # the error in hand is the one to tell
+            temporary.unlink()
+        raise WorkError(f"{one_line(file)}: cannot be written: {_reason(error)}") from error
+
+
+def read_bounded(file: Path, most: int, *, kind: str = "file") -> bytes:
+    """Read a regular file of at most ``most`` bytes; never waits for a pipe or a device.
+
+    Args:
+        file: where.
+        most: the largest size that is read, in bytes.
+        kind: what error messages call the file.
+
+    Raises:
+        InputError: one line: no such file, something else than a file, too large, or
+            it cannot be read.
+    """
+    name = one_line(file)
+    try:
+        # Looked at before it is opened: opening a device may already do something.
+        _check_regular(file.stat(), name, kind)
+        # A pipe put there in between would make a plain open() wait for a writer.
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+        with os.fdopen(descriptor, "rb") as stream:
+            found = os.fstat(descriptor)
+            _check_regular(found, name, kind)
+            if found.st_size > most:
+                raise InputError(f"{name}: {found.st_size} bytes, must be at most {most}")
+            data = stream.read(most + 1)  # it may grow, or (as in /proc) not tell its size
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such {kind}{may_be_meant(file)}") from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: cannot be read: {_reason(error)}") from error
+    if len(data) > most:
+        raise InputError(f"{name}: more than {most} bytes, must be at most {most}")
+    return data
+
+
+def may_be_meant(missing: Path) -> str:
+    """What to add to "no such file": the nearest name beside it, or that its folder is missing."""
+    folder = missing.parent
+    try:
+        with os.scandir(folder) as entries:
+            names = [Path(entry.name) for entry in islice(entries, MOST_NAMES)]
+    except FileNotFoundError:
+        return f" (there is no folder {one_line(folder)})"
+    except (OSError, ValueError):
+        return ""
+    # By what they are called without the ending, which many have in common.
+    names.sort(key=lambda name: (name.suffix == missing.suffix, name))
+    stems = {name.stem: name for name in names if not name.name.startswith(".")}
+    near = nearest(missing.stem, stems)
+    return "" if near is None else f"; did you mean {one_line(repr(str(folder / stems[near])))}?"
+
+
+def not_a_folder(path: Path, kind: str) -> InputError:
+    """The error for a path that is no folder: because there is nothing, or something else."""
+    name = one_line(path)
+    try:
+        there = path.exists()
+    except (OSError, ValueError):
+        there = False
+    if there:
+        return InputError(f"{name}: is a file, must be a {kind}")
+    return InputError(f"{name}: no such {kind}{may_be_meant(path)}")
+
+
+def unportable(name: str) -> str | None:
+    """Why a file of that name cannot be on every system, or ``None``."""
+    if found := _UNFIT.search(name):
+        return f"has {found[0]!r}"
+    if name.endswith((".", " ")):
+        return "ends in a dot or a space"
+    if name.partition(".")[0].strip().upper() in _DEVICES:
+        return "is a device's on Windows"
+    if len(name.encode(errors="replace")) > LONGEST_NAME:
+        return f"is longer than {LONGEST_NAME} bytes"
+    return None
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something at ``path`` that is neither a file nor a folder."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder; what cannot be looked at is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+#: The longest name of a file or folder that we make, in bytes; systems take 255.
+LONGEST_NAME = 200
+_UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{name}{number}" for name in ("COM", "LPT") for number in "123456789¹²³"
+}
+#: Names that are looked at in a folder for the one that was meant.
+MOST_NAMES = 2000
+_BINARY = getattr(os, "O_BINARY", 0)  # for Windows
+
+
+def _check_regular(found: os.stat_result, name: str, kind: str) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{name} is a directory, must be a {kind}")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{name}: is a pipe, a socket or a device, must be a {kind}")
+
+
+def _reason(error: Exception) -> str:
+    return one_line(getattr(error, "strerror", None) or error)

@@ -1,0 +1,116 @@
+"""Per-objective normalisation, explicit and kept with every result.
+
+The paper scores everything on rewards scaled to [0, 1] per objective (section 4;
+appendix B.2 scales the KL-regularised rewards r_i − f). Normalising moves the
+weights' meaning: with u_i → (u_i − a_i)/(b_i − a_i), a weight vector w in
+normalised space prefers the same policies as w'_i ∝ w_i/(b_i − a_i) in raw space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from palm_core.errors import InputError
+from palm_core.geometry.exact import Values, rounding_error, scaled
+from palm_core.model.policy import PolicySet
+from palm_core.validation import check_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+NORMALIZATIONS = ("minmax", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """An affine map per objective: u_i → (u_i − lower_i)/(upper_i − lower_i).
+
+    Args:
+        method: ``"minmax"`` (each objective to [0, 1] over a set of policies)
+            or ``"none"`` (lower 0, upper 1: the identity).
+        lower: d values a_i, in units of objective i.
+        upper: d values b_i > a_i.
+        over: the set of policies that the limits were taken over, in words.
+    """
+
+    method: Literal["minmax", "none"]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    over: str = ""
+
+    @classmethod
+    def none(cls, n_objectives: int) -> Normalization:
+        """Return the identity."""
+        return cls(method="none", lower=(0.0,) * n_objectives, upper=(1.0,) * n_objectives)
+
+    @classmethod
+    def fit(cls, policies: PolicySet, method: str, *, over: str) -> Normalization:
+        """Take the limits of each objective's r_i − f over ``policies``.
+
+        Raises:
+            InputError: an unknown method, or an objective on which all policies
+                score the same, so that there is nothing to scale by.
+        """
+        if method == "none":
+            return cls.none(policies.n_objectives)
+        if method != "minmax":
+            accepted = ", ".join(NORMALIZATIONS)
+            raise InputError(f"normalize = {method!r}: must be one of {accepted}")
+        low = policies.vertex_values.min(axis=0)
+        high = policies.vertex_values.max(axis=0)
+        # Scaling by a spread of a few units in the last place would turn
+        # rounding into preferences.
+        flat = high - low <= rounding_error(1) * np.maximum(np.abs(low), np.abs(high))
+        if flat.any():
+            index = int(np.argmax(flat))
+            raise InputError(
+                f"objective {policies.objectives[index]!r}: every policy scores {low[index]:g}, "
+                "so it cannot tell them apart; leave it out"
+            )
+        return cls(method="minmax", lower=_floats(low), upper=_floats(high), over=over)
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """(d,) upper − lower, in units of each objective."""
+        return np.subtract(self.upper, self.lower)
+
+    def apply(self, policies: PolicySet) -> PolicySet:
+        """Return ``policies`` in normalised units; the regulariser is folded in.
+
+        A policy outside the set that the limits were taken over may land
+        outside [0, 1].
+        """
+        if self.method == "none":
+            return policies
+        # r − f as it was rounded, as the limits are: so the lowest is 0 exactly.
+        folded = policies.exact is None and policies.regularizer.any()
+        values = Values.of(policies.vertex_values) if folded else policies.values()
+        rewards, exact = scaled(values, np.array(self.lower), np.array(self.upper))
+        return PolicySet(
+            rewards,
+            names=policies.names,
+            objectives=policies.objectives,
+            exact=exact,
+            order=values.order,
+        )
+
+    def raw_weights(self, weights: ArrayLike) -> NDArray[np.float64]:
+        """Weights of raw rewards that prefer as ``weights`` does on normalised ones.
+
+        Args:
+            weights: (d,) or (k, d) in normalised space.
+
+        Returns:
+            Array (k, d), w'_i ∝ w_i/(b_i − a_i): what to ask an oracle that is
+            to be optimal in normalised space.
+        """
+        scaled = check_weights(weights, len(self.lower)) / self.spread
+        scaled /= scaled.sum(axis=1, keepdims=True)
+        return check_weights(scaled)
+
+
+def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

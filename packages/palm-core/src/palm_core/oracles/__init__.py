@@ -1,0 +1,1 @@
+"""Oracles: the protocol, the registry of plugins, the tabular oracle, conformance rules."""

@@ -1,0 +1,1 @@
+"""Runs: configuration, engine, ledger, artifacts, status."""

@@ -1,0 +1,312 @@
+"""From answers to a portfolio: normalization, selection, gaps, certificate."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from palm_core.errors import RefutedClaimWarning
+from palm_core.guarantees.certificate import Accuracy, Answers, certify
+from palm_core.model.normalization import Normalization
+from palm_core.model.policy import Policy, PolicySet, same_or_new
+from palm_core.model.portfolio import (
+    MissingRecord,
+    Portfolio,
+    PruningRecord,
+    SlackRecord,
+    TheoremRecord,
+    record_of_certificate,
+    record_of_gaps,
+    versions,
+)
+from palm_core.oracles.protocol import Claims
+from palm_core.run.config import task_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from palm_core.model.policy import Best
+    from palm_core.model.results import Certificate, Gaps
+    from palm_core.run.config import Settings
+    from palm_core.run.ledger import Answer, Missing
+
+
+def assemble(
+    answers: Sequence[Answer],
+    objectives: tuple[str, ...],
+    settings: Settings,
+    *,
+    claimed: Claims | None = None,
+    task: Mapping[str, Any] | None = None,
+    stopped: str | None = None,
+    missing: Sequence[Missing] = (),
+) -> Portfolio:
+    """Turn the answers of a run into a portfolio; no oracle is called.
+
+    Args:
+        answers: one per weight asked, in the grid's order or as they came.
+        objectives: d names.
+        settings: as for :func:`palm_core.build_portfolio`.
+        claimed: what the oracle claims of itself; ``None`` for nothing.
+        task: stored with the portfolio.
+        stopped: why an adaptive run stopped asking; stored with the portfolio.
+        missing: the weights without an answer. What is certified rests on the others;
+            without a vertex of the simplex nothing is.
+    """
+    claimed = claimed or Claims()
+    found = evaluate(answers, objectives, settings)
+    values = np.einsum("kd,kd->k", found.weights, found.candidates.vertex_values[found.own])
+    behind = found.best.values - values
+    behind[behind <= 2 * found.best.rounding] = 0.0
+    worst = int(np.argmax(behind))
+    vertices = bool((found.weights == 1.0).any(axis=0).all())
+
+    def certified(portfolio: NDArray[np.intp] | None) -> Certificate | None:
+        # Normalised afterwards, answers are not the oracle's best at the weights
+        # that now stand for other ones; a claim of 100 % slack claims nothing;
+        # beyond a vertex that was not asked nothing bounds opt.
+        if settings.normalize != "none" or claimed.epsilon >= 1 or not vertices:
+            return None
+        return certify(
+            found.candidates,
+            found.weights,
+            portfolio=portfolio,
+            answers=found.own,
+            **claimed.accuracy(),
+        )
+
+    refuted = _refuted(found, claimed)
+    pruning, chosen, exact = prune_evaluated(found, settings, _tolerance(settings, certified))
+    certificate = certified(chosen)
+    adaptive = settings.target_epsilon is not None
+    return Portfolio(
+        policies=tuple(found.policies[index] for index in chosen),
+        objectives=objectives,
+        normalization=found.normalization,
+        oracle_calls=len(answers),
+        candidates=len(found.candidates),
+        slack=SlackRecord(
+            claimed_epsilon=claimed.epsilon,
+            claimed_delta=claimed.delta,
+            claimed=claimed.slack_claimed,
+            refuted=refuted,
+            measured=float(behind[worst]),
+            measured_at=answers[worst].policy.id if behind[worst] > 0 else None,
+        ),
+        pruning=pruning,
+        gaps=record_of_gaps(exact),
+        theorem=None if adaptive else _theorem(found.raw, settings, claimed, missing),
+        certificate=None if certificate is None else record_of_certificate(certificate, stopped),
+        missing=tuple(
+            MissingRecord(
+                weights=item.weights.tolist(),
+                attempts=item.attempts,
+                kind=item.kind,
+                message=item.message,
+            )
+            for item in missing
+        ),
+        task=None if task is None else dict(task),
+        task_hash=None if task is None else task_hash(task),
+        made_with=versions(),
+    )
+
+
+class Evaluated(NamedTuple):
+    """The distinct policies of a run and where they were asked for.
+
+    Attributes:
+        policies: m policies, each once, in the order of the answers.
+        raw: the same in raw units.
+        normalization: from raw to ``candidates``.
+        candidates: the same in the units that weights speak of.
+        weights: (k, d) the weights asked.
+        own: (k,) index of the policy that was the answer at each weight.
+        best: opt_w over the policies, at each weight.
+    """
+
+    policies: tuple[Policy, ...]
+    raw: PolicySet
+    normalization: Normalization
+    candidates: PolicySet
+    weights: NDArray[np.float64]
+    own: NDArray[np.intp]
+    best: Best
+
+
+def evaluate(
+    answers: Sequence[Answer], objectives: tuple[str, ...], settings: Settings
+) -> Evaluated:
+    """Collect the answers of a run as arrays; the same policy may answer many weights."""
+    from palm_core.model.policy import best_policies
+
+    unique: dict[str, Policy] = {}
+    for answer in answers:
+        same_or_new(answer.policy, unique)
+    place = {name: index for index, name in enumerate(unique)}
+    policies = tuple(unique.values())
+    raw = PolicySet.from_policies(policies, objectives)
+    over = f"the {len(raw)} policies of the run"
+    normalization = Normalization.fit(raw, settings.normalize, over=over)
+    candidates = normalization.apply(raw)
+    weights = np.array([answer.weights for answer in answers])
+    return Evaluated(
+        policies=policies,
+        raw=raw,
+        normalization=normalization,
+        candidates=candidates,
+        weights=weights,
+        own=np.array([place[answer.policy.id] for answer in answers], dtype=np.intp),
+        best=best_policies(candidates, weights),
+    )
+
+
+def _refuted(found: Evaluated, claimed: Claims) -> bool:
+    """Whether the answers, in raw units, refute the oracle's claim; warns if they do."""
+    if not claimed.slack_claimed or claimed.epsilon >= 1:
+        return False
+    accuracy = Accuracy(epsilon=claimed.epsilon, delta=claimed.delta)
+    known = Answers(accuracy, found.weights, found.raw, found.own)
+    if known.refuted:
+        warnings.warn(
+            refutation(claimed.epsilon, claimed.delta, known.slack or 0.0),
+            RefutedClaimWarning,
+            stacklevel=2,
+        )
+    return known.refuted
+
+
+def refutation(epsilon: float, delta: float, measured: float) -> str:
+    """A refuted claim in one line.
+
+    Args:
+        epsilon: ε_o that the oracle claims.
+        delta: δ_o that it claims, in units of reward.
+        measured: its slack at least, in units of reward.
+    """
+    claim = f"within ({epsilon:g}, {delta:g}) of the best"
+    return (
+        "the oracle refutes its own claim: its answers are not all "
+        f"{claim if epsilon or delta else 'exact'}, another policy found is better by up to "
+        f"{measured:.4g}; claim delta = {measured:.3g} or more, or make the oracle better"
+    )
+
+
+def _tolerance(
+    settings: Settings, certified: Callable[[NDArray[np.intp] | None], Certificate | None]
+) -> float:
+    """μ': as asked, or what the calls have left of the target.
+
+    L ≥ (1 − μ')·M and M ≥ (1 − ε)·opt give L ≥ (1 − μ')(1 − ε)·opt, M the best of all
+    policies found. Where the calls stopped early, pruning gets its half all the same.
+    """
+    from palm_core.run.config import share_left
+
+    if settings.prune_mu is not None:
+        return settings.prune_mu
+    assert settings.target_epsilon is not None
+    assert settings.call_target is not None
+    found = certified(None)
+    if found is None or found.epsilon >= settings.target_epsilon:
+        return settings.call_target
+    return share_left(settings.target_epsilon, found.epsilon)
+
+
+def prune_evaluated(
+    found: Evaluated, settings: Settings, mu: float
+) -> tuple[PruningRecord, NDArray[np.intp], Gaps]:
+    """The cover, the indices of its policies and their exact gaps."""
+    from palm_core.cover.minimal import minimal_report
+    from palm_core.cover.prune import prune_report
+    from palm_core.guarantees.gaps import gaps
+
+    candidates, weights = found.candidates, found.weights
+    if settings.method == "minimal":
+        least = minimal_report(
+            candidates,
+            epsilon=mu,
+            delta=settings.prune_alpha,
+            solver=settings.solver,
+            time_limit=settings.time_limit,
+        )
+        indices, exact = least.indices, least.gaps
+        status, lower, upper = least.status, least.lower_bound, least.upper_bound
+        solver = least.solver
+    else:
+        pruned = prune_report(
+            candidates,
+            weights,
+            mu=mu,
+            alpha=settings.prune_alpha,
+            method=settings.method,
+            solver=settings.solver,
+            time_limit=settings.time_limit,
+        )
+        indices, exact = pruned.indices, gaps(candidates.subset(pruned.indices), candidates)
+        status, lower, upper = pruned.status, pruned.lower_bound, pruned.upper_bound
+        solver = pruned.solver
+    record = PruningRecord(
+        mu=mu,
+        alpha=settings.prune_alpha,
+        method=settings.method,
+        everywhere=settings.method == "minimal",
+        status=status,
+        lower_bound=lower,
+        upper_bound=upper,
+        solver=solver,
+        weights=len(weights),
+        negative_optima=int(np.count_nonzero(found.best.values < 0)),
+    )
+    return record, indices, exact
+
+
+def _theorem(
+    raw: PolicySet, settings: Settings, claimed: Claims, missing: Sequence[Missing]
+) -> TheoremRecord:
+    """Theorem 3.4 for these answers, in numbers or in words."""
+    from palm_core.guarantees.theorem import Guarantee, apply_theorem
+
+    if missing:
+        weights = "a weight" if len(missing) == 1 else f"{len(missing)} weights"
+        return TheoremRecord(
+            applies=False,
+            statement=f"Theorem 3.4 does not apply: {weights} of its grid "
+            f"{'has' if len(missing) == 1 else 'have'} no answer",
+        )
+    if settings.normalize != "none":
+        return TheoremRecord(
+            applies=False,
+            statement="Theorem 3.4 does not apply: rewards were normalised after the oracle "
+            "calls, so no oracle was asked for the weights it speaks of",
+        )
+    assert settings.mu is not None
+    assert settings.alpha is not None
+    result = apply_theorem(
+        raw,
+        mu=settings.mu,
+        alpha=settings.alpha,
+        prune_mu=settings.prune_mu,
+        prune_alpha=settings.prune_alpha,
+        oracle_epsilon=claimed.epsilon,
+        oracle_delta=claimed.delta,
+        reward_bound=claimed.reward_bound,
+        regularizer_bound=claimed.regularizer_bound,
+    )
+    if not isinstance(result, Guarantee):
+        return TheoremRecord(applies=False, statement=str(result))
+    statement = str(result)
+    if not claimed.slack_claimed:
+        statement += "; conditional on the oracle's answers being the best at their weights"
+    return TheoremRecord(
+        applies=True,
+        statement=statement,
+        epsilon=result.epsilon,
+        delta=result.delta,
+        sharper_epsilon=result.sharper_epsilon,
+        sharper_delta=result.sharper_delta,
+        bounds_measured=bool(result.measured),
+    )

@@ -1,0 +1,686 @@
+"""The engine of runs: ask an oracle, persist each answer, build the portfolio."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections import deque
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from palm_core.errors import InputError, OracleAnswerError, WorkError
+from palm_core.guarantees.adaptive import AdaptiveGrid
+from palm_core.model.policy import same_or_new
+from palm_core.model.portfolio import ORACLE_PACKAGES, versions
+from palm_core.oracles.protocol import Oracle, check_certifiable, check_oracle, claims
+from palm_core.run.artifacts import FOLDER as ARTIFACTS
+from palm_core.run.assembly import assemble
+from palm_core.run.config import Execution, Settings, with_fingerprint
+from palm_core.run.executors.choice import call_executor
+from palm_core.run.executors.protocol import Answered, Call, Failure, Given, Refused, Work
+from palm_core.run.ledger import Answer, Ledger, Missing
+from palm_core.validation import check_count, check_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from palm_core.model.policy import Policy
+    from palm_core.model.portfolio import Portfolio
+    from palm_core.run.executors.protocol import CallExecutor, Event
+
+#: The folder of a run that holds its logs.
+FOLDER = "logs"
+FILE_NAME = "build.log"
+LARGEST = 10 << 20
+_logger = logging.getLogger("palm_core")
+_logger.addHandler(logging.NullHandler())
+
+
+class _File(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """A log that cannot be written (the disk is full) is no reason to say so twice."""
+
+
+@contextmanager
+def logged(folder: Path | None) -> Iterator[Path | None]:
+    """Write the log of palm_core into the run ``folder``; yields its folder for logs."""
+    if folder is None:
+        yield None
+        return
+    logs = folder / FOLDER
+    logs.mkdir(exist_ok=True)
+    handler = _File(logs / FILE_NAME, maxBytes=LARGEST, backupCount=1, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = _logger.level
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    try:
+        yield logs
+    finally:
+        _logger.setLevel(level)
+        _logger.removeHandler(handler)
+        handler.close()
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM, where Python handles them, until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # other threads are not interrupted
+        return
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    caught: list[tuple[int, Any]] = []
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, lambda *call: caught.append(call))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        for code, frame in caught[:1]:
+            held = handlers[signal.Signals(code)]
+            assert callable(held)
+            held(code, frame)
+
+
+_Asked = TypeVar("_Asked", Answer, Missing)
+log = logging.getLogger(__name__)
+
+#: So many weights failing in a row, the fewer the fewer have answers, are not to blame
+#: themselves: the run stops.
+FAILURES_IN_A_ROW = (3, 10)
+#: A worker lost with its machine costs no attempt, but not for ever.
+MOST_LOST = 20
+#: Weights chosen together: more would be chosen blindly, fewer leave workers idle. That
+#: it depends on the answers alone makes a run the same however many workers it has.
+LARGEST_ROUND = 64
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        done: calls done.
+        total: calls in all, as far as that is known.
+        certified: ε certified so far, if any is.
+        running: weights that are being worked on.
+        failed: weights given up.
+    """
+
+    done: int
+    total: int | None
+    certified: float | None = None
+    running: int = 0
+    failed: int = 0
+
+
+@dataclass(eq=False)
+class _Item:
+    """A weight vector (d,) on its way, and what it has been through."""
+
+    weights: NDArray[np.float64]
+    failures: int = 0
+    lost: int = 0
+    alone: bool = False
+
+
+class Collector:
+    """The answers of a run, old and new.
+
+    Args:
+        executor: who makes the calls.
+        ledger: where answers are kept and where earlier ones come from, or ``None``.
+        retries: how often a weight vector is asked again after a failure.
+        batch: weight vectors per call; ``None`` for all at once.
+        progress: called with a :class:`Progress` after each answer.
+
+    Attributes:
+        answers: all so far, in the order they came.
+        rounds: the weights asked for, (k, d) for each time that some were chosen.
+        missing: the weights given up.
+    """
+
+    def __init__(
+        self,
+        executor: CallExecutor,
+        *,
+        ledger: Ledger | None = None,
+        retries: int = 2,
+        batch: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.answers: list[Answer] = ledger.answers() if ledger else []
+        self.rounds: list[NDArray[np.float64]] = ledger.rounds() if ledger else []
+        self.missing: list[Missing] = []
+        self._executor, self._ledger = executor, ledger
+        self._retries, self._batch = retries, batch
+        self._progress = progress
+        self._total: int | None = None
+        self._certified: float | None = None
+        self._reported: Progress | None = None
+        self._known = {answer.weights.tobytes(): answer for answer in self.answers}
+        self._by_id: dict[str, Policy] = {}
+        for answer in self.answers:
+            same_or_new(answer.policy, self._by_id)
+        self._queue: deque[_Item] = deque()
+        self._running: dict[int, deque[_Item]] = {}
+        self._calls = 0
+        self._in_a_row = 0
+
+    def collect(self, weights: NDArray[np.float64]) -> None:
+        """Ask at each row of ``weights`` (k, d) that has no answer yet.
+
+        Raises:
+            WorkError: the oracle fails at every weight; the answers that came before are
+                kept. A weight that fails alone is given up instead.
+        """
+        self._total = len(weights)
+        self._ask(weights)
+
+    def collect_adaptively(self, grid: AdaptiveGrid, *, most: int | None) -> str:
+        """Ask where ``grid`` says, round by round, until it has nothing to ask.
+
+        Rounds that were begun earlier come first. The weights of a round are told
+        together and in order, so that the next depend on the answers alone, not on who
+        was quicker.
+
+        Returns:
+            Why it stopped: "target", "slack" (what is left is the oracle's), "calls"
+            (``most`` weights were asked), "negative" (the best is below 0 somewhere, so that no
+            ε can be certified), or "failures" (what is left to ask was given up).
+
+        Raises:
+            WorkError: as :meth:`collect`.
+        """
+        asked = 0
+        for weights in list(self.rounds):
+            asked += len(weights)
+            self._ask(weights)
+            self._tell(grid, weights)
+        while True:
+            self._estimate(grid, most)
+            if grid.stopped == "failures" and grid.certificate is None:
+                raise self._stopped(
+                    self.missing[-1].kind,
+                    "the oracle failed at a vertex of the simplex, without which nothing is "
+                    f"certified; last: {self.missing[-1].message}",
+                )
+            if grid.stopped is not None:
+                return grid.stopped
+            room = round_size(asked, grid.d)
+            if most is not None:
+                room = min(room, most - asked)
+            if room <= 0:
+                return "calls"
+            weights = grid.ask(room)
+            asked += len(weights)
+            self._ask(weights)
+            self._tell(grid, weights)
+
+    def _tell(self, grid: AdaptiveGrid, weights: NDArray[np.float64]) -> None:
+        found = [self._known.get(row.tobytes()) for row in weights]
+        told = [answer for answer in found if answer is not None]
+        if told:
+            grid.tell(
+                np.array([answer.weights for answer in told]),
+                np.array([answer.policy.rewards for answer in told]),
+                np.array([answer.policy.regularizer for answer in told]),
+            )
+        for row, answer in zip(weights, found, strict=True):
+            if answer is None:
+                grid.give_up(row)
+
+    def _estimate(self, grid: AdaptiveGrid, most: int | None) -> None:
+        if self._progress is None:
+            return
+        done, more = len(self.answers), grid.expected_calls
+        self._total = most if more is None else done + more
+        if self._total is not None and most is not None:
+            self._total = min(self._total, most)
+        found = grid.certificate
+        self._certified = None if found is None else found.epsilon
+        self._report()
+
+    def _report(self) -> None:
+        if self._progress is None:
+            return
+        running = sum(map(len, self._running.values()))
+        done, failed = len(self.answers), len(self.missing)
+        now = Progress(done, self._total, self._certified, running, failed)
+        if now != self._reported:
+            self._reported = now
+            self._progress(now)
+
+    def _ask(self, weights: NDArray[np.float64]) -> None:
+        """Ask at the rows without an answer, until each has one or is given up."""
+        requested = {row.tobytes() for rows in self.rounds for row in rows}
+        fresh = [row for row in weights if row.tobytes() not in requested]
+        if fresh:
+            self.rounds.append(np.array(fresh))
+            if self._ledger is not None:
+                self._ledger.request(self.rounds[-1])
+        self._queue.extend(_Item(row.copy()) for row in weights if row.tobytes() not in self._known)
+        self._report()
+        while self._queue or self._running:
+            while self._queue and len(self._running) < self._executor.slots:
+                self._submit()
+            self._report()
+            events = self._executor.events()
+            with shielded():  # what has arrived is kept
+                for event in events:
+                    self._take(event)
+        self._report()
+
+    def _submit(self) -> None:
+        items = deque([self._queue.popleft()])
+        while self._queue and (self._batch is None or len(items) < self._batch):
+            if items[0].alone or self._queue[0].alone:
+                break
+            items.append(self._queue.popleft())
+        rows = np.array([item.weights for item in items])
+        if self._ledger is not None:
+            self._ledger.started(rows)
+        self._running[self._calls] = items
+        self._executor.submit(Call(self._calls, rows))
+        self._calls += 1
+
+    def _take(self, event: Event) -> None:
+        items = self._running[event.call]
+        if isinstance(event, Answered):
+            item = items[0]
+            try:
+                same_or_new(event.policy, self._by_id)
+                answer = Answer(item.weights, event.policy, event.seconds, event.artifact)
+                if self._ledger is not None:
+                    self._ledger.record(
+                        answer.weights, answer.policy, answer.seconds, answer.artifact
+                    )
+            except OracleAnswerError as error:
+                items.popleft()
+                self._fail(item, Failure("refused", str(error)))
+                return
+            items.popleft()
+            self.answers.append(answer)
+            self._known[answer.weights.tobytes()] = answer
+            self._in_a_row = 0
+            log.info("answered %s in %.3g s", answer.policy.id, answer.seconds)
+        elif isinstance(event, Refused):
+            self._fail(items.popleft(), event.failure)
+        else:
+            del self._running[event.call]
+            if not items:
+                return
+            first = items.popleft()
+            if items and self._ledger is not None:
+                self._ledger.set_aside(np.array([item.weights for item in items]))
+            for item in items:  # whichever of them breaks a call, breaks no other's again
+                item.alone = True
+                self._queue.append(item)
+            self._fail(first, event.failure or Failure("refused", "the call ended without it"))
+
+    def _fail(self, item: _Item, failure: Failure) -> None:
+        """Ask again later, or give up; stop the run where other weights would fail alike."""
+        if failure.kind == "lost":
+            item.lost += 1
+        if failure.kind != "lost" or item.lost > MOST_LOST:
+            item.failures += 1
+        item.alone = True
+        final = item.failures > self._retries
+        if self._ledger is not None:
+            self._ledger.failed(item.weights, failure, final=final and not failure.hopeless)
+        log.warning(
+            "failed at %s (%s, attempt %d): %s",
+            np.array2string(item.weights, precision=6),
+            failure.kind,
+            item.failures + item.lost,
+            failure.message,
+        )
+        if failure.detail:
+            log.info("%s", failure.detail)
+        if failure.hopeless:
+            raise self._stopped(failure.kind, f"the oracle failed: {failure.message}")
+        if not final:
+            self._queue.append(item)
+            return
+        self.missing.append(
+            Missing(
+                weights=item.weights,
+                attempts=item.failures + item.lost,
+                kind=failure.kind,
+                message=failure.message,
+            )
+        )
+        self._in_a_row += 1
+        least, most = FAILURES_IN_A_ROW
+        limit = min(most, max(least, len(self.answers)))
+        nothing_left = not (self.answers or self._queue or any(self._running.values()))
+        if self._in_a_row >= limit or nothing_left:
+            at = f"{self._in_a_row} weights in a row" if self._in_a_row > 1 else "the only weight"
+            raise self._stopped(failure.kind, f"the oracle failed at {at}; last: {failure.message}")
+
+    def _stopped(self, failure: str, message: str) -> WorkError:
+        kept = len(self.answers)
+        safe = f"; the {kept} calls finished before are kept" if self._ledger and kept else ""
+        kind = OracleAnswerError if failure == "refused" else WorkError
+        return kind(message + safe)
+
+
+def in_order(items: Sequence[_Asked], rounds: Sequence[NDArray[np.float64]]) -> list[_Asked]:
+    """Answers, or weights without one, in the order of asking, whoever was quicker."""
+    known = {item.weights.tobytes(): item for item in items}
+    keys = (row.tobytes() for rows in rounds for row in rows)
+    return [known[key] for key in keys if key in known]
+
+
+def round_size(asked: int, d: int) -> int:
+    """How many weights to choose next: the d vertices, then a quarter of those asked.
+
+    Measured (benchmarks/certified_calls.py): such rounds need as many calls as single
+    steps, in a fraction of the steps.
+    """
+    return d if asked < d else min(LARGEST_ROUND, max(2, asked // 4))
+
+
+def answers_at(
+    oracle: Oracle,
+    weights: ArrayLike,
+    *,
+    run_dir: str | Path | None = None,
+    execution: Execution | None = None,
+    task: Mapping[str, Any] | None = None,
+    source: Callable[[], Oracle] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Answer]:
+    """Ask ``oracle`` at weights of one's own, each once.
+
+    Args:
+        oracle: see :class:`palm_core.Oracle`.
+        weights: (k, d).
+        run_dir: keeps the answers as they arrive; one that was stopped goes on, and what
+            was asked there before, for whatever reason, is not asked again.
+        execution: how calls are made; ``None`` makes them here.
+        task: the oracle's part of a resolved task; ``None`` describes the oracle.
+        source: how a worker makes the oracle for itself; ``None`` sends it a copy.
+        progress: called after each answer.
+
+    Returns:
+        One answer per row, in order; rows that the oracle failed at, again and again, have
+        none.
+
+    Raises:
+        InputError: weights off the simplex; ``run_dir`` belongs to another oracle or is
+            worked on.
+        WorkError: the oracle fails at every weight, or the disk is full.
+    """
+    objectives = check_oracle(oracle)
+    rows = check_weights(weights, len(objectives))
+    kind = type(oracle)
+    plain = {"oracle": {"name": f"{kind.__module__}:{kind.__qualname__}"}} if task is None else task
+    with collecting(
+        oracle,
+        objectives,
+        folder=None if run_dir is None else Path(run_dir),
+        task=with_fingerprint(plain, oracle),
+        extend=True,
+        execution=execution,
+        source=source,
+        progress=progress,
+    ) as asking:
+        asking.collector.collect(rows)
+        if asking.ledger is not None:
+            asking.ledger.finish()
+        return in_order(asking.collector.answers, [rows])
+
+
+class Asking(NamedTuple):
+    """A collector of answers, where it keeps them, and what ends its workers early."""
+
+    collector: Collector
+    ledger: Ledger | None
+    end_workers: Callable[[], None]
+
+
+@contextmanager
+def collecting(
+    oracle: Oracle,
+    objectives: tuple[str, ...],
+    *,
+    folder: Path | None,
+    task: Mapping[str, Any],
+    extend: bool,
+    execution: Execution | None = None,
+    executor: Executor | None = None,
+    source: Callable[[], Oracle] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Asking]:
+    """A collector of answers; its ledger is open and its workers live to the block's end.
+
+    Args:
+        oracle: who is asked.
+        objectives: its d objectives.
+        folder: of the run, or ``None`` to keep all in memory.
+        task: as it was resolved, with the oracle's fingerprint.
+        extend: accept a run whose task differs only in how weights are chosen.
+        execution: how calls are made; ``None`` makes them here.
+        executor: makes the calls instead, one weight each.
+        source: how a worker makes the oracle for itself.
+        progress: called after each answer.
+
+    Raises:
+        InputError: the folder belongs to another task or is worked on.
+    """
+    how = execution or Execution(executor="here")
+    opened = (
+        nullcontext()
+        if folder is None
+        else Ledger.begin(
+            folder,
+            task,
+            objectives,
+            claims(oracle),
+            extend=extend,
+            versions=versions(*ORACLE_PACKAGES),
+            execution=asdict(how),
+        )
+    )
+    with opened as ledger, logged(folder) as logs:
+        made = Given(oracle) if source is None or how.executor == "here" else source
+        work = Work(made, objectives, folder and folder.absolute() / ARTIFACTS)
+        caller = call_executor(work, how, executor, logs)
+        with closing(caller):
+            collector = Collector(
+                caller,
+                ledger=ledger,
+                retries=how.retries,
+                batch=_batch(oracle, how, alone=executor is not None),
+                progress=progress,
+            )
+            yield Asking(collector, ledger, caller.close)
+
+
+def _batch(oracle: Oracle, execution: Execution, *, alone: bool) -> int | None:
+    """Weights per call: as set, as the oracle likes, or one; here all at once."""
+    if alone:
+        return 1
+    if execution.batch is not None:
+        return execution.batch
+    liked = getattr(oracle, "batch", None)
+    if liked is not None:
+        return check_count(liked, name="oracle.batch", least=1)
+    return None if execution.executor == "here" else 1
+
+
+#: More calls than this are refused: no oracle answers a million weights.
+MOST_CALLS = 1_000_000
+
+
+def build_portfolio(
+    oracle: Oracle,
+    *,
+    mu: float | None = None,
+    alpha: float | None = None,
+    target_epsilon: float | None = None,
+    max_calls: int | None = None,
+    prune_mu: float | None = None,
+    prune_alpha: float = 0.0,
+    method: str | None = None,
+    solver: str | None = None,
+    time_limit: float = 60.0,
+    normalize: str = "none",
+    run_dir: str | Path | None = None,
+    extend: bool = False,
+    execution: Execution | None = None,
+    executor: Executor | None = None,
+    task: Mapping[str, Any] | None = None,
+    source: Callable[[], Oracle] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Portfolio:
+    """Ask ``oracle`` for policies and keep few of them (paper, Algorithm 1).
+
+    On a grid (``mu``, ``alpha``) the oracle is asked at each of its weights. With
+    ``target_epsilon`` it is asked where the certified gap is largest, until the
+    portfolio is certified to be that near to the best there is, at every weight.
+
+    Args:
+        oracle: see :class:`palm_core.Oracle`.
+        mu: the grid's multiplicative step μ in (0, 1].
+        alpha: the grid's additive threshold α in (0, 1].
+        target_epsilon: the gap to certify in (0, 1]; half of it is for what the
+            calls leave open and the rest for pruning, unless ``prune_mu`` says how
+            much pruning takes. Where that is no less, the target is for the calls.
+        max_calls: stop asking after so many calls; the certificate is then wider.
+        prune_mu: μ' in [0, 1]; ``None`` takes μ, with "minimal" 0.05, or what is left of
+            the target.
+        prune_alpha: α' ≥ 0, in units of (normalised) reward.
+        method: "greedy" or "exact" cover the weights asked (:func:`palm_core.prune`),
+            "minimal" all weights (:func:`palm_core.minimal_portfolio`). ``None`` takes
+            "greedy" on a grid, as Algorithm 1 does, and "minimal" otherwise.
+        solver: "cbc" or "highs" for the integer program; ``None`` chooses.
+        time_limit: seconds for the whole search of the portfolio.
+        normalize: "none", or "minmax" over the policies of the run as in the
+            paper's experiments; weights then mean normalised rewards. Grid only.
+        run_dir: folder of the run. Answers are kept there as they arrive, a
+            run that was stopped goes on where it stood, and the portfolio is
+            saved as ``portfolio.json``. ``None`` keeps all in memory.
+        extend: go on with a run whose task differs only in how weights are chosen and
+            how the portfolio is pruned; all its answers count.
+        execution: how calls are made: worker processes, Ray, time limits, retries.
+            ``None`` makes them here, in one stream, and tries each weight three times.
+        executor: a ``concurrent.futures.Executor`` that makes the calls instead, one
+            weight each.
+        task: the task this run belongs to, as plain values; ``None`` describes
+            the oracle and the settings.
+        source: how a worker makes the oracle for itself, a function that can be pickled;
+            ``None`` sends it a copy of ``oracle``.
+        progress: called with a :class:`palm_core.run.engine.Progress` after each answer.
+
+    Returns:
+        The portfolio, with exact gaps against all evaluated policies, a certificate
+        against all there are, the measured oracle slack and, on a grid, Theorem 3.4.
+        Weights that the oracle fails at, again and again, are named in ``missing``.
+
+    Raises:
+        InputError: a setting or the oracle is not acceptable, the grid is too
+            large, or ``run_dir`` belongs to another task or is worked on.
+        WorkError: the oracle fails at every weight, or the disk is full. With
+            ``run_dir`` the finished calls are kept.
+    """
+    objectives = check_oracle(oracle)
+    if target_epsilon is None and (mu is None or alpha is None):
+        name = "mu" if mu is None else "alpha"
+        raise InputError(f"{name}: is missing, must be in (0, 1]; or give target_epsilon")
+    settings = Settings(
+        mu=mu,
+        alpha=alpha,
+        target_epsilon=target_epsilon,
+        max_calls=max_calls,
+        prune_mu=prune_mu,
+        prune_alpha=prune_alpha,
+        method=method or ("greedy" if target_epsilon is None else "minimal"),
+        solver=solver,
+        time_limit=time_limit,
+        normalize=normalize,
+    )
+    if max_calls is not None and max_calls < len(objectives):
+        raise InputError(
+            f"max_calls = {max_calls}: must be at least {len(objectives)}, one per objective"
+        )
+    claimed = claims(oracle)
+    if settings.target_epsilon is not None:
+        check_certifiable(claimed)
+    weights = None if settings.target_epsilon is not None else grid_of(settings, len(objectives))
+    plain = with_fingerprint(_identity(oracle, settings) if task is None else task, oracle)
+    folder = None if run_dir is None else Path(run_dir)
+    with collecting(
+        oracle,
+        objectives,
+        folder=folder,
+        task=plain,
+        extend=extend,
+        execution=execution,
+        executor=executor,
+        source=source,
+        progress=progress,
+    ) as (collector, ledger, end_workers):
+        stopped = None
+        if weights is not None:
+            collector.collect(weights)
+        else:
+            grid = AdaptiveGrid(
+                len(objectives),
+                target_epsilon=settings.call_target,
+                **claimed.accuracy(),
+            )
+            stopped = collector.collect_adaptively(grid, most=settings.max_calls)
+        end_workers()
+        portfolio = assemble(
+            in_order(collector.answers, collector.rounds),
+            objectives,
+            settings,
+            claimed=claimed,
+            task=plain,
+            stopped=stopped,
+            missing=in_order(collector.missing, collector.rounds),
+        )
+        if ledger is not None:
+            portfolio.save(ledger.file.with_name("portfolio.json"))
+            ledger.finish()
+    return portfolio
+
+
+def grid_of(settings: Settings, n_objectives: int) -> NDArray[np.float64]:
+    """Build the grid of a run, or refuse one that no oracle could be asked through.
+
+    Raises:
+        InputError: more than a million weights; nothing is allocated.
+    """
+    from palm_core.weights.grid import construct_grid, grid_size, spaced
+
+    assert settings.mu is not None
+    assert settings.alpha is not None
+    size = grid_size(n_objectives, settings.mu, settings.alpha)
+    if size > MOST_CALLS:
+        raise InputError(
+            f"this grid has {spaced(size)} weights; the oracle would be called for each. "
+            "Raise mu or alpha, or ask adaptively (target_epsilon)"
+        )
+    return construct_grid(n_objectives, settings.mu, settings.alpha)
+
+
+def _identity(oracle: Oracle, settings: Settings) -> dict[str, Any]:
+    kind = type(oracle)
+    return {"oracle": {"name": f"{kind.__module__}:{kind.__qualname__}"}, **settings.tables()}

@@ -1,0 +1,461 @@
+"""Worker processes: one process, the guard that ends them, the pool."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palm_core.errors import InputError
+from palm_core.run.config import THREAD_VARIABLES
+from palm_core.run.executors.child import MADE, READY, Channel, serve
+from palm_core.run.executors.protocol import (
+    Ended,
+    Failure,
+    failure_of,
+    not_handed_over,
+    shortened,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from palm_core.run.config import Execution
+    from palm_core.run.executors.protocol import Call, Event, Work
+
+#: Seconds that Python and the user's script get at least to be up, whatever the timeout.
+_START = 60.0
+#: Seconds to wait for a killed process to be gone.
+_GONE = 5.0
+_starting = threading.Lock()
+
+
+class Worker:
+    """A worker process that has just been started for a call.
+
+    Args:
+        call: its first.
+        payload: the pickled work.
+        timeout: seconds for each answer, and for making the oracle; ``None`` waits.
+        variables: its environment where it differs from this process's.
+        log: where what it prints goes, or ``None``.
+
+    Attributes:
+        call: what it works at, or ``None``.
+        deadline: by when (``time.monotonic``) it must say something.
+        unmade: why its oracle cannot be made, once it has said so.
+        closed: whether its end of the channel is closed.
+
+    Raises:
+        OSError: the process cannot be started.
+        RuntimeError: this process is one that ``multiprocessing`` has not finished starting.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        payload: bytes,
+        *,
+        timeout: float | None,
+        variables: Mapping[str, str],
+        log: Path | None,
+    ) -> None:
+        self.call: Call | None = call
+        self.unmade: Failure | None = None
+        self.closed = False
+        self._payload, self._log = payload, log
+        self._timeout = math.inf if timeout is None else timeout
+        self._up = self._made = False
+        mine, its = socket.socketpair()
+        self.channel = Channel(mine)
+        tied = threading.current_thread() is threading.main_thread()
+        # Not a daemon: those may not start processes of multiprocessing, and oracles do.
+        self.process = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(its, os.getpid(), tied, log), name="palm worker"
+        )
+        try:
+            with its, _inherited(variables):
+                self.process.start()
+        except BaseException:
+            mine.close()
+            raise
+        self.deadline = time.monotonic() + max(self._timeout, _START)
+
+    def give(self, call: Call) -> bool:
+        """Hand it its next call; false if it is gone."""
+        self.call = call
+        self.deadline = time.monotonic() + self._timeout
+        return self._send(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
+
+    def hear(self) -> list[Event] | None:
+        """Read once; ``None``: nothing is there. Never waits."""
+        try:
+            messages = self.channel.receive(wait=False)
+        except EOFError:
+            self.closed = True
+            return None
+        if messages is None:
+            return None
+        return [event for message in messages for event in self._take(message)]
+
+    def late(self) -> Failure:
+        """Why it was killed at its deadline."""
+        what, limit = "no answer", self._timeout
+        if not self._up:
+            what, limit = "the worker process was not up", max(limit, _START)
+        elif not self._made:
+            what = "the oracle was not made"
+        return Failure("timeout", f"{what} within {limit:g} s")
+
+    def death(self, code: int | None) -> Failure:
+        """What its exit code says; ``None``: it has not ended, but closed its channel."""
+        log = "" if self._log is None else f"; see {self._log.name}"
+        if code is None:
+            return Failure("died", f"the worker process closed its channel{log}")
+        if code >= 0 and not self._up:
+            return Failure(
+                "died",
+                f"a worker process ended with exit code {code} before it was up: a script that "
+                'starts a run must do so under `if __name__ == "__main__":`; see standard error',
+                hopeless=True,
+            )
+        if code >= 0:
+            return Failure("died", f"the worker process ended with exit code {code}{log}")
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        memory = " (the system may have run out of memory)" if name == "SIGKILL" else ""
+        return Failure("died", f"the worker process was killed by {name}{memory}{log}")
+
+    def kill(self) -> None:
+        """Kill it and what it has started."""
+        if self.process.pid is not None:
+            with suppress(OSError):  # it has gone, or was not yet leading a group
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+
+    def end(self) -> None:
+        """Kill it and let go of it."""
+        self.kill()
+        self.channel.close()
+        self.gone_within(_GONE)
+        with suppress(ValueError):  # nothing ends a process that the kernel holds
+            self.process.close()
+
+    def gone_within(self, seconds: float) -> bool:
+        """Wait until it has ended, but no longer."""
+        deadline = time.monotonic() + seconds
+        # Its sentinel may be held open by a process that it has forked.
+        while self.process.is_alive() and time.monotonic() < deadline:
+            self.process.join(0.02)
+        return not self.process.is_alive()
+
+    def _take(self, message: bytes) -> list[Event]:
+        assert self.call is not None
+        self.deadline = time.monotonic() + self._timeout
+        try:
+            said = pickle.loads(message)
+        except Exception as error:  # noqa: BLE001  whatever a class of the user's raises
+            return [unreadable(self.call.number, error)]
+        if said == READY:
+            self._up = True
+            self._send(self._payload)
+        elif said == MADE:
+            self._made = True
+            self.give(self.call)
+        elif isinstance(said, Failure):
+            self.unmade = said
+        else:
+            if isinstance(said, Ended):
+                self.call = None
+            return [said]
+        return []
+
+    def _send(self, message: bytes) -> bool:
+        try:
+            self.channel.send(message)
+        except OSError:  # it is gone, which is seen when it is heard next
+            return False
+        return True
+
+
+class Guard:
+    """A process that kills the workers when this one has ended without doing so."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, workers: Sequence[int]) -> None:
+        """Say which process ids to kill; starts the guard if it does not run.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        line = " ".join(map(str, workers)).encode() + b"\n"
+        if self._process is not None:
+            try:
+                self._tell(line)
+            except OSError:  # someone has ended it
+                self.close()
+            else:
+                return
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", Path(__file__).with_name("_guard.py"), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            bufsize=0,
+        )
+        self._tell(line)
+
+    def close(self) -> None:
+        """End it; it kills nothing then."""
+        if self._process is None:
+            return
+        with suppress(OSError):  # it is gone, and kills nothing either
+            self._tell(b"\n")
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_GONE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _tell(self, line: bytes) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+
+
+def environment(execution: Execution, slot: int) -> dict[str, str]:
+    """What differs in the environment of the worker in ``slot`` (from 0).
+
+    Fewer threads that the user has set stay, unless the task says how many.
+
+    Raises:
+        InputError: more devices are asked for than are listed.
+    """
+    each = execution.threads_each
+    variables = {}
+    for name in THREAD_VARIABLES:
+        own = os.environ.get(name, "").partition(",")[0].strip()
+        if execution.threads is None and own.isdecimal() and 0 < int(own) < each:
+            continue
+        variables[name] = str(each)
+    devices = execution.devices(slot, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if devices is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = devices
+    return variables
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block; processes started within never see it.
+
+    Blocking the signal is for them. It does not keep Python from raising
+    ``KeyboardInterrupt`` here, since another thread may get the signal.
+    """
+    resource_tracker.ensure_running()  # multiprocessing does; starting it lifts the block
+    came: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    deferred = callable(handler) and threading.current_thread() is threading.main_thread()
+    if deferred:
+        signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if deferred:
+            signal.signal(signal.SIGINT, handler)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """A process started within has these variables from its first import on."""
+    with _starting:
+        before = {name: os.environ.get(name) for name in variables}
+        try:
+            os.environ.update(variables)
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+#: Seconds between two looks at whether the workers live. Their channels and sentinels
+#: tell at once, but not where something that they forked holds these open.
+_LOOK = 1.0
+#: Seconds that idle workers get to end by themselves.
+_PARTING = 2.0
+
+
+class WorkerProcesses:
+    """Makes the calls in ``execution.workers`` processes of this machine.
+
+    Not for several threads at once. A program that makes one at its top level must do
+    so under ``if __name__ == "__main__":``, as with all of ``multiprocessing``.
+
+    Args:
+        work: what the calls need; it is pickled, and the oracle is made in each worker.
+        execution: how many workers, their threads and devices, and the timeout.
+        logs: folder for what the workers print, ``worker-1.log`` and so on; ``None``
+            sends it to standard error.
+
+    Raises:
+        InputError: ``work`` cannot be pickled, or there are fewer devices than asked for.
+    """
+
+    def __init__(self, work: Work, execution: Execution, logs: Path | None = None) -> None:
+        if not hasattr(os, "setsid"):
+            raise InputError("executor = 'local': needs a POSIX system; use 'here'")
+        self.slots = execution.workers
+        self._payload = _pickled(work)
+        self._timeout = execution.timeout
+        self._environments = [environment(execution, slot) for slot in range(self.slots)]
+        self._logs = None if logs is None else logs.absolute()
+        self._workers: list[Worker | None] = [None] * self.slots
+        self._told: list[Event] = []
+        self._guard = Guard()
+        self._owner = os.getpid()
+        # Before multiprocessing's own, which waits for its processes.
+        atexit.register(self.close)
+
+    def submit(self, call: Call) -> None:
+        """Begin a call in an idle worker, or in a new one.
+
+        Raises:
+            RuntimeError: all slots are busy, or this process is itself a worker that
+                imports an unguarded script.
+        """
+        slot = self._slot()
+        worker = self._workers[slot]
+        if worker is not None:
+            if worker.process.is_alive() and worker.give(call):
+                return
+            self._remove(slot)  # it died while it was idle
+        try:
+            with uninterrupted():
+                self._workers[slot] = Worker(
+                    call,
+                    self._payload,
+                    timeout=self._timeout,
+                    variables=self._environments[slot],
+                    log=None if self._logs is None else self._logs / f"worker-{slot + 1}.log",
+                )
+                self._watch()
+        except OSError as error:
+            self._remove(slot)
+            message = f"a worker process cannot be started: {failure_of(error).message}"
+            self._told.append(Ended(call.number, Failure("died", shortened(message))))
+
+    def events(self) -> Sequence[Event]:
+        """Wait until something happened in a running call; nothing if none is running."""
+        told, self._told = self._told, []
+        while not told:
+            busy = self._busy()
+            if not busy:
+                break
+            ends: list[Any] = [worker.channel for _, worker in busy]
+            ends += [worker.process.sentinel for _, worker in busy]
+            now = time.monotonic()
+            wait(ends, min(_LOOK, *(max(0.0, worker.deadline - now) for _, worker in busy)))
+            for slot, worker in busy:
+                told += self._hear(slot, worker)
+        return told
+
+    def close(self) -> None:
+        """End all workers: the idle ones by themselves, the others at once. Never hangs."""
+        if os.getpid() != self._owner:  # in a copy that a fork has made
+            return
+        atexit.unregister(self.close)
+        workers = [worker for worker in self._workers if worker is not None]
+        for worker in workers:
+            worker.channel.close()
+            if worker.call is not None:
+                worker.kill()
+        deadline = time.monotonic() + _PARTING
+        for worker in workers:
+            worker.gone_within(deadline - time.monotonic())
+            worker.end()
+        self._workers = [None] * self.slots
+        self._told = []
+        self._guard.close()
+
+    def _slot(self) -> int:
+        """An idle worker's, or one without a worker."""
+        order = sorted(range(self.slots), key=lambda slot: self._workers[slot] is None)
+        for slot in order:
+            worker = self._workers[slot]
+            if worker is None or worker.call is None:
+                return slot
+        raise RuntimeError(f"submit: all {self.slots} slots are busy")
+
+    def _busy(self) -> list[tuple[int, Worker]]:
+        return [
+            (slot, worker)
+            for slot, worker in enumerate(self._workers)
+            if worker is not None and worker.call is not None
+        ]
+
+    def _hear(self, slot: int, worker: Worker) -> list[Event]:
+        """What a busy worker has said, and how it ended if it did."""
+        alive = worker.process.is_alive()
+        told = worker.hear() or []
+        gone = not alive or worker.closed
+        late = not gone and time.monotonic() >= worker.deadline
+        if not (gone or late or worker.unmade):
+            return told
+        if gone:  # its end of the channel closes a moment before it has an exit code
+            worker.gone_within(_PARTING)
+        code = worker.process.exitcode
+        worker.kill()
+        while (more := worker.hear()) is not None:  # what it had said before
+            told += more
+        if worker.call is not None:
+            failure = worker.unmade or (worker.late() if late else worker.death(code))
+            told.append(Ended(worker.call.number, failure))
+        self._remove(slot)
+        return told
+
+    def _remove(self, slot: int) -> None:
+        worker = self._workers[slot]
+        if worker is not None:
+            self._workers[slot] = None
+            worker.end()
+            with suppress(OSError):  # then there is no guard that could kill the wrong one
+                self._watch()
+
+    def _watch(self) -> None:
+        pids = [worker.process.pid for worker in self._workers if worker is not None]
+        self._guard.watch([pid for pid in pids if pid is not None])
+
+
+def _pickled(work: Work) -> bytes:
+    try:
+        return pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise not_handed_over(work, "worker processes", error) from error

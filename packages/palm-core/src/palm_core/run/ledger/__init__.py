@@ -1,0 +1,9 @@
+"""The ledger of a run: everything that was paid for, in one SQLite file, safe at any instant."""
+
+from __future__ import annotations
+
+from palm_core.run.ledger.reader import Counts, Missing, Records, Session
+from palm_core.run.ledger.schema import Answer
+from palm_core.run.ledger.writer import FILE_NAME, Ledger
+
+__all__ = ["FILE_NAME", "Answer", "Counts", "Ledger", "Missing", "Records", "Session"]

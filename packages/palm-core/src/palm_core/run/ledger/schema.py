@@ -1,0 +1,405 @@
+"""Schema of the ledger: rows, versions, opening an untrusted file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sqlite3
+import stat
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from palm_core.errors import InputError, WorkError
+from palm_core.model.portfolio import PolicyRecord, policy_from_record, record_of_policy
+from palm_core.run.ledger.lock import file_system, is_wal, locks, log_of, shares_memory
+from palm_core.validation import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from palm_core.model.policy import Policy
+    from palm_core.run.artifacts import Artifact
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: the weight vector asked for (d,), the policy, the seconds it took.
+
+    ``artifact``: what lies in the run's folder for artifacts, if anything does.
+    """
+
+    weights: NDArray[np.float64]
+    policy: Policy
+    seconds: float
+    artifact: Artifact | None = None
+
+
+def key_of(weights: NDArray[np.float64]) -> bytes:
+    """A weight vector as it is stored, to the last bit."""
+    return np.asarray(weights, dtype="<f8").tobytes()
+
+
+def weights_of(key: bytes) -> NDArray[np.float64]:
+    """The weight vector (d,) that was stored.
+
+    Raises:
+        ValueError: that is none.
+    """
+    return np.frombuffer(key, dtype="<f8").astype(np.float64)
+
+
+def row_of(key: bytes, policy: Policy) -> tuple[str, bytes | None, bytes | None, bytes]:
+    """What is stored of a policy: JSON, per-prompt rewards and regulariser, the digest."""
+    record = msgspec.json.encode(record_of_policy(policy)).decode()
+    arrays = _packed(policy.prompt_rewards), _packed(policy.prompt_regularizer)
+    return record, *arrays, answer_digest(key, record, *arrays)
+
+
+def policy_of(
+    key: bytes, record: str, rewards: bytes | None, regularizer: bytes | None, digest: bytes
+) -> Policy:
+    """The policy that was stored.
+
+    Raises:
+        ValueError: it is not what was stored.
+        msgspec.MsgspecError: it is no policy.
+    """
+    if digest != answer_digest(key, record, rewards, regularizer):
+        raise ValueError("its digest does not match")
+    d = len(weights_of(key))
+    return policy_from_record(
+        msgspec.json.decode(record, type=PolicyRecord),
+        prompt_rewards=None if rewards is None else weights_of(rewards).reshape(-1, d),
+        prompt_regularizer=None if regularizer is None else weights_of(regularizer),
+    )
+
+
+def answer_digest(
+    key: bytes, record: str, rewards: bytes | None, regularizer: bytes | None
+) -> bytes:
+    """SHA-256 of all that was answered for a weight vector."""
+    digest = hashlib.sha256(b"palm answer 1\n")
+    for part in (key, record.encode(), rewards, regularizer):
+        digest.update(b"none\n" if part is None else b"%d\n" % len(part) + part)
+    return digest.digest()
+
+
+def _packed(array: Any) -> bytes | None:
+    return None if array is None else np.asarray(array, dtype="<f8").tobytes()
+
+
+#: Seconds to wait for another program's lock.
+PATIENCE = 10.0
+APPLICATION = 0x50414C4D  # "PALM": tells our files from other SQLite files
+VERSION = 2
+
+#: Bytes of one value: a policy as JSON, or its per-prompt rewards.
+LARGEST_VALUE = 1 << 28
+#: Bytes of all answers of a run together, as they are held in memory.
+LARGEST_LEDGER = 1 << 34
+
+# A transaction to be rolled back, or a log to be folded in, which needs writing.
+_LEFT_UNDONE = {
+    sqlite3.SQLITE_READONLY_ROLLBACK,
+    sqlite3.SQLITE_READONLY_RECOVERY,
+    sqlite3.SQLITE_READONLY_CANTINIT,
+}
+_RUN = "CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
+TABLES = (
+    _RUN,
+    # The newest is the run's; earlier ones are what it was extended from.
+    """CREATE TABLE task (
+    id INTEGER PRIMARY KEY,
+    since TEXT NOT NULL,             -- UTC, as all times
+    hash TEXT NOT NULL,
+    content TEXT NOT NULL            -- JSON
+) STRICT""",
+    # A process that worked on the run; one without an end was killed or is at work.
+    """CREATE TABLE session (
+    id INTEGER PRIMARY KEY,
+    task INTEGER NOT NULL REFERENCES task,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    begun TEXT NOT NULL,
+    ended TEXT,
+    versions TEXT NOT NULL,          -- JSON, package -> version
+    execution TEXT NOT NULL          -- JSON
+) STRICT""",
+    """CREATE TABLE request (
+    id INTEGER PRIMARY KEY,
+    weights BLOB NOT NULL UNIQUE,    -- float64, little-endian: the exact weights asked for
+    round INTEGER NOT NULL,          -- those of a round were chosen together
+    state TEXT NOT NULL DEFAULT 'wanted'  -- or given up, or dropped by an extension
+) STRICT""",
+    """CREATE TABLE attempt (
+    id INTEGER PRIMARY KEY,
+    request INTEGER NOT NULL REFERENCES request,
+    session INTEGER NOT NULL REFERENCES session,
+    begun TEXT NOT NULL,
+    ended TEXT,
+    outcome TEXT,                    -- answered, stopped, or the kind of failure
+    message TEXT,
+    detail TEXT                      -- the traceback
+) STRICT""",
+    "CREATE INDEX attempt_of_request ON attempt (request)",
+    """CREATE TABLE answer (
+    id INTEGER PRIMARY KEY,
+    request INTEGER NOT NULL UNIQUE REFERENCES request,
+    policy TEXT NOT NULL,            -- JSON, as in portfolio.json
+    prompt_rewards BLOB,             -- float64, little-endian, (n_prompts, d)
+    prompt_regularizer BLOB,         -- float64, little-endian, (n_prompts,)
+    seconds REAL NOT NULL,
+    finished TEXT NOT NULL,
+    digest BLOB NOT NULL             -- SHA-256 of weights, policy and the two arrays
+) STRICT""",
+    """CREATE TABLE artifact (
+    request INTEGER PRIMARY KEY REFERENCES request,
+    path TEXT NOT NULL,              -- in the run's folder for artifacts
+    sha256 TEXT NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT""",
+)
+_TABLES_1 = (
+    _RUN,
+    """CREATE TABLE answer (
+    id INTEGER PRIMARY KEY,
+    weights BLOB NOT NULL UNIQUE,    -- float64, little-endian: the exact weights asked for
+    policy TEXT NOT NULL,            -- JSON, as in portfolio.json
+    prompt_rewards BLOB,             -- .npy (n_prompts, d)
+    prompt_regularizer BLOB,         -- .npy (n_prompts,)
+    seconds REAL NOT NULL,
+    finished TEXT NOT NULL           -- UTC
+) STRICT""",
+)
+_BY_VERSION = {1: _TABLES_1, 2: TABLES}
+
+
+def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.Connection:
+    """Open a SQLite file with everything switched off that a ledger does not need.
+
+    Raises:
+        InputError: it is no regular file.
+        WorkError: it cannot be opened.
+    """
+    try:
+        if not create and not stat.S_ISREG(file.stat().st_mode):
+            raise InputError(f"{file}: must be a regular file")
+    except OSError as error:
+        raise WorkError(f"{file}: cannot be opened: {error.strerror or error}") from error
+    mode = "rwc" if create else "rw" if write else "ro"
+    if not create and is_wal(file) and not (write and shares_memory(file)):
+        # SQLite reads a write-ahead log only where it can write beside it and share memory
+        # with the other readers. Without a log the file is all there is.
+        if log_of(file) is not None:
+            raise WorkError(
+                f"{file}: its run was killed or is at work with a write-ahead log, which cannot "
+                f"be read here ({_why_not(file, write=write)}); look at it on the machine where "
+                "it runs, go on with it there, or copy the run to read it"
+            )
+        mode = "ro&immutable=1"
+    with told(file):
+        connection = sqlite3.connect(
+            f"{file.resolve().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=PATIENCE,
+            isolation_level=None,
+        )
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * LARGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    with told(file, connection):
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new ledger; part of the caller's transaction."""
+    for statement in TABLES:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def check_file(file: Path, connection: sqlite3.Connection) -> int:
+    """Return the version of the ledger, or refuse the file.
+
+    Raises:
+        InputError: not a ledger, one of a newer palm-core, or one whose tables are not
+            those of its version.
+    """
+    with told(file):
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = _tables(connection)
+    if application != APPLICATION:
+        raise InputError(f"{file}: is not the ledger of a PALM run")
+    if version > VERSION:
+        raise InputError(
+            f"{file}: ledger version {version}, this palm-core reads up to {VERSION}; "
+            "upgrade palm-core to read it"
+        )
+    if version not in _BY_VERSION or tables != _expected(version):
+        raise InputError(f"{file}: its tables are not those of a ledger of version {version}")
+    return int(version)
+
+
+def migrate(file: Path, connection: sqlite3.Connection, version: int) -> None:
+    """Bring an older ledger up to date, in one transaction.
+
+    Raises:
+        InputError: what it holds cannot be read.
+        WorkError: it cannot be written; it is then as it was.
+    """
+    if version == VERSION:
+        return
+    with told(file), transaction(connection):
+        try:
+            _from_1(connection)
+        except (KeyError, TypeError, ValueError, EOFError) as error:
+            raise InputError(
+                f"{file}: ledger version {version} is damaged: {one_line(error)}"
+            ) from error
+
+
+def _from_1(connection: sqlite3.Connection) -> None:
+    """Version 1 knew answers only: each was asked alone, by whom is not known."""
+    values = dict(connection.execute("SELECT key, value FROM run"))
+    connection.execute("ALTER TABLE answer RENAME TO answer_1")
+    for statement in TABLES[1:]:
+        connection.execute(statement)
+    since = values["begun"]
+    connection.execute(
+        "INSERT INTO task VALUES (1, ?, ?, ?)", (since, values["task_hash"], values["task"])
+    )
+    connection.execute(
+        "INSERT INTO session VALUES (1, 1, 'unknown', 0, ?, ?, '{}', '{}')", (since, since)
+    )
+    d = len(json.loads(values["objectives"]))
+    rows = connection.execute("SELECT * FROM answer_1 ORDER BY id").fetchall()
+    for place, (number, weights, policy, rewards, regularizer, seconds, end) in enumerate(rows):
+        arrays = _plain(rewards, (None, d)), _plain(regularizer, (None,))
+        digest = answer_digest(weights, policy, *arrays)
+        connection.execute(
+            "INSERT INTO request (id, weights, round) VALUES (?, ?, ?)", (number, weights, place)
+        )
+        connection.execute(
+            "INSERT INTO attempt VALUES (?, ?, 1, ?, ?, 'answered', NULL, NULL)",
+            (number, number, since, end),
+        )
+        connection.execute(
+            "INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, number, policy, *arrays, seconds, end, digest),
+        )
+    connection.execute("DROP TABLE answer_1")
+    connection.execute("DELETE FROM run WHERE key IN ('task', 'task_hash')")
+    connection.execute("UPDATE run SET value = ? WHERE key = 'begun'", (json.dumps(since),))
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _plain(blob: bytes | None, shape: tuple[int | None, ...]) -> bytes | None:
+    """The numbers of a .npy value, without its header."""
+    if blob is None:
+        return None
+    stream = io.BytesIO(blob)
+    np.lib.format.read_magic(stream)
+    found, _, kind = np.lib.format.read_array_header_1_0(stream)
+    fits = len(found) == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, found, strict=True)
+    )
+    rest = blob[stream.tell() :]
+    if not fits or kind != np.dtype("<f8") or len(rest) != 8 * int(np.prod(found, dtype=object)):
+        raise ValueError(f"an array of shape {found} in {len(rest)} bytes")
+    return rest
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def told(file: Path, connection: sqlite3.Connection | None = None) -> Iterator[None]:
+    """Turn SQLite's errors into one line that says whose fault it is.
+
+    ``connection`` is closed if something fails.
+    """
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError, MemoryError) as error:
+        if connection is not None:
+            connection.close()
+        text = one_line(error) or type(error).__name__
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT):
+            raise InputError(f"{file}: is not a readable ledger: {text}") from error
+        if code == sqlite3.SQLITE_FULL:
+            raise WorkError(f"{file}: the disk is full; the answers recorded are kept") from error
+        busy = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        if busy and locks(file):
+            raise WorkError(
+                f"{file}: another program has it locked ({text}), also after {PATIENCE:g} s; the "
+                "answers recorded are kept. Close what has it open (a database browser, a "
+                "backup) and run the same command again"
+            ) from error
+        if busy or code in (sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOLFS):
+            raise not_fit(file, text) from error
+        if getattr(error, "sqlite_errorcode", 0) in _LEFT_UNDONE:
+            raise WorkError(
+                f"{file}: its run was killed or is at work, and the folder cannot be written; "
+                "copy the run to read it"
+            ) from error
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            raise WorkError(f"{file}: cannot be opened for writing: {text}") from error
+        if isinstance(error, sqlite3.OperationalError):
+            raise WorkError(f"{file}: {text}; the answers recorded are kept") from error
+        raise InputError(f"{file}: is not a readable ledger: {text}") from error
+
+
+def not_fit(file: Path, text: str) -> WorkError:
+    """The error for a file system that does not do what a ledger needs."""
+    return WorkError(
+        f"{file}: its file system ({_type(file)}) does not lock, read or write it as a ledger "
+        f"needs ({text}); the answers recorded are kept. Put the run on a local disk, or mount "
+        "this one with locks"
+    )
+
+
+def _why_not(file: Path, *, write: bool) -> str:
+    """Why a write-ahead log cannot be read."""
+    if not write:
+        return "the folder cannot be written"
+    return f"its file system, {_type(file)}, may be shared or lacks locks"
+
+
+def _type(file: Path) -> str:
+    return file_system(file.parent) or "of unknown type"
+
+
+def _tables(connection: sqlite3.Connection) -> tuple[tuple[str, str | None], ...]:
+    rows = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchmany(100)
+    return tuple((str(name), sql) for name, sql in rows)
+
+
+@cache
+def _expected(version: int) -> tuple[tuple[str, str | None], ...]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statement in _BY_VERSION[version]:
+            connection.execute(statement)
+        return _tables(connection)

@@ -1,0 +1,485 @@
+"""A few megabytes kept back, so that a full disk does not cost the answer that fills it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from palm_core.errors import InputError, OracleAnswerError, PalmError, WorkError
+from palm_core.model.files import is_folder, not_a_folder
+from palm_core.oracles.protocol import Claims
+from palm_core.run.config import changed_fields, keeps_answers, task_hash
+from palm_core.run.ledger import lock as _journal
+from palm_core.run.ledger import schema as _schema
+from palm_core.run.ledger.lock import RunLock
+from palm_core.run.ledger.reader import Records
+from palm_core.run.ledger.schema import key_of, row_of, told, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from palm_core.model.policy import Policy
+    from palm_core.run.artifacts import Artifact
+    from palm_core.run.executors.protocol import Failure
+
+RESERVE_NAME = "reserve"
+SIZE = 4 << 20
+
+
+class Reserve:
+    """A file of zeros in the run's folder, there while the run is worked on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / RESERVE_NAME
+
+    def hold(self) -> None:
+        """Take the space.
+
+        Raises:
+            OSError: there is not so much.
+        """
+        try:
+            with self._file.open("wb") as stream:
+                stream.write(bytes(SIZE))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:
+            self.release()
+            raise
+
+    def release(self) -> bool:
+        """Give the space back; whether there was any."""
+        with suppress(OSError):  # there was none
+            self._file.unlink()
+            return True
+        return False
+
+
+def begin_run(
+    connection: sqlite3.Connection,
+    task: Mapping[str, Any],
+    objectives: tuple[str, ...],
+    claimed: Claims,
+    now: str,
+) -> None:
+    """Write what a new ledger is for; part of the caller's transaction, as all here."""
+    connection.executemany(
+        "INSERT INTO run VALUES (?, ?)",
+        [
+            ("objectives", json.dumps(objectives)),
+            ("claims", json.dumps(asdict(claimed))),
+            ("begun", json.dumps(now)),
+        ],
+    )
+    _add(connection, task, now)
+
+
+def is_extension(
+    records: Records, task: Mapping[str, Any], objectives: tuple[str, ...], *, asked: bool
+) -> bool:
+    """Whether ``task`` goes on with the answers of another, ``asked`` to; not if it is the same.
+
+    Raises:
+        InputError: it differs where earlier answers are no answers to it, or nobody asked.
+    """
+    folder = records.file.parent
+    if records.objectives != objectives:
+        raise InputError(
+            f"{folder} was built for another task: objectives were "
+            f"{', '.join(records.objectives)}, are {', '.join(objectives)}. Use another --out"
+        )
+    old = records.task
+    if task_hash(task) == task_hash(old):
+        return False
+    differences = f"{folder} was built for another task: {'; '.join(changed_fields(old, task))}."
+    if not keeps_answers(old, task):
+        raise InputError(f"{differences} Use another --out, or restore it")
+    if not asked:
+        raise InputError(
+            f"{differences} Use another --out, restore it, or add --extend: its answers stay valid"
+        )
+    return True
+
+
+def extend_run(
+    connection: sqlite3.Connection, task: Mapping[str, Any], claimed: Claims, now: str
+) -> None:
+    """Go on with ``task``; what it still wants of the weights not yet answered, it will ask."""
+    _add(connection, task, now)
+    connection.execute(
+        "UPDATE run SET value = ? WHERE key = 'claims'", (json.dumps(asdict(claimed)),)
+    )
+    connection.execute(
+        "UPDATE request SET state = 'dropped' WHERE id NOT IN (SELECT request FROM answer)"
+    )
+
+
+def _add(connection: sqlite3.Connection, task: Mapping[str, Any], now: str) -> None:
+    connection.execute(
+        "INSERT INTO task (since, hash, content) VALUES (?, ?, ?)",
+        (now, task_hash(task), json.dumps(task, sort_keys=True)),
+    )
+
+
+#: The ledger, in the folder of its run.
+FILE_NAME = "ledger.sqlite"
+
+
+class Ledger(Records):
+    """The records of a run, and their only writer.
+
+    Open it with :meth:`begin` to write and with :meth:`read` to read; close it, or use
+    it as a context manager.
+
+    Attributes:
+        interrupted: calls that a killed session left behind; they are asked again.
+    """
+
+    def __init__(
+        self, file: Path, connection: sqlite3.Connection, lock: RunLock | None = None
+    ) -> None:
+        super().__init__(file, connection)
+        self.interrupted = 0
+        self._lock = lock
+        self._reserve = Reserve(file.parent)
+        self._has_log = False
+        self._session: int | None = None
+        self._requests: dict[bytes, int] = {}
+        self._attempts: dict[bytes, int] = {}
+
+    @classmethod
+    def begin(
+        cls,
+        folder: Path,
+        task: Mapping[str, Any],
+        objectives: tuple[str, ...],
+        claimed: Claims | None = None,
+        *,
+        extend: bool = False,
+        versions: Mapping[str, str] | None = None,
+        execution: Mapping[str, Any] | None = None,
+    ) -> Ledger:
+        """Open the ledger of ``folder`` for ``task``, making it where there is none.
+
+        Args:
+            folder: of the run.
+            task: as it was resolved.
+            objectives: d names.
+            claimed: what the oracle claims of itself.
+            extend: accept a task that differs only in what leaves earlier answers valid:
+                how weights are chosen and how the portfolio is pruned.
+            versions: package → version, kept with the session.
+            execution: how calls are made, kept with the session.
+
+        Raises:
+            InputError: the folder holds another task's run (naming the fields that
+                differ), another process works on it, or the file is no ledger or a
+                newer one.
+            WorkError: the folder cannot be written.
+        """
+        file = folder / FILE_NAME
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file, must be a folder for the run")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkError(f"{folder}: cannot be made: {error.strerror or error}") from error
+        lock = RunLock(folder)
+        try:
+            lock.acquire()
+            if not _journal.locks(file):
+                lock.release()
+                raise _schema.not_fit(file, "no locks available")
+        except InputError as error:
+            raise InputError(f"{error}{_holder(folder)}") from None
+        ledger = None
+        try:
+            ledger = cls(file, _schema.connect(file, create=True), lock)
+            ledger._open(task, objectives, claimed or Claims(), extend=extend)
+            ledger._begin_session(versions or {}, execution or {})
+        except BaseException:
+            if ledger is not None:
+                ledger.close()
+            lock.release()
+            raise
+        return ledger
+
+    @classmethod
+    def read(cls, folder: Path) -> Ledger:
+        """Open the ledger of a run to read it, also while another process works on it.
+
+        Raises:
+            InputError: no such run, or a file that is no ledger or a newer one.
+            WorkError: it cannot be opened.
+        """
+        file = folder / FILE_NAME
+        if not is_folder(folder):
+            raise not_a_folder(folder, "run folder")
+        if not file.exists():
+            raise InputError(f"{folder}: is not a run (it has no {FILE_NAME})")
+        # A ledger whose run was killed has a write-ahead log to fold in, so it is opened
+        # for writing where that is possible.
+        writable = os.access(file, os.W_OK) and os.access(folder, os.W_OK)
+        ledger = cls(file, _schema.connect(file, write=writable))
+        try:
+            version = _schema.check_file(file, ledger._connection)
+            if version < _schema.VERSION:
+                ledger._migrate_unattended(version, writable=writable)
+            with told(file):
+                ledger._connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session and close the file; answers are already safe."""
+        try:
+            if self._session is not None:
+                with suppress(PalmError):  # or the next session finds it as after a kill
+                    self._end_session(self._session)
+        finally:
+            self._session = None
+            self._connection.close()
+            if self._lock is not None:
+                self._reserve.release()
+                self._lock.release()
+
+    def request(self, weights: NDArray[np.float64]) -> None:
+        """Keep what is going to be asked (k, d), as a round of its own.
+
+        Rows that were asked for before stay where they are.
+        """
+        with self._written():
+            (last,) = self._connection.execute("SELECT max(round) FROM request").fetchone()
+            place = 0 if last is None else last + 1
+            self._connection.executemany(
+                "INSERT INTO request (weights, round) VALUES (?, ?)"
+                " ON CONFLICT (weights) DO UPDATE SET state = 'wanted', round = excluded.round"
+                " WHERE state = 'dropped'",
+                ((key_of(row), place) for row in weights),
+            )
+        self._requests.update(self._rows("SELECT weights, id FROM request"))
+
+    def started(self, weights: NDArray[np.float64]) -> None:
+        """A call for ``weights`` (n, d) is on its way."""
+        keys = [key_of(row) for row in weights]
+        now = _now()
+        # Worth nothing after a power failure, so the disk need not be waited for.
+        with self._written(durable=False):
+            for key in keys:
+                self._attempts[key] = self._connection.execute(
+                    "INSERT INTO attempt (request, session, begun) VALUES (?, ?, ?) RETURNING id",
+                    (self._requests[key], self._session, now),
+                ).fetchone()[0]
+
+    def record(
+        self,
+        weights: NDArray[np.float64],
+        policy: Policy,
+        seconds: float,
+        artifact: Artifact | None = None,
+    ) -> None:
+        """Keep one answer, in a transaction of its own.
+
+        Raises:
+            OracleAnswerError: it is larger than what a ledger holds.
+            WorkError: the file cannot be written; earlier answers are kept, and this one
+                too if the disk is full only now.
+        """
+        key = key_of(weights)
+        record, rewards, regularizer, digest = row_of(key, policy)
+        size = len(record.encode()) + sum(len(part) for part in (rewards, regularizer) if part)
+        if size > _schema.LARGEST_VALUE:
+            raise OracleAnswerError(
+                f"policy {policy.id!r}: {size} bytes with its per-prompt rewards and info, must "
+                f"be at most {_schema.LARGEST_VALUE}"
+            )
+        request, now = self._requests[key], _now()
+
+        def write() -> None:
+            with self._written():
+                self._connection.execute(
+                    "INSERT INTO answer (request, policy, prompt_rewards, prompt_regularizer,"
+                    " seconds, finished, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (request, record, rewards, regularizer, seconds, now, digest),
+                )
+                if artifact is not None:
+                    self._connection.execute(
+                        "INSERT INTO artifact VALUES (?, ?, ?, ?)",
+                        (request, artifact.path, artifact.sha256, artifact.bytes),
+                    )
+                self._connection.execute(
+                    "UPDATE request SET state = 'wanted' WHERE id = ?", (request,)
+                )
+                self._close_attempt(key, now, "answered")
+
+        self._spending_the_reserve(write)
+
+    def failed(self, weights: NDArray[np.float64], failure: Failure, *, final: bool) -> None:
+        """Keep that an attempt failed; ``final``: it was the last one allowed."""
+        key = key_of(weights)
+
+        def write() -> None:
+            with self._written():
+                self._close_attempt(key, _now(), failure.kind, failure.message, failure.detail)
+                if final:
+                    self._connection.execute(
+                        "UPDATE request SET state = 'given up' WHERE id = ?",
+                        (self._requests[key],),
+                    )
+
+        self._spending_the_reserve(write)
+
+    def set_aside(self, weights: NDArray[np.float64]) -> None:
+        """A call for ``weights`` (n, d) ended before they had their turn; they are asked again."""
+        with self._written(durable=False):
+            for row in weights:
+                self._close_attempt(key_of(row), _now(), "stopped")
+
+    def finish(self) -> None:
+        """The run is complete: its portfolio is written."""
+        with self._written():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO run VALUES ('finished', ?)", (json.dumps(_now()),)
+            )
+
+    def _close_attempt(
+        self, key: bytes, now: str, outcome: str, message: str | None = None, detail: str = ""
+    ) -> None:
+        self._connection.execute(
+            "UPDATE attempt SET ended = ?, outcome = ?, message = ?, detail = ? WHERE id = ?",
+            (now, outcome, message, detail or None, self._attempts.get(key)),
+        )
+
+    def _spending_the_reserve(self, write: Callable[[], None]) -> None:
+        """Do ``write``; on a full disk free what was kept back, do it again, and stop."""
+        try:
+            write()
+        except WorkError as error:
+            cause = error.__cause__
+            full = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            if not (full and self._reserve.release()):
+                raise
+            write()
+            raise WorkError(
+                f"{self.file.parent}: the disk is full; every finished call is kept. "
+                "Free some space and run the same command again"
+            ) from error
+
+    def _open(
+        self,
+        task: Mapping[str, Any],
+        objectives: tuple[str, ...],
+        claimed: Claims,
+        *,
+        extend: bool,
+    ) -> None:
+        with told(self.file):
+            self._connection = _journal.begin_writing(
+                self._connection, self.file, lambda: _schema.connect(self.file, create=True)
+            )
+            self._has_log = _journal.has_log(self._connection)
+            fresh = not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if fresh:
+            with self._written():
+                _schema.create_tables(self._connection)
+                begin_run(self._connection, task, objectives, claimed, _now())
+            return
+        version = _schema.check_file(self.file, self._connection)
+        _schema.migrate(self.file, self._connection, version)
+        if is_extension(self, task, objectives, asked=extend):
+            with self._written():
+                extend_run(self._connection, task, claimed, _now())
+
+    def _begin_session(self, versions: Mapping[str, str], execution: Mapping[str, Any]) -> None:
+        self._requests = dict(self._rows("SELECT weights, id FROM request"))
+        try:
+            self._reserve.hold()
+        except OSError as error:
+            raise WorkError(
+                f"{self.file.parent}: cannot be written: {error.strerror or error}"
+            ) from error
+        with self._written():
+            now = _now()
+            self.interrupted = self._connection.execute(
+                "UPDATE attempt SET outcome = 'stopped' WHERE outcome IS NULL"
+            ).rowcount
+            self._connection.execute("DELETE FROM run WHERE key = 'finished'")
+            # What failed for good may succeed now.
+            self._connection.execute("UPDATE request SET state = 'wanted' WHERE state = 'given up'")
+            self._session = self._connection.execute(
+                "INSERT INTO session (task, host, pid, begun, versions, execution)"
+                " VALUES ((SELECT max(id) FROM task), ?, ?, ?, ?, ?) RETURNING id",
+                (
+                    socket.gethostname(),
+                    os.getpid(),
+                    now,
+                    json.dumps(dict(versions), sort_keys=True),
+                    json.dumps(dict(execution), sort_keys=True),
+                ),
+            ).fetchone()[0]
+
+    def _end_session(self, session: int) -> None:
+        with self._written():
+            now = _now()
+            self._connection.execute(
+                "UPDATE attempt SET outcome = 'stopped', ended = ? WHERE outcome IS NULL", (now,)
+            )
+            self._connection.execute("UPDATE session SET ended = ? WHERE id = ?", (now, session))
+
+    def _migrate_unattended(self, version: int, *, writable: bool) -> None:
+        if not writable:
+            raise InputError(
+                f"{self.file}: ledger version {version} has to be brought to "
+                f"{_schema.VERSION}, but cannot be written here; copy the run first"
+            )
+        lock = RunLock(self.file.parent)
+        lock.acquire()
+        try:
+            # Another reader may have done it meanwhile.
+            _schema.migrate(
+                self.file, self._connection, _schema.check_file(self.file, self._connection)
+            )
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _written(self, *, durable: bool = True) -> Iterator[None]:
+        """A transaction; a durable one is on the disk when it ends."""
+        with told(self.file):
+            # A rollback journal needs a flush more each time: EXTRA for the folder it is in.
+            levels = ("FULL", "NORMAL") if self._has_log else ("EXTRA", "FULL")
+            self._connection.execute(f"PRAGMA synchronous = {levels[0 if durable else 1]}")
+            with transaction(self._connection):
+                yield
+
+
+def _holder(folder: Path) -> str:
+    """Who works on the run, as far as its ledger says."""
+    try:
+        with Ledger.read(folder) as ledger:
+            last = ledger.sessions()[-1]
+    except (PalmError, IndexError):
+        return ""
+    return "" if last.ended else f" (process {last.pid} on {last.host}, since {last.begun})"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

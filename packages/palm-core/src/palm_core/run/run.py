@@ -1,0 +1,360 @@
+"""A run, read from its folder: answers, portfolio, size curve, status."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from palm_core.cover.minimal import SizeGap, size_gap_curve
+from palm_core.errors import InputError, PalmError
+from palm_core.guarantees.adaptive import AdaptiveGrid
+from palm_core.model.files import is_folder, not_a_folder
+from palm_core.model.portfolio import Portfolio
+from palm_core.run.artifacts import FOLDER, verify
+from palm_core.run.assembly import assemble, evaluate
+from palm_core.run.config import Settings
+from palm_core.run.engine import grid_of, in_order
+from palm_core.run.ledger import FILE_NAME, Answer, Ledger
+from palm_core.run.ledger.lock import is_worked_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from palm_core.oracles.protocol import Claims
+    from palm_core.run.ledger import Counts, Missing, Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The answers of a run and the settings they were asked with.
+
+    Args:
+        answers: one per weight asked, in the order of asking.
+        objectives: d names.
+        settings: as the run was built.
+        claims: what the oracle claimed of itself.
+        task: as it was resolved.
+        missing: the weights that the oracle failed at.
+    """
+
+    answers: tuple[Answer, ...]
+    objectives: tuple[str, ...]
+    settings: Settings
+    claims: Claims
+    task: dict[str, Any]
+    missing: tuple[Missing, ...] = ()
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Read a finished run.
+
+        Raises:
+            InputError: no run there, a damaged one, or one whose oracle calls
+                are not all done.
+        """
+        with Ledger.read(Path(folder)) as ledger:
+            task, objectives, claimed = ledger.task, ledger.objectives, ledger.claims
+            rounds, missing = ledger.rounds(), ledger.missing()
+            answers = in_order(ledger.answers(), rounds)
+        try:
+            settings = Settings.from_tables(task)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from error
+        if settings.target_epsilon is None:
+            wanted = grid_of(settings, len(objectives))
+        else:  # an adaptive run may be stopped anywhere, once nothing is without bounds
+            wanted = np.eye(len(objectives))
+        known = {answer.weights.tobytes() for answer in answers}
+        known |= {item.weights.tobytes() for item in missing}
+        left = sum(row.tobytes() not in known for row in wanted)
+        if left or not answers:
+            what = "oracle calls" if settings.target_epsilon is None else "vertices of the simplex"
+            raise InputError(
+                f"{folder}: {len(wanted) - left} of {len(wanted)} {what} are done; "
+                f"finish the run first: palm build TASK --out {folder}"
+            )
+        return cls(
+            answers=tuple(answers),
+            objectives=objectives,
+            settings=settings,
+            claims=claimed,
+            task=task,
+            missing=tuple(missing),
+        )
+
+    def prune(self, settings: Settings) -> Portfolio:
+        """Choose a portfolio with other pruning settings; the grid stays."""
+        task = {**self.task, **settings.tables()}
+        return assemble(
+            self.answers,
+            self.objectives,
+            settings,
+            claimed=self.claims,
+            task=task,
+            missing=self.missing,
+        )
+
+    def curve(self, *, most: int | None = None, time_limit: float = 60.0) -> list[SizeGap]:
+        """The least gap of each size among the policies of the run, at every weight."""
+        found = evaluate(self.answers, self.objectives, self.settings)
+        return size_gap_curve(
+            found.candidates, most=most, solver=self.settings.solver, time_limit=time_limit
+        )
+
+
+State = Literal["running", "finished", "stopped"]
+
+#: Folders looked into for runs, and how deep.
+MOST_FOLDERS = 100_000
+DEEPEST = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunStatus:
+    """A run at one moment.
+
+    Attributes:
+        folder: of the run.
+        oracle: its name in the task.
+        objectives: d names.
+        state: "running" (a process works on it), "finished" (its portfolio is written)
+            or "stopped" (``palm build`` goes on with it).
+        done: weights with an answer.
+        failed: weights given up after the last attempt allowed.
+        running: weights that are being worked on.
+        total: weights in all; adaptively an estimate, ``None`` if there is none.
+        exact: ``total`` is no estimate.
+        seconds_left: at the present pace; ``None`` if it is not running or not known.
+        epsilon: ε certified so far of all policies found; ``None`` if none is.
+        delta: δ certified so far; ``None`` if none is.
+        conditional_on: what both rest on, in words; ``None`` for nothing beyond the rewards.
+        refuted: an answer is worse than the oracle claims, or than assumed without a claim.
+        failures: failed attempts, also those that a later one made good.
+        interrupted: attempts that ended because the run did.
+        missing: the weights given up, and why.
+        begun: when the run began, UTC in ISO 8601.
+        session: who worked on it last.
+        portfolio: what a finished run has chosen; ``None`` before.
+    """
+
+    folder: Path
+    oracle: str
+    objectives: tuple[str, ...]
+    state: State
+    done: int
+    failed: int
+    running: int
+    total: int | None
+    exact: bool
+    seconds_left: float | None
+    epsilon: float | None
+    delta: float | None
+    conditional_on: str | None
+    refuted: bool
+    failures: int
+    interrupted: int
+    missing: Sequence[Missing]
+    begun: str
+    session: Session | None
+    portfolio: Portfolio | None
+
+    def document(self) -> dict[str, Any]:
+        """The status as plain values."""
+        last = self.session
+        at_work = None
+        if last is not None and self.state == "running":
+            at_work = {"pid": last.pid, "host": last.host, "since": last.begun}
+        certified = None
+        if self.delta is not None:
+            certified = {
+                "epsilon": self.epsilon,
+                "delta": self.delta,
+                "conditional_on": self.conditional_on,
+                "refuted": self.refuted,
+            }
+        chosen = self.portfolio
+        return {
+            "run": str(self.folder),
+            "state": self.state,
+            "oracle": self.oracle,
+            "objectives": list(self.objectives),
+            "done": self.done,
+            "failed": self.failed,
+            "running": self.running,
+            "total": self.total,
+            "total_is_exact": self.exact,
+            "seconds_left": self.seconds_left,
+            "certificate": certified,
+            "portfolio": None
+            if chosen is None
+            else {
+                "policies": [policy.id for policy in chosen.policies],
+                "certificate": chosen.certificate,
+            },
+            "failed_attempts": self.failures,
+            "interrupted_attempts": self.interrupted,
+            "missing": [
+                {
+                    "weights": item.weights.tolist(),
+                    "attempts": item.attempts,
+                    "kind": item.kind,
+                    "message": item.message,
+                }
+                for item in self.missing
+            ],
+            "begun": self.begun,
+            "process": at_work,
+            "made_with": None if last is None else dict(last.versions),
+        }
+
+
+def run_status(folder: str | Path, *, certified: bool = True) -> RunStatus:
+    """Look at a run, without disturbing it.
+
+    Args:
+        folder: of the run.
+        certified: work out what the answers so far certify; seconds where there are
+            thousands of them.
+
+    Raises:
+        InputError: no run there, or a damaged one.
+        WorkError: it cannot be opened.
+    """
+    place = Path(folder)
+    with Ledger.read(place) as ledger:
+        # First the lock: whoever ends meanwhile has written all before letting go of it.
+        at_work = is_worked_on(place)
+        task, objectives, claimed = ledger.task, ledger.objectives, ledger.claims
+        counts, missing, finished = ledger.counts(), ledger.missing(), ledger.finished
+        begun, sessions = ledger.begun, ledger.sessions()
+        answers = ledger.answers() if certified else []
+    try:
+        settings = Settings.from_tables(task)
+        oracle = str(task["oracle"]["name"])
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f"{place}: the stored task cannot be read: {error}") from error
+    written = (place / "portfolio.json").exists()
+    state: State = "running" if at_work else "finished" if finished else "stopped"
+    grid = _grid(answers, settings, claimed, len(objectives))
+    found = None if grid is None or settings.normalize != "none" else grid.certificate
+    total, exact = _total(settings, len(objectives), grid, counts)
+    if state == "finished":
+        total, exact = counts.done + counts.failed, True
+    last = sessions[-1] if sessions else None
+    left = None
+    if state == "running" and counts.seconds is not None and total is not None:
+        workers = last.workers if last is not None else 1
+        left = counts.seconds * max(0, total - counts.done - counts.failed) / workers
+    return RunStatus(
+        folder=place,
+        oracle=oracle,
+        objectives=objectives,
+        state=state,
+        done=counts.done,
+        failed=counts.failed,
+        running=counts.running if state == "running" else 0,
+        total=total,
+        exact=exact,
+        seconds_left=left,
+        epsilon=None if found is None or not np.isfinite(found.epsilon) else found.epsilon,
+        delta=None if found is None else found.delta,
+        conditional_on=None if found is None else found.conditional_on,
+        refuted=found is not None and found.refuted,
+        failures=counts.failures,
+        # What a killed session left without an end has ended all the same.
+        interrupted=counts.interrupted + (0 if state == "running" else counts.running),
+        missing=missing,
+        begun=begun,
+        session=last,
+        portfolio=Portfolio.load(place) if state == "finished" and written else None,
+    )
+
+
+def damaged_artifacts(folder: str | Path) -> list[str]:
+    """Read every artifact of a run again; says what is not as it was recorded, a line each.
+
+    Raises:
+        InputError: no run there, or a damaged one.
+        WorkError: it cannot be opened.
+    """
+    place = Path(folder)
+    with Ledger.read(place) as ledger:
+        recorded = ledger.artifacts()
+    found = (verify(place / FOLDER, artifact) for artifact in recorded)
+    return [complaint for complaint in found if complaint is not None]
+
+
+def find_runs(folder: str | Path) -> list[Path]:
+    """The folders of runs in ``folder`` and below it, sorted; links are not followed.
+
+    Raises:
+        InputError: no such folder.
+    """
+    root = Path(folder)
+    if not is_folder(root):
+        raise not_a_folder(root, "folder")
+    return sorted(_runs_below(root))
+
+
+def _runs_below(root: Path) -> Iterator[Path]:
+    level, looked = [root], 0
+    for _ in range(DEEPEST + 1):
+        deeper: list[Path] = []
+        for folder in level:
+            looked += 1
+            if looked > MOST_FOLDERS:
+                raise InputError(f"{root}: more than {MOST_FOLDERS} folders, name one with runs")
+            try:
+                entries = list(os.scandir(folder))
+            except OSError:
+                continue  # not ours to read
+            if any(entry.name == FILE_NAME for entry in entries):
+                yield folder
+                continue
+            deeper += [
+                Path(entry.path)
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+            ]
+        level = deeper
+
+
+def _grid(
+    answers: Sequence[Answer], settings: Settings, claimed: Claims, d: int
+) -> AdaptiveGrid | None:
+    """The answers so far as :class:`AdaptiveGrid` sees them, also those on a grid."""
+    if not answers or claimed.epsilon >= 1:
+        return None
+    grid = AdaptiveGrid(
+        d,
+        target_epsilon=settings.call_target,
+        **claimed.accuracy(),
+    )
+    try:
+        grid.tell(
+            np.array([answer.weights for answer in answers]),
+            np.array([answer.policy.rewards for answer in answers]),
+            np.array([answer.policy.regularizer for answer in answers]),
+        )
+    except PalmError as error:
+        raise InputError(f"the stored answers cannot be read: {error}") from error
+    return grid
+
+
+def _total(
+    settings: Settings, d: int, grid: AdaptiveGrid | None, counts: Counts
+) -> tuple[int | None, bool]:
+    from palm_core.weights.grid import grid_size
+
+    if settings.mu is not None and settings.alpha is not None:
+        # A run that was extended has answers beyond its grid.
+        return max(grid_size(d, settings.mu, settings.alpha), counts.requested), True
+    more = None if grid is None else grid.expected_calls
+    if more is None:
+        return settings.max_calls, False
+    total = counts.done + counts.failed + more
+    return (total if settings.max_calls is None else min(total, settings.max_calls)), False

@@ -1,0 +1,1 @@
+"""Tables of models and scores: reading them and selecting from them."""

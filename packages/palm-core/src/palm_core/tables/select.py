@@ -1,0 +1,216 @@
+"""The smallest set of models worth keeping, out of models already scored.
+
+No oracle and no grid: the candidates are given, so the gap is exact at every
+weight vector of the simplex (theory: the covered weights of a policy are
+convex, and the worst weight is a corner of the chosen portfolio's cells).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_core.errors import InputError
+from palm_core.model.normalization import Normalization
+from palm_core.model.policy import Policy
+from palm_core.model.portfolio import Portfolio, PruningRecord, record_of_gaps, versions
+from palm_core.validation import check_number
+from palm_core.weights.simplex import sample_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from palm_core.model.policy import PolicySet
+    from palm_core.model.results import Gaps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selected:
+    """One model of the selection.
+
+    Args:
+        name: the model.
+        scores: (d,) its rewards in raw units, costs negated.
+        interval: for d = 2 the weights on the first objective that it serves
+            best among the selected, else ``None``.
+        share: the share of the simplex that it serves best.
+        weights: (d,) a weight vector that it serves.
+        gap_without: the multiplicative gap of the selection without it;
+            ``None`` where it is the only one, the gap is not finite or time was up.
+    """
+
+    name: str
+    scores: NDArray[np.float64]
+    interval: tuple[float, float] | None
+    share: float
+    weights: NDArray[np.float64]
+    gap_without: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """The smallest set of models within (ε, δ) of all models at every weight.
+
+    Args:
+        models: the selected ones, by falling weight on the first objective.
+        indices: their rows in the candidates, in the same order.
+        n_candidates: how many models there were to choose from.
+        objectives: d names.
+        normalization: the space in which weights and gaps are.
+        tolerance: (ε, δ) as asked.
+        gaps: exact gaps of the selection against all candidates.
+        status: "optimal" if no smaller set will do (proven), else "feasible".
+        lower_bound: at least so many models are needed.
+        solver: "intervals", or the integer programming solver's name.
+        not_computed: for how many models there was no time for ``gap_without``.
+    """
+
+    models: tuple[Selected, ...]
+    indices: NDArray[np.intp]
+    n_candidates: int
+    objectives: tuple[str, ...]
+    normalization: Normalization
+    tolerance: tuple[float, float]
+    gaps: Gaps
+    status: str
+    lower_bound: int
+    solver: str
+    not_computed: int = 0
+
+    def portfolio(self) -> Portfolio:
+        """Return the selection as a portfolio, to save or to route with.
+
+        Each policy's ``weights`` are some that it serves; nobody was asked for them. The
+        tolerance and the proof that fewer will not do are its ``pruning``.
+        """
+        return Portfolio(
+            policies=tuple(
+                Policy(id=model.name, weights=model.weights, rewards=model.scores)
+                for model in self.models
+            ),
+            objectives=self.objectives,
+            normalization=self.normalization,
+            candidates=self.n_candidates,
+            pruning=PruningRecord(
+                mu=self.tolerance[0],
+                alpha=self.tolerance[1],
+                method="minimal",
+                everywhere=True,
+                status=self.status,
+                lower_bound=self.lower_bound,
+                upper_bound=len(self.models),
+                solver=self.solver,
+                weights=0,
+            ),
+            gaps=record_of_gaps(self.gaps),
+            made_with=versions(),
+        )
+
+
+def select_models(
+    candidates: PolicySet,
+    *,
+    epsilon: float = 0.01,
+    delta: float = 0.0,
+    normalize: str = "minmax",
+    solver: str | None = None,
+    time_limit: float = 60.0,
+    over: str = "",
+) -> Selection:
+    """Select the fewest models that are within (ε, δ) of the best at every weight.
+
+    For every w in Δ_d the best selected model π has
+    J_w(π) ≥ opt(w) − ε·max(opt(w), 0) − δ, opt over all candidates.
+
+    Args:
+        candidates: the models, (m, d) rewards, costs already negated.
+        epsilon: multiplicative tolerance in [0, 1].
+        delta: additive tolerance, in units of (normalised) reward.
+        normalize: "minmax" scales each objective to [0, 1] over the candidates,
+            "none" keeps raw units.
+        solver: "cbc" or "highs" for the integer program; ``None`` chooses.
+        time_limit: seconds for the search, and about a tenth more for what each model adds.
+        over: what the candidates are called in the stored normalisation.
+
+    Raises:
+        InputError: fewer than two candidates, a tolerance out of range, or an
+            objective on which all candidates score the same.
+
+    Example:
+        >>> from palm_core import PolicySet
+        >>> models = PolicySet([[1, 0], [0.9, 0.6], [0.6, 0.9], [0, 1]], names=list("abcd"))
+        >>> [model.name for model in select_models(models, epsilon=0.1).models]
+        ['b', 'c']
+    """
+    from palm_core.cover.minimal import minimal_report
+    from palm_core.cover.regions import serving_intervals, serving_shares
+    from palm_core.guarantees.gaps import gaps_without
+
+    begun = time.perf_counter()
+    if len(candidates) < 2:
+        raise InputError(f"at least 2 models are needed to select from, got {len(candidates)}")
+    epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
+    delta = check_number(delta, name="delta", least=0.0)
+    normalization = Normalization.fit(
+        candidates, normalize, over=over or f"{len(candidates)} models"
+    )
+    # A table's numbers are the decimals that were written.
+    scaled = normalization.apply(candidates).as_written()
+    found = minimal_report(
+        scaled, epsilon=epsilon, delta=delta, solver=solver, time_limit=time_limit
+    )
+    chosen = scaled.subset(found.indices)
+    # The search has the time limit; what each model adds gets what is left, and a little.
+    left = time_limit - (time.perf_counter() - begun) + max(1.0, 0.1 * time_limit)
+    rest = gaps_without(chosen, scaled, time_limit=max(left, 0.0))
+    shares = serving_shares(chosen)
+    intervals = serving_intervals(chosen) if chosen.n_objectives == 2 else None
+    served = _served(chosen, intervals)
+    order = np.argsort(-chosen.vertex_values[:, 0], kind="stable")
+    models = []
+    for place in order:
+        index = int(found.indices[place])
+        without = rest[place]
+        models.append(
+            Selected(
+                name=candidates.names[index],
+                scores=candidates.rewards[index],
+                interval=None
+                if intervals is None
+                else (float(intervals[place, 0]), float(intervals[place, 1])),
+                share=float(shares[place]),
+                weights=served[place],
+                gap_without=without.epsilon if without and np.isfinite(without.epsilon) else None,
+            )
+        )
+    return Selection(
+        models=tuple(models),
+        indices=found.indices[order],
+        n_candidates=len(candidates),
+        objectives=candidates.objectives,
+        normalization=normalization,
+        tolerance=(epsilon, delta),
+        gaps=found.gaps,
+        status=found.status,
+        lower_bound=found.lower_bound,
+        solver=found.solver,
+        not_computed=sum(item is None for item in rest) if len(rest) > 1 else 0,
+    )
+
+
+def _served(chosen: PolicySet, intervals: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """A weight vector for each policy that it serves: its cell is convex, so a mean is in it."""
+    if intervals is not None:
+        first = np.nan_to_num(intervals.mean(axis=1), nan=0.5)
+        return np.column_stack([first, 1.0 - first])
+    d = chosen.n_objectives
+    weights = np.vstack([np.eye(d), sample_weights(4096, d)])
+    best = chosen.objective(weights).argmax(axis=1)
+    means = np.full((len(chosen), d), 1.0 / d)
+    for index in range(len(chosen)):
+        if (best == index).any():
+            means[index] = weights[best == index].mean(axis=0)
+    return means

@@ -1,0 +1,243 @@
+"""Baselines of a run: their policies, known to the run or asked of its oracle.
+
+The oracle is asked at a baseline's weights as it was at the grid's: where rewards are
+normalised afterwards, neither knew how. All policies that are measured together are pooled,
+each once, in one space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from palm_core import InputError, Normalization, PolicySet
+from palm_core.model.policy import same_or_new
+from palm_core.oracles.protocol import check_oracle
+from palm_core.run.config import changed_fields, fixed_part
+from palm_eval.baselines import nearest_known, policies_at, random_weights, uniform_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from palm_core import Oracle, Policy
+    from palm_core.run.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The policies of runs and baselines, measured against one another.
+
+    Gaps against other candidates, or in other units, cannot be compared: so there is one
+    pool for all that stands in one table.
+
+    Args:
+        policies: Π, each once.
+        candidates: the same in the space that weights speak of.
+        space: from the oracle's units to that space.
+    """
+
+    policies: tuple[Policy, ...]
+    candidates: PolicySet
+    space: Normalization
+
+    @classmethod
+    def of(cls, policies: Iterable[Policy], objectives: tuple[str, ...], method: str) -> Pool:
+        """Pool ``policies``, which may repeat; "minmax" scales over all of them.
+
+        Raises:
+            OracleAnswerError: an id that means two policies.
+            InputError: an unknown method, or an objective that "minmax" cannot scale.
+        """
+        once = distinct(policies)
+        raw = PolicySet.from_policies(once, objectives)
+        space = Normalization.fit(raw, method, over=f"{len(raw)} policies")
+        return cls(tuple(once), space.apply(raw), space)
+
+    def places(self, policies: Iterable[Policy]) -> list[int]:
+        """Where ``policies`` stand in the pool, each once, in their order."""
+        place = {policy.id: index for index, policy in enumerate(self.policies)}
+        return list(dict.fromkeys(place[policy.id] for policy in policies))
+
+    @property
+    def normalization(self) -> str:
+        """The space in a word: "none", or "minmax" over how many policies."""
+        method = self.space.method
+        return method if method == "none" else f"{method} over {self.space.over}"
+
+
+def distinct(policies: Iterable[Policy]) -> list[Policy]:
+    """Each policy once; an id that means two policies is refused, not mixed up.
+
+    Raises:
+        OracleAnswerError: the same id with other rewards.
+    """
+    found: dict[str, Policy] = {}
+    for policy in policies:
+        same_or_new(policy, found)
+    return list(found.values())
+
+
+def each_weight(policies: Iterable[Policy]) -> list[Policy]:
+    """Each policy once for each weight vector that it answered.
+
+    Raises:
+        OracleAnswerError: the same id with other rewards.
+    """
+    found: dict[str, Policy] = {}
+    once: dict[tuple[str, bytes], Policy] = {}
+    for policy in policies:
+        same_or_new(policy, found)
+        once.setdefault((policy.id, policy.weights.tobytes()), policy)
+    return list(once.values())
+
+
+_Key = TypeVar("_Key", bound="Hashable")
+BASELINES = {
+    "uniform": "uniform weights",
+    "random": "random weights",
+    "uniform_palm": "uniform, pruned",
+    "best_single": "best single (δ)",
+    "centre_single": "best at the centre",
+}
+
+
+def baseline_label(name: str) -> str:
+    """What people are shown for a baseline's name; each run of "random" is one too."""
+    return BASELINES["random" if name.startswith("random ") else name]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunBaseline:
+    """Policies of a baseline, the weights they are for (as users mean them), and the calls.
+
+    Args:
+        policies: one for each of the weights; some may be the same.
+        weights: (k, d).
+        calls: distinct weights, as the paper counts calls.
+        made: the calls that the run had no policy for.
+    """
+
+    policies: tuple[Policy, ...]
+    weights: NDArray[np.float64]
+    calls: int
+    made: int
+
+
+def ask_baselines(
+    run: Run,
+    oracle: Oracle | None,
+    known: Sequence[Policy],
+    *,
+    size: int,
+    seed: int,
+) -> tuple[dict[str, RunBaseline], dict[str, str]]:
+    """Policies at uniform weights, at three times random ones, and at a grid's worth.
+
+    Args:
+        run: whose answers are asked for nothing twice.
+        oracle: asked where the run has no policy; ``None`` leaves such a baseline out.
+        known: the run's policies, each once.
+        size: how many weights "uniform" and "random 0" to "random 2" have; "uniform_palm"
+            has as many as the run asked.
+        seed: of the weights.
+
+    Returns:
+        The baselines by name, and why others are missing ("random" stands for all three).
+
+    Raises:
+        OracleAnswerError: an answer that is no policy for its weights.
+    """
+    d = len(run.objectives)
+    wanted: dict[str, NDArray[np.float64]] = {}
+    if size >= 2 or d > 2:
+        wanted["uniform"] = uniform_weights(size, d, seed=seed)
+    for number, rows in enumerate(random_weights(size, d, seed=seed)):
+        wanted[f"random {number}"] = rows
+    if len(run.answers) >= 2:
+        wanted["uniform_palm"] = uniform_weights(len(run.answers), d, seed=seed)
+    found, unknown = ask_all(wanted, oracle=oracle, known=known, objectives=run.objectives)
+    missing = {
+        "random" if name.startswith("random ") else name: f"{left} of its {len(wanted[name])} "
+        "weights have no policy in the run; --task asks its oracle"
+        for name, left in unknown.items()
+    }
+    return found, missing
+
+
+def ask_all(
+    wanted: Mapping[_Key, NDArray[np.float64]],
+    *,
+    oracle: Oracle | None,
+    known: Sequence[Policy],
+    objectives: tuple[str, ...],
+) -> tuple[dict[_Key, RunBaseline], dict[_Key, int]]:
+    """Policies for several sets of weights; what one has asked, the next one knows.
+
+    Args:
+        wanted: (k, d) weights by any key.
+        oracle: asked where no policy is known; ``None`` leaves such a set out.
+        known: policies that need not be asked for, each once.
+        objectives: d names.
+
+    Returns:
+        The answers by key, and, for the sets left out, how many weights have no policy.
+
+    Raises:
+        OracleAnswerError: an answer that is no policy for its weights, or another policy
+            by the id of a known one.
+    """
+    found: dict[_Key, RunBaseline] = {}
+    missing: dict[_Key, int] = {}
+    everyone = list(known)
+    for key, rows in wanted.items():
+        left = int(np.count_nonzero(~nearest_known(everyone, rows).exact))
+        if left and oracle is None:
+            missing[key] = left
+            continue
+        answered = policies_at(oracle or _Nobody(objectives), rows, known=everyone)
+        everyone = each_weight([*everyone, *answered.policies])
+        found[key] = RunBaseline(
+            policies=answered.policies,
+            weights=rows,
+            calls=answered.n_weights,
+            made=answered.calls,
+        )
+    return found, missing
+
+
+def check_oracle_of(run: Run, oracle: Oracle | None) -> None:
+    """Refuse an oracle for other objectives than the run's.
+
+    Raises:
+        InputError: that is so, or it is no oracle.
+    """
+    if oracle is not None and check_oracle(oracle) != run.objectives:
+        raise InputError(
+            f"oracle.objectives = {check_oracle(oracle)}: must be {run.objectives}, the run's"
+        )
+
+
+def oracle_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """How the oracles of two resolved tasks differ, in words; empty if answers are the same.
+
+    The same fingerprint means the same answers, whatever each task calls its oracle.
+    """
+    one, other = fixed_part(was), fixed_part(now)
+    fingerprint = one.get("oracle", {}).get("fingerprint")
+    if fingerprint is not None and fingerprint == other.get("oracle", {}).get("fingerprint"):
+        return []
+    return changed_fields(one, other)
+
+
+class _Nobody:
+    """An oracle that is never asked: all weights are known."""
+
+    def __init__(self, objectives: tuple[str, ...]) -> None:
+        self.objectives = objectives
+
+    def solve(self, weights: NDArray[np.float64]) -> Any:
+        raise AssertionError(f"asked at {weights}")

@@ -1,0 +1,500 @@
+"""Figures of a run or of a selection from a table, with captions and descriptions."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palm_core import InputError, Normalization, PolicySet, gaps, sample_weights, size_gap_curve
+from palm_core.run.assembly import evaluate
+from palm_core.validation import check_count, check_number, one_line
+from palm_eval import figures
+from palm_eval.analysis.baselines import ask_baselines, baseline_label, check_oracle_of, distinct
+from palm_eval.analysis.intervals import RESAMPLES, SAMPLES, gap_intervals
+from palm_eval.baselines import SWEEP_MUS, prunings, random_weights, uniform_weights
+from palm_eval.figures import Drawn
+from palm_eval.figures.cells import DELTA, EPSILON
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from palm_core import Oracle, Portfolio, SizeGap, Table
+    from palm_core.model.portfolio import GapsRecord
+    from palm_core.run.assembly import Evaluated
+    from palm_core.run.run import Run
+    from palm_eval.analysis.baselines import RunBaseline
+    from palm_eval.figures import PolicyStyle
+
+    Array = NDArray[np.float64]
+
+# More weights than this make cells that nobody can tell apart.
+_MOST_CELLS = 1000
+# Points of the multiplicative grid that can still be told apart.
+_MOST_POINTS = 3000
+
+
+def drawn_usage(groups: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyle]) -> Drawn:
+    """Who serves whom: the first group is the portfolio, others are drawn beside it.
+
+    Args:
+        groups: policies by title.
+        styles: of all of them.
+    """
+    d = next(iter(groups.values())).n_objectives
+    others = " and ".join(list(groups)[1:])
+    beside = f" Beside it the policies of as many {others}." if others else ""
+    how = {
+        2: "The bar runs over all weights; in each part one policy is the best",
+        3: "Each point of the triangle is a weighting, each corner one objective alone; in each "
+        "area one policy is the best",
+    }.get(d, "The bar holds all weights; each part is the share at which one policy is the best")
+    unless = " (estimated from 100 000 weights)" if d > 3 else ""
+    return Drawn(
+        figure=figures.usage_figure(groups, styles=styles),
+        title="Who serves whom",
+        caption=f"{how} of the portfolio{unless}.{beside}",
+        description=figures.usage_description(groups, styles),
+    )
+
+
+def drawn_front(
+    portfolio: PolicySet,
+    candidates: PolicySet,
+    styles: Mapping[str, PolicyStyle],
+    *,
+    scaled: str,
+) -> Drawn:
+    """What policies achieve, and where the portfolio lies among them.
+
+    Args:
+        portfolio: the policies to mark.
+        candidates: all policies, in the same units.
+        styles: of the portfolio's policies.
+        scaled: the method of the normalisation that both are in.
+    """
+    how = "Each point is a policy, placed by"
+    if portfolio.n_objectives > 3:
+        how = "Each line is a policy, drawn through"
+    net = " less the regulariser f" if candidates.regularizer.any() else ""
+    unit = ", scaled to [0, 1]" if scaled == "minmax" else ""
+    return Drawn(
+        figure=figures.front_figure(portfolio, candidates, styles=styles),
+        title="What the policies achieve",
+        caption=(
+            f"{how} its reward in each objective{net}{unit}: dark where it is the best one at "
+            "some weights, pale where at none. The numbers mark the portfolio."
+        ),
+        description=figures.front_description(portfolio, candidates, styles),
+    )
+
+
+def drawn_cells(
+    asked: str,
+    weights: Array,
+    objectives: tuple[str, ...],
+    *,
+    reach: tuple[float, float] = (EPSILON, DELTA),
+    seed: int = 0,
+) -> Drawn | str:
+    """What weights cover, beside as many uniform and random ones; or why it is not drawn.
+
+    Args:
+        asked: what the weights are called.
+        weights: (k, d), d = 2 or 3.
+        objectives: d names.
+        reach: (ε', δ') of a cell.
+        seed: of the others.
+    """
+    n, d = weights.shape
+    if n > _MOST_CELLS:
+        return f"{n} weights are too many to tell apart, at most {_MOST_CELLS}"
+    sets = {asked: weights}
+    if n >= d:  # the least that is uniform on a segment are its ends
+        sets["uniform"] = uniform_weights(n, d, seed=seed)
+    sets["random"] = random_weights(n, d, runs=1, seed=seed)[0]
+    epsilon, delta = reach
+    return Drawn(
+        figure=figures.cells_figure(sets, epsilon=epsilon, delta=delta, objectives=objectives),
+        title="What the weights cover",
+        caption=(
+            "Around each weight lies what it covers: all weights v that differ from it by at "
+            f"most {epsilon:.4g}·v + {delta:.4g} in each objective, for which its policy is "
+            "nearly the best too. Hatched: covered by none."
+        ),
+        description=figures.cells_description(sets, epsilon=epsilon, delta=delta),
+    )
+
+
+def drawn_grids(mu: float, alpha: float, objectives: tuple[str, ...]) -> Drawn | str:
+    """The grid of a run and the two that it combines; or why it is not drawn.
+
+    Args:
+        mu: the grid's μ.
+        alpha: the grid's α.
+        objectives: d names, d = 2 or 3.
+    """
+    d = len(objectives)
+    smallest = next(
+        (one for one in (1e-3, 1e-2) if one < alpha and _size(d, mu, one) <= _MOST_POINTS),
+        alpha,
+    )
+    try:
+        return Drawn(
+            figure=figures.grids_figure(mu, alpha, objectives=objectives, smallest=smallest),
+            title="The grid of this run, and what it combines",
+            caption=(
+                "Weights with entries of a fixed ratio crowd towards the boundary without end; "
+                "evenly spaced ones are coarse where it matters; the run's grid is of a fixed "
+                "ratio down to α of the largest weight, and stops there."
+            ),
+            description=figures.grids_description(mu, alpha, d, smallest=smallest),
+        )
+    except InputError:
+        return "its grids have too many weights to tell apart"
+
+
+def _size(d: int, mu: float, smallest: float) -> int:
+    """Weights of the multiplicative grid down to ``smallest``."""
+    steps = math.floor(math.log(1 / smallest) / math.log1p(mu))
+    return int((steps + 1) ** d - steps**d)
+
+
+def policies_of(baseline: RunBaseline, found: Evaluated) -> PolicySet:
+    """The policies of a baseline, each once, in the units of the run's candidates."""
+    raw = PolicySet.from_policies(distinct(baseline.policies), found.raw.objectives)
+    return found.normalization.apply(raw)
+
+
+def draw_curve(
+    run: Run,
+    portfolio: Portfolio,
+    found: Evaluated,
+    asked: Mapping[str, RunBaseline],
+    *,
+    most: int,
+    resamples: int,
+    seed: int,
+) -> tuple[Drawn, list[str]]:
+    """The least gap of each size up to ``most``, and what is not drawn and why.
+
+    The intervals are about the portfolio of each size, fixed; all gaps are against the
+    policies of the run.
+
+    Raises:
+        WorkError: a solver failed.
+    """
+    curve = run.curve(most=most)
+    intervals, why = _intervals(found, curve, resamples=resamples, seed=seed)
+    certificate = None if portfolio.certificate is None else portfolio.certificate.epsilon
+    baselines = _baseline_gaps(asked, found, largest=max(most, len(portfolio)))
+    banded = " Bars: 95 % intervals, were it measured on other prompts." if intervals else ""
+    beside = (
+        " Markers beside a size: as many policies of other weights, and a uniform grid of as "
+        "many weights as the run asked, pruned."
+        if "uniform, pruned" in baselines
+        else ""
+    )
+    drawn = Drawn(
+        figure=figures.curve_figure(
+            curve, intervals=intervals, certificate=certificate, baselines=baselines
+        ),
+        title="What each further policy buys",
+        caption=(
+            "The gap is the largest share of the best value that any user loses, against all "
+            f"policies of the run ({len(found.policies)}). Each step down is what more policies "
+            f"gain.{banded}{beside}"
+        ),
+        description=figures.curve_description(
+            curve, intervals=intervals, certificate=certificate, baselines=baselines
+        ),
+    )
+    return drawn, [f"curve: no intervals, {why}"] if why else []
+
+
+def _intervals(
+    found: Evaluated, curve: list[SizeGap], *, resamples: int, seed: int
+) -> tuple[dict[int, tuple[float, float]], str]:
+    d = found.raw.n_objectives
+    each, why = gap_intervals(
+        found.policies,
+        found.raw.objectives,
+        [point.indices.tolist() for point in curve],
+        space=found.normalization,
+        weights=sample_weights(SAMPLES, d, seed=seed),
+        gaps=("epsilon",),
+        resamples=resamples,
+        seed=seed,
+    )
+    if each is None:
+        return {}, why
+    ends = [(float(one["epsilon"].lower), float(one["epsilon"].upper)) for one in each]
+    return {point.size: pair for point, pair in zip(curve, ends, strict=True)}, ""
+
+
+def _baseline_gaps(
+    asked: Mapping[str, RunBaseline], found: Evaluated, *, largest: int
+) -> dict[str, list[tuple[int, float]]]:
+    """(size, ε) of the baselines; of the pruned ones the best of each size."""
+    pairs: dict[str, list[tuple[int, float]]] = {}
+    for name, baseline in asked.items():
+        group = policies_of(baseline, found)
+        if name == "uniform_palm":
+            best: dict[int, float] = {}
+            for one in prunings(group, baseline.weights, found.candidates, mus=SWEEP_MUS):
+                size = len(one.indices)
+                best[size] = min(one.epsilon, best.get(size, math.inf))
+            points = [(size, best[size]) for size in sorted(best) if size <= largest]
+        else:
+            points = [(len(group), gaps(group, found.candidates).epsilon)]
+        # Where some weights have nothing worth more than 0, ε is not defined.
+        defined = [point for point in points if math.isfinite(point[1])]
+        if defined:
+            pairs.setdefault(baseline_label(name), []).extend(defined)
+    return pairs
+
+
+def run_figures(
+    run: Run,
+    *,
+    most: int = 8,
+    oracle: Oracle | None = None,
+    cells: tuple[float, float] = (EPSILON, DELTA),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[dict[str, Drawn], list[str]]:
+    """Draw all that a run has data for.
+
+    - ``usage``: which policy of the portfolio serves which weights, beside portfolios of
+      uniform and of random weights of the same size where their policies can be had;
+    - ``front``: the rewards of all policies;
+    - ``curve``: the least gap of each size, with intervals where policies carry rewards per
+      prompt, and the baselines' gaps, all measured against the policies of the run;
+    - ``weights``: the weights asked for, and those of the portfolio's policies (d ≤ 3);
+    - ``cells``: what they cover beside uniform and random weights (Figure 1; d ≤ 3);
+    - ``grids``: the run's grid and the two that it combines (Figure 2; grid runs, d ≤ 3).
+
+    Args:
+        run: see :class:`palm_core.run.run.Run`; its portfolio is chosen as it was built.
+        most: the largest size on the curve.
+        oracle: asked for the baselines at weights that the run has no policy for, as by
+            :func:`palm_eval.evaluate_run`.
+        cells: (ε', δ') of ``cells``, by default those of the paper's Figure 1.
+        resamples: of the bootstrap over prompts, at least 100.
+        seed: of the baselines, the random weights and the bootstrap.
+
+    Returns:
+        The figures by name, and what is left out and why, a sentence each.
+
+    Raises:
+        InputError: an argument out of range, or an oracle for other objectives.
+        WorkError: a solver or the oracle failed.
+    """
+    check_count(most, name="most", least=1)
+    check_count(seed, name="seed", least=0)
+    check_count(resamples, name="resamples", least=100)
+    for name, value in zip(("cells, epsilon", "cells, delta"), cells, strict=True):
+        check_number(value, name=name, least=0.0)
+    check_oracle_of(run, oracle)
+    portfolio = run.prune(run.settings)
+    found = evaluate(run.answers, run.objectives, run.settings)
+    asked, missing = ask_baselines(run, oracle, found.policies, size=len(portfolio), seed=seed)
+    notes = [f"{baseline_label(name)}: not drawn, {why}" for name, why in missing.items()]
+    groups = {"portfolio": portfolio.policy_set}
+    for name in ("uniform", "random 0"):
+        if name in asked:
+            groups[baseline_label(name)] = policies_of(asked[name], found)
+    styles = figures.policy_styles(*groups.values())
+    drawn = {
+        "usage": drawn_usage(groups, styles),
+        "front": drawn_front(
+            portfolio.policy_set, found.candidates, styles, scaled=found.normalization.method
+        ),
+    }
+    drawn["curve"], told = draw_curve(
+        run, portfolio, found, asked, most=most, resamples=resamples, seed=seed
+    )
+    notes += told
+    if len(run.objectives) > 3:
+        notes.append(
+            f"weights, cells, grids: drawn for 2 and 3 objectives, not {found.weights.shape[1]}"
+        )
+        return drawn, notes
+    kept = {policy.id: _weights_of(run, policy.id) for policy in portfolio.policies}
+    drawn["weights"] = _weights(run, found.weights, kept, styles)
+    mu, alpha = run.settings.mu, run.settings.alpha
+    cells_drawn = drawn_cells(
+        "asked by this run", found.weights, run.objectives, reach=cells, seed=seed
+    )
+    pairs = [("cells", cells_drawn)]
+    if mu is not None and alpha is not None:  # an adaptive run has no grid
+        pairs.append(("grids", drawn_grids(mu, alpha, run.objectives)))
+    for name, one in pairs:
+        if isinstance(one, Drawn):
+            drawn[name] = one
+        else:
+            notes.append(f"{name}: not drawn, {one}")
+    return drawn, notes
+
+
+def _weights(
+    run: Run, weights: Array, kept: Mapping[str, Array], styles: Mapping[str, PolicyStyle]
+) -> Drawn:
+    adaptive = run.settings.target_epsilon is not None
+    order = "the later the darker" if adaptive else "all of one grid"
+    return Drawn(
+        figure=figures.weights_figure(
+            weights, kept, objectives=run.objectives, ordered=adaptive, styles=styles
+        ),
+        title="The weights asked for",
+        caption=(
+            f"Each point is a weighting that the oracle was asked to optimise for, {order}. "
+            "Numbers mark those whose policies are in the portfolio."
+        ),
+        description=figures.weights_description(
+            weights, kept, objectives=run.objectives, styles=styles
+        ),
+    )
+
+
+def _weights_of(run: Run, policy: str) -> Array:
+    return next(answer.weights for answer in run.answers if answer.policy.id == policy)
+
+
+def is_selected(portfolio: Portfolio) -> bool:
+    """Whether it was chosen out of policies that were there: no oracle could give others."""
+    return portfolio.oracle_calls == 0 and portfolio.certificate is None
+
+
+def models_of(portfolio: Portfolio, table: Table) -> PolicySet:
+    """All models of a table, in the space that the weights of a portfolio speak of.
+
+    ``palm select`` negates what is to be minimised. Which columns those were is seen at the
+    portfolio's own models; that what it promises holds for this table, at the limits of
+    its scale and at its exact gaps to all of them. A change that leaves these is not seen.
+
+    Args:
+        portfolio: what ``palm select --save`` wrote.
+        table: from :func:`palm_core.read_table`.
+
+    Returns:
+        (m, d) policies, m the rows of the table.
+
+    Raises:
+        InputError: the portfolio is of a run, or was not selected from this table; with the
+            column, the model or the number by which that is seen.
+    """
+    if not is_selected(portfolio):
+        raise InputError(
+            f"{table.source}: the portfolio is of a run, whose folder has the policies it was "
+            "chosen from"
+        )
+    columns = [np.array(table.numbers(name)) for name in portfolio.objectives]
+    names = table.names(portfolio.objectives)
+    own = _rows(portfolio, names, table.source)
+    signs = [
+        _signs(column, portfolio, index, own, table.source) for index, column in enumerate(columns)
+    ]
+    if len(names) != portfolio.candidates:
+        raise InputError(
+            f"{table.source}: has {len(names)} models, but the portfolio was selected from "
+            f"{portfolio.candidates}"
+        )
+    for each in product(*signs):
+        raw = PolicySet(
+            np.column_stack(columns) * each, names=names, objectives=portfolio.objectives
+        )
+        limits = portfolio.normalization
+        scale = Normalization.fit(raw, limits.method, over=limits.over)
+        models = scale.apply(raw)
+        if scale == limits and _agree(portfolio.gaps, models, own):
+            return models
+    raise InputError(
+        f"{table.source}: has the models of the portfolio, but others must have changed: their "
+        "limits and gaps are not those that were recorded; select from it again"
+    )
+
+
+def _rows(portfolio: Portfolio, names: list[str], source: str) -> list[int]:
+    """The rows of the portfolio's models."""
+    places = {name: row for row, name in enumerate(names)}
+    for policy in portfolio.policies:
+        if policy.id not in places:
+            raise InputError(
+                f"{source}: has no model {one_line(policy.id)!r}, so the portfolio was not "
+                "selected from it"
+            )
+    return [places[policy.id] for policy in portfolio.policies]
+
+
+def _signs(
+    column: Array, portfolio: Portfolio, index: int, own: list[int], source: str
+) -> list[float]:
+    """1 where an objective is a column as it stands, −1 where negated; both if all are 0."""
+    rewards = np.array([policy.rewards[index] for policy in portfolio.policies])
+    differ = {sign: sign * column[own] != rewards for sign in (1.0, -1.0)}
+    found = [sign for sign, rows in differ.items() if not rows.any()]
+    if not found:
+        sign = min(differ, key=lambda one: int(differ[one].sum()))
+        row = int(np.argmax(differ[sign]))
+        raise InputError(
+            f"{source}: column {portfolio.objectives[index]!r} of model "
+            f"{one_line(portfolio.policies[row].id)!r} is {column[own][row]:g}, but the portfolio "
+            f"was selected where it was {sign * rewards[row]:g}"
+        )
+    return found
+
+
+def _agree(recorded: GapsRecord | None, models: PolicySet, own: list[int]) -> bool:
+    """Whether the models' exact gaps to all others are those that were recorded."""
+    if recorded is None:
+        return True
+    exact = gaps(models.subset(own), models)
+    epsilon = np.inf if recorded.epsilon is None else recorded.epsilon
+    return bool(np.allclose([exact.epsilon, exact.delta], [epsilon, recorded.delta], atol=1e-9))
+
+
+def selection_figures(
+    portfolio: Portfolio, models: PolicySet, *, most: int = 8
+) -> tuple[dict[str, Drawn], list[str]]:
+    """Draw a portfolio and the models that it was selected from.
+
+    ``usage``, ``front`` and ``curve``, as :func:`palm_eval.analysis.figures.run_figures` draws
+    them of a run. Nobody was asked at any weights, so there are none to draw.
+
+    Args:
+        portfolio: what ``palm select --save`` wrote.
+        models: all of them, from :func:`palm_eval.analysis.figures.models_of`.
+        most: the largest size on the curve.
+
+    Returns:
+        The figures by name, and what is left out and why, a sentence each.
+
+    Raises:
+        InputError: ``most`` out of range, or other objectives.
+        WorkError: a solver failed.
+    """
+    check_count(most, name="most", least=1)
+    styles = figures.policy_styles(portfolio.policy_set)
+    method = portfolio.normalization.method
+    drawn = {
+        "usage": drawn_usage({"portfolio": portfolio.policy_set}, styles),
+        "front": drawn_front(portfolio.policy_set, models, styles, scaled=method),
+    }
+    curve = size_gap_curve(models, most=most)
+    if not curve:
+        return drawn, [f"curve: not drawn, no portfolio of {most} is within 100 % at every weight"]
+    drawn["curve"] = Drawn(
+        figure=figures.curve_figure(curve),
+        title="What each further model buys",
+        caption=(
+            "The gap is the largest share of the best value that any user loses, against all "
+            f"{len(models)} models of the table. Each step down is what one more model gains."
+        ),
+        description=figures.curve_description(curve),
+    )
+    return drawn, []

@@ -1,0 +1,1 @@
+"""Language models: sources, loading, memory, prompts, estimates; shared by oracles."""

@@ -1,0 +1,1 @@
+"""The paper's experiments: claims, published numbers, studies, tables, the page."""

@@ -1,0 +1,137 @@
+"""The registry of reward functions: entry points, loading by name, the rewards of a task.
+
+Packages announce factories of reward functions as entry points of the group
+``palm.rewards``. A reward function of one's own needs no factory: "module:function"
+is used as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from palm_core.errors import InputError, PluginError
+from palm_core.oracles.registry import (
+    Kind,
+    available,
+    check_name,
+    check_options,
+    load_entry,
+    load_function,
+    make,
+)
+from palm_core.validation import one_line
+
+if TYPE_CHECKING:
+    from palm_eval.rewards.base import RewardFunction
+
+_REWARD = Kind(noun="reward", group="palm.rewards")
+_SIGNATURE = "(prompts, completions, **columns) -> list of numbers"
+
+
+def available_rewards() -> tuple[str, ...]:
+    """The sorted names of the installed reward functions; imports none of them."""
+    return available(_REWARD)
+
+
+def load_reward(name: str, folder: str | Path | None = None, /, **options: Any) -> RewardFunction:
+    """Make the reward function called ``name`` with the given options.
+
+    Args:
+        name: an entry point's name ("gsm", "classifier" …), or "module:function" for a
+            reward function of one's own with the signature of TRL. That one takes no
+            options; where it has a text attribute ``fingerprint``, its scores can be
+            cached on disk.
+        folder: where such a module is looked for first; ``None`` means the current one.
+        **options: go to the factory, after their names are checked.
+
+    Raises:
+        PluginError: no such reward function, or it does not import; ``__cause__`` says
+            why.
+        InputError: an option is unknown, missing or refused, or what was found is not a
+            function.
+    """
+    check_name(_REWARD, name)
+    if ":" in name:
+        if options:
+            raise InputError(
+                f"reward {name!r}: a function of one's own is used as it is, takes no options, "
+                f"got {', '.join(sorted(options))}"
+            )
+        return cast("RewardFunction", load_function(_REWARD, name, folder, _SIGNATURE))
+    factory = load_entry(_REWARD, name)
+    if not callable(factory):
+        raise PluginError(
+            f"reward {name!r} is of type {type(factory).__name__}: must be a class or a function"
+        )
+    check_options(_REWARD, name, factory, options)
+    made = make(_REWARD, name, factory, options)
+    if not callable(made):
+        raise InputError(
+            f"reward {name!r}: its factory returned {one_line(repr(made), 60)}, must return a "
+            f"function {_SIGNATURE}"
+        )
+    return cast("RewardFunction", made)
+
+
+def load_rewards(table: object, folder: Path | None) -> dict[str, RewardFunction]:
+    """The reward functions of an ``[oracle.rewards]`` table, in its order.
+
+    Args:
+        table: by objective the name of a reward function ("gsm", "module:function"), a
+            table with ``name`` and its options, or the function itself.
+        folder: where modules of one's own are looked for.
+
+    Raises:
+        InputError: fewer than two, or an entry that is none of these: named.
+        PluginError: there is no such reward function, or it does not import.
+    """
+    if not isinstance(table, Mapping) or len(table) < 2:
+        raise InputError(
+            f"rewards = {one_line(repr(table), 80)}: must be a table with a reward for each of at "
+            "least two objectives"
+        )
+    return {
+        str(objective): _load(str(objective), given, folder) for objective, given in table.items()
+    }
+
+
+def _load(objective: str, given: object, folder: Path | None) -> RewardFunction:
+    if callable(given):
+        return given
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        raise InputError(
+            f"rewards.{objective} = {one_line(repr(given), 80)}: must be the name of a reward "
+            "function, or a table with its name and options"
+        )
+    options = {str(key): value for key, value in given.items() if key != "name"}
+    try:
+        return load_reward(given["name"], folder, **options)
+    except InputError as error:
+        raise InputError(f"rewards.{objective}: {error}") from error
+
+
+def identity(function: Any) -> str:
+    """What tells a reward function from another: its fingerprint, else its module's text.
+
+    Its name alone, where it has neither.
+    """
+    said = getattr(function, "fingerprint", None)
+    if isinstance(said, str) and said:
+        return said
+    plain = function if inspect.isroutine(function) else type(function)
+    name = f"{plain.__module__}:{plain.__qualname__}"
+    try:
+        source = inspect.getsourcefile(plain)
+        content = None if source is None else Path(source).read_bytes()
+    except (TypeError, OSError):
+        content = None
+    if content is None:
+        # Not known to be the same tomorrow; at least it is not taken for another.
+        return name
+    return f"{name} {hashlib.sha256(content).hexdigest()}"

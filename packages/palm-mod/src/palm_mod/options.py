@@ -1,0 +1,196 @@
+"""Options of `mod` and `soup`: validated, with their prompts and rewards found."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from palm_core.errors import InputError
+from palm_core.validation import check_count, check_number
+from palm_eval.lm.prompts import PromptFormat, Prompts, read_prompts
+from palm_eval.lm.sources import fingerprint_of, located, source_of
+from palm_eval.rewards.registry import load_rewards
+
+if TYPE_CHECKING:
+    from palm_eval.rewards.base import RewardFunction
+
+
+@dataclass(eq=False)
+class LanguageSettings:
+    """The options that `mod` and `soup` have in common. Making them loads no model.
+
+    Args:
+        rewards: by objective, in the order of the experts: the name of a reward function,
+            a table with its ``name`` and options, or a function with TRL's signature.
+        prompts: JSON lines with "prompt" and columns, see
+            :func:`~palm_eval.lm.prompts.read_prompts`.
+        models: d experts, each a folder or a name on the hub, "name@revision"; or
+        base, adapters: d LoRA adapters and the model that they are for.
+        reference: π_ref, for ``beta``; the base itself where there are adapters.
+        tokenizer: where it is not the first expert's.
+        beta: β ≥ 0 of f(π) = β·KL(π ‖ π_ref), see :mod:`palm_mod.kl`. Without a reference
+            f = 0, and each policy's info says so.
+        temperature: 0 decodes greedily.
+        samples: responses to each prompt; more than 1 needs a temperature.
+        new_tokens: the most tokens of a response.
+        total: the most tokens of prompt and response; the experts' own limit holds anyway.
+        stop: strings that end a response and are no part of it.
+        format, system, shortest, longest, others: how prompts are put and which lengths
+            are accepted, see :class:`~palm_eval.lm.prompts.PromptFormat`.
+        skip, first: leave out so many prompts, then take so many.
+        rows: the most prefixes held at once; ``None`` goes by the memory that is free.
+        device, dtype: see :func:`~palm_mod.experts.load_experts`.
+        folder: where relative names of models, and modules of rewards of one's own, are
+            looked for first; ``None`` is the folder of the prompts.
+        cache: a folder where scores are kept between runs.
+        epsilon, delta: the slack to claim. The best policy of a mixture is not known to be
+            near the best there is, so 1 claims nothing, and nothing is certified beyond
+            the policies found. A smaller claim is held against the run's own answers.
+        artifact_dir: where responses are written; PALM gives it.
+        run_seed: of the task; temperatures draw from it.
+
+    Raises:
+        InputError: an option is wrong: named, with what would be accepted.
+    """
+
+    #: The beginning of its policies' ids.
+    kind: ClassVar[str]
+
+    _: KW_ONLY
+    rewards: Any
+    prompts: Path
+    models: Any = None
+    base: str | None = None
+    adapters: Any = None
+    reference: str | None = None
+    tokenizer: str | None = None
+    beta: float = 0.0
+    temperature: float = 0.0
+    samples: int = 1
+    new_tokens: int = 128
+    total: int | None = None
+    stop: Any = ()
+    format: str = "plain"
+    system: str | None = None
+    shortest: int = 1
+    longest: int | None = None
+    others: str = "refuse"
+    skip: int = 0
+    first: int | None = None
+    rows: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    folder: Path | None = None
+    cache: Path | None = None
+    epsilon: float = 1.0
+    delta: float = 0.0
+    artifact_dir: Path | None = None
+    run_seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.beta = check_number(self.beta, name="beta", least=0.0)
+        self.temperature = check_number(self.temperature, name="temperature", least=0.0)
+        for name, least in (("samples", 1), ("new_tokens", 1), ("run_seed", 0)):
+            check_count(getattr(self, name), name=name, least=least)
+        for name, least in (("rows", 1), ("total", 2)):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name=name, least=least)
+        if self.samples > 1 and self.temperature == 0:
+            raise InputError(
+                f"samples = {self.samples}: greedy decoding has one response; must be 1, or "
+                "temperature above 0"
+            )
+        if self.beta > 0 and self.reference is None:
+            raise InputError(f"beta = {self.beta:g}: needs 'reference', the model KL is taken to")
+        if self.reference is not None and self.beta == 0 and not self.needs_reference:
+            raise InputError(
+                f"reference = {self.reference!r}: would be run for nothing, must go with beta "
+                "above 0"
+            )
+        self.put = PromptFormat(
+            form=self.format,
+            system=self.system,
+            shortest=self.shortest,
+            longest=self.longest,
+            others=self.others,
+        )
+        self.asked: Prompts = read_prompts(self.prompts, skip=self.skip, first=self.first)
+        at = Path(self.prompts)
+        self.place = Path(self.folder) if self.folder is not None else at.parent
+        self.functions: dict[str, RewardFunction] = load_rewards(self.rewards, self.place)
+        self.objectives = tuple(self.functions)
+        self._check_experts()
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether decoding itself needs the reference."""
+        return False
+
+    def _check_experts(self) -> None:
+        name, given = (
+            ("models", self.models) if self.adapters is None else ("adapters", self.adapters)
+        )
+        if (self.models is None) == (self.adapters is None):
+            raise InputError("experts: must be given by 'models', or by 'base' and 'adapters'")
+        if (self.base is None) != (self.adapters is None):
+            raise InputError("base: must be given with 'adapters', and only then")
+        if isinstance(given, (str, Path)) or not isinstance(given, (list, tuple)):
+            raise InputError(f"{name} = {given!r}: must be a list of names or folders")
+        if len(given) != len(self.objectives):
+            raise InputError(
+                f"{name}: {len(given)} for {len(self.objectives)} rewards "
+                f"({', '.join(self.objectives)}): must be one each, in their order"
+            )
+
+    def located(self, name: str | Path) -> str:
+        """A model's folder beside the task where there is one, else its name as it is."""
+        return located(name, self.place)
+
+    def sources(self) -> dict[str, Any]:
+        """Options of :func:`~palm_mod.experts.load_experts`."""
+        one = {"base": self.base, "reference": self.reference, "tokenizer": self.tokenizer}
+        several = {"models": self.models, "adapters": self.adapters}
+        return {
+            **{key: value and self.located(value) for key, value in one.items()},
+            **{
+                key: values and [self.located(value) for value in values]
+                for key, values in several.items()
+            },
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the content of models, prompts and rewards, and with any setting.
+
+        Raises:
+            InputError: a model that is not there.
+        """
+        where = self.sources()
+        named = [where["base"], where["reference"], where["tokenizer"]]
+        named += [*(where["models"] or ()), *(where["adapters"] or ())]
+        return fingerprint_of(
+            self.kind,
+            models=[None if name is None else source_of(name) for name in named],
+            prompts=[self.asked],
+            rewards=self.functions,
+            settings={name: getattr(self, name) for name in self._told()},
+        )
+
+    @property
+    def measured(self) -> str:
+        """How f is measured, in words."""
+        if self.beta == 0:
+            return "0: no reference is given" if self.reference is None else "0: beta is 0"
+        if self.temperature == 0:
+            return "beta * KL, exact: -log of the reference's probability of the response"
+        return "beta * KL, exact at each step along the responses drawn"
+
+    def _told(self) -> list[str]:
+        """The settings that answers depend on."""
+        elsewhere = {"rewards", "prompts", "models", "base", "adapters", "reference", "tokenizer"}
+        unimportant = {"rows", "device", "folder", "cache", "artifact_dir", "epsilon", "delta"}
+        if self.temperature == 0:
+            unimportant |= {"run_seed"}
+        names = [one.name for one in fields(self) if not one.name.startswith("_")]
+        return [name for name in names if name not in elsewhere | unimportant]

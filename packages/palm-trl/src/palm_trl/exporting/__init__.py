@@ -1,5 +1,0 @@
-"""A portfolio's models, copied to where they can be served or published.
-
-What is exported is what was measured: every artifact is held against the hash in the run's
-ledger first.
-"""
