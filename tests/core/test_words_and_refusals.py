@@ -20,7 +20,7 @@ from palm_core.cli.parameters import check_new, check_out
 from palm_core.errors import InputError
 from palm_core.model.portfolio import CertificateRecord, MissingRecord
 from palm_core.oracles.protocol import check_oracle
-from palm_core.oracles.registry import _ORACLE, load_function
+from palm_core.oracles.registry import _ORACLE
 from palm_core.oracles.task_table import parse_npz, read_task
 from palm_core.run.config import Execution, parse_task
 from palm_core.run.run import find_runs
@@ -195,14 +195,14 @@ class TestFunctions:
         (tmp_path / "mine_here.py").write_text(
             "def score():\n    return 7\n\nclass No:\n    pass\n"
         )
-        assert load_function(_ORACLE, "mine_here:score", tmp_path, "() -> int")() == 7
+        assert _ORACLE.load_function("mine_here:score", tmp_path, "() -> int")() == 7
         monkeypatch.chdir(tmp_path)
-        assert load_function(_ORACLE, "mine_here:score", None, "() -> int")() == 7
+        assert _ORACLE.load_function("mine_here:score", None, "() -> int")() == 7
         with pytest.raises(InputError, match=r"is of type type: must be a function \(\) -> int"):
-            load_function(_ORACLE, "mine_here:No", None, "() -> int")
+            _ORACLE.load_function("mine_here:No", None, "() -> int")
 
     def test_of_an_entry_point(self) -> None:
-        found = load_function(_ORACLE, "tabular", None, "() -> oracle")
+        found = _ORACLE.load_function("tabular", None, "() -> oracle")
         assert found.__module__ == "palm_core.oracles.tabular"
 
 

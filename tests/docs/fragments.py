@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from palm_core.oracles.registry import _ORACLE, _installed, import_named, importable
+from palm_core.oracles.registry import _ORACLE, _installed, importable
 from palm_core.run.config import parse_task
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def check_toml(code: str, oracle: str, folder: Path) -> str:
 def _check_options(oracle: str, options: dict[str, Any], folder: Path) -> None:
     if ":" in oracle:
         with importable(folder):
-            factory = import_named(_ORACLE, oracle, folder)
+            factory = _ORACLE.import_named(oracle, folder)
     else:
         factory = _installed(oracle)
     _check_names(f"[oracle] of {oracle}", options, factory)
@@ -86,7 +86,6 @@ def _check_options(oracle: str, options: dict[str, Any], folder: Path) -> None:
 
 
 def _check_reward(objective: str, given: Any) -> None:
-    from palm_core.oracles.registry import load_entry
     from palm_eval.rewards.registry import _REWARD, available_rewards
 
     table = {"name": given} if isinstance(given, str) else dict(given)
@@ -95,7 +94,7 @@ def _check_reward(objective: str, given: Any) -> None:
         return  # a function of somebody's own, in a module that the page does not show
     _check_known(f"rewards.{objective} name", [name], available_rewards())
     if table:
-        _check_names(f"rewards.{objective}", table, load_entry(_REWARD, name))
+        _check_names(f"rewards.{objective}", table, _REWARD.load(name))
 
 
 def _check_names(where: str, given: Iterable[str], factory: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from palm_core import InputError, PalmError, PolicySet, WorkError, gaps
-from palm_core.oracles.registry import Kind, available, load_function
+from palm_core.oracles.registry import PluginKind
 from palm_core.validation import check_number, one_line, reason
 from palm_eval import metrics
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 #: ``(portfolio, candidates, weights) -> float``
 Metric = Callable[[PolicySet, PolicySet, Any], float]
-_METRIC = Kind(noun="metric", group="palm.metrics")
+_METRIC = PluginKind(noun="metric", group="palm.metrics")
 _SIGNATURE = "(portfolio, candidates, weights) -> number"
 
 
 def available_metrics() -> tuple[str, ...]:
     """The sorted names of the installed metrics; imports none of them."""
-    return available(_METRIC)
+    return _METRIC.names()
 
 
 def load_metric(name: str, folder: str | Path | None = None, /) -> Metric:
@@ -46,7 +46,7 @@ def load_metric(name: str, folder: str | Path | None = None, /) -> Metric:
         PluginError: no such metric, or it does not import; ``__cause__`` says why.
         InputError: what was found is not a function.
     """
-    return cast("Metric", load_function(_METRIC, name, folder, _SIGNATURE))
+    return cast("Metric", _METRIC.load_function(name, folder, _SIGNATURE))
 
 
 def metric_value(

@@ -17,7 +17,7 @@ from palm_core import __version__
 from palm_core.cli import errors as mistakes
 from palm_core.cli import model_commands, output, run_commands
 from palm_core.cli import run_commands as status_commands
-from palm_core.cli.commands import PALM, PARAMETERS, add_commands, group_of
+from palm_core.cli.commands import PARAMETERS, add_commands, group_of
 from palm_core.cli.parameters import Flag
 from palm_core.errors import InputError, PalmError, PalmWarning
 from palm_core.validation import one_line
@@ -126,10 +126,12 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def _versions() -> str:
+    from palm_core.model.files import known_packages
     from palm_core.model.portfolio import versions
 
-    found = {"palm-core": __version__} | versions(*PALM)
-    return "\n".join(f"{name} {found[name]}" for name in (*PALM, "python") if name in found)
+    names = tuple(known_packages())
+    found = {"palm-core": __version__} | versions(*names)
+    return "\n".join(f"{name} {found[name]}" for name in (*names, "python") if name in found)
 
 
 def _say_no_more() -> None:

@@ -16,18 +16,6 @@ if TYPE_CHECKING:
 
     from cyclopts import App
 
-PALM = ("palm-core", "palm-eval", "palm-mod", "palm-trl")
-_EVAL = PALM[:2]
-#: Our commands that come with other packages than palm-core, each with the packages it takes.
-PACKAGES = {
-    "compare": _EVAL,
-    "evaluate": _EVAL,
-    "export": (*_EVAL, "palm-trl"),
-    "figures": _EVAL,
-    "report": _EVAL,
-    "reproduce": _EVAL,
-    "tables": _EVAL,
-}
 _LISTED = {
     "From a table of models": ("select", "route"),
     "From an oracle": ("oracles", "plan", "build"),

@@ -15,7 +15,7 @@ from cyclopts import (
 )
 from cyclopts.annotations import resolve_optional
 
-from palm_core.cli.commands import PACKAGES
+from palm_core.model.files import providers
 from palm_core.oracles.registry import how_to_install
 from palm_core.validation import did_you_mean, nearest
 
@@ -103,8 +103,8 @@ def _unknown_command(given: str, error: CycloptsError) -> str:
         near = nearest(given, ("--help", "--version"))
         ask = f"; did you mean {near}?" if near else ""
         return f"no option {given}{ask or ': a command comes first; palm --help lists them'}"
-    if given in PACKAGES:
-        packages = PACKAGES[given]
+    packages = providers("commands").get(given)
+    if packages:
         return (
             f"palm {given} comes with {packages[-1]}, which is not installed; "
             f"{how_to_install(packages)}"

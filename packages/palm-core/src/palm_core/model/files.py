@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tomllib
 from contextlib import suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -150,3 +152,22 @@ def _check_regular(found: os.stat_result, name: str, kind: str) -> None:
 
 def _reason(error: Exception) -> str:
     return one_line(getattr(error, "strerror", None) or error)
+
+
+@cache
+def known_packages() -> dict[str, dict[str, list[str]]]:
+    """Packages that extend palm-core, installed or not: the content of ``packages.toml``."""
+    return tomllib.loads((Path(__file__).parents[1] / "packages.toml").read_text("utf-8"))
+
+
+def providers(kind: str) -> dict[str, tuple[str, ...]]:
+    """Name → the packages to install for it, the one that announces it last.
+
+    Args:
+        kind: "oracles" or "commands".
+    """
+    return {
+        name: (*entry["requires"], package)
+        for package, entry in known_packages().items()
+        for name in entry.get(kind, ())
+    }

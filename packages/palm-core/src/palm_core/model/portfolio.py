@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from palm_core.errors import InputError, WorkError
-from palm_core.model.files import is_folder, read_bounded, write_atomically
+from palm_core.model.files import is_folder, known_packages, read_bounded, write_atomically
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import LARGEST_REWARD, Policy, PolicySet
 from palm_core.validation import complaint, one_line
@@ -295,11 +295,8 @@ def record_of_certificate(found: Certificate, stopped: str | None = None) -> Cer
 
 #: What the arithmetic on answers depends on.
 PACKAGES = ("palm-core", "numpy", "scipy", "numba", "pulp")
-#: What answers may depend on, as far as it is installed; kept with each session of a run.
-ORACLE_PACKAGES = (
-    *("palm-eval", "palm-mod", "palm-trl"),
-    *("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "ray"),
-)
+# Libraries that answers may depend on.
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "ray")
 
 
 def versions(*more: str) -> dict[str, str]:
@@ -311,6 +308,11 @@ def versions(*more: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue  # only what is installed has a version
     return found
+
+
+def oracle_versions() -> dict[str, str]:
+    """:func:`versions`, with all packages that answers may depend on."""
+    return versions(*(name for name in known_packages() if name != "palm-core"), *_LIBRARIES)
 
 
 # Parsed, it takes some twenty times its size, and containers up to a hundred times.

@@ -30,6 +30,7 @@ from palm_core.errors import (
     PluginError,
     UnknownOracleError,
 )
+from palm_core.model.files import known_packages, providers
 from palm_core.validation import did_you_mean, reason
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ SHORT_LIST = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class PluginKind:
     """A kind of plugin: what it is called, who announces it, how it fails to be had.
 
     Attributes:
@@ -63,6 +64,194 @@ class Kind:
     unknown: type[PluginError] = PluginError
     broken: type[PluginError] = PluginError
     duplicate: type[PluginError] = PluginError
+
+    def import_named(self, name: str, folder: Path) -> Any:
+        """The object that ``name``, "package.module:attribute", stands for.
+
+        Raises:
+            InputError: ``name`` is not of that form.
+            PluginError: of the kind: there is no such module, or nothing of that name in it;
+                the module fails to import, or another file of its name is imported already.
+        """
+        module_name, _, attribute = name.partition(":")
+        for part in (*module_name.split("."), *attribute.split(".")):
+            if not part.isidentifier():
+                raise InputError(f"{self.noun} {name!r}: must be a name or {self.form!r}")
+        self._check_not_taken(name, module_name.partition(".")[0], folder)
+        try:
+            module = import_module(module_name)
+        except Exception as error:
+            absent = getattr(error, "name", None)
+            if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+                f"{absent}."
+            ):
+                raise self.unknown(
+                    f"unknown {self.noun} {name!r}: there is no module {absent!r} in {folder} "
+                    "or among the installed packages"
+                ) from error
+            raise self.broken(f"{self.noun} {name!r} does not import: {reason(error)}") from error
+        try:
+            return reduce(getattr, attribute.split("."), module)
+        except AttributeError as error:
+            names = [item for item in dir(module) if not item.startswith("_")]
+            raise self.unknown(
+                f"unknown {self.noun} {name!r}: {error}" + did_you_mean(attribute, names)
+            ) from error
+
+    def _check_not_taken(self, name: str, top: str, folder: Path) -> None:
+        """Refuse to take a module of the same name, imported from elsewhere, for the user's."""
+        spec = PathFinder.find_spec(top, [str(folder)])
+        if top not in sys.modules or spec is None or not spec.has_location or spec.origin is None:
+            return
+        present = getattr(sys.modules[top], "__file__", None)
+        if present is None or Path(present).resolve() != Path(spec.origin).resolve():
+            raise self.broken(
+                f"{self.noun} {name!r} does not import: another module {top!r} is imported already "
+                f"({present or 'part of Python'}); rename {spec.origin}"
+            )
+
+    def check_options(
+        self,
+        name: str,
+        factory: Callable[..., Any],
+        options: Mapping[str, Any],
+        offers: Collection[str] = (),
+    ) -> None:
+        """Refuse options that ``factory`` does not take, and their absence where it needs them.
+
+        Args:
+            name: what it is called.
+            factory: takes the options.
+            options: by name.
+            offers: options that are given to it without being asked for, and not listed.
+
+        Raises:
+            InputError: naming the option, and the nearest accepted one or all of them.
+        """
+        known = _parameters(factory)
+        if known is None:
+            return
+        parameters = known.values()
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        accepted = [parameter.name for parameter in named]
+        told = [option for option in accepted if option not in offers]
+        listed = f". Accepted: {', '.join(told)}" if told else ". It takes no options"
+        where = self.table or self.noun
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            for option in options:
+                if option not in accepted:
+                    near = did_you_mean(option, told) or listed
+                    raise InputError(f"{where} {option}: unknown option of {name!r}{near}")
+        for parameter in named:
+            if parameter.default is parameter.empty and parameter.name not in options:
+                more = listed if len(told) <= SHORT_LIST else ""
+                raise InputError(f"{where} {parameter.name}: missing, {name!r} needs it{more}")
+
+    def make(self, name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+        """Call ``factory``; what it raises comes out as one line, with its cause kept.
+
+        Raises:
+            PalmError: as the factory raised it.
+            InputError: the factory refused a value.
+            PluginError: of the kind: an import in the factory failed, or it broke otherwise.
+        """
+        try:
+            return factory(**options)
+        except PalmError:
+            raise
+        except (TypeError, ValueError, LookupError, OSError) as error:
+            where = self.table or self.noun
+            raise InputError(f"{where} {name!r} refused its options: {reason(error)}") from error
+        except Exception as error:
+            what = "does not import" if isinstance(error, ImportError) else "could not be made"
+            raise self.broken(f"{self.noun} {name!r} {what}: {reason(error)}") from error
+
+    def entries(self) -> list[EntryPoint]:
+        """The kind's entry points, each once for its package and value, sorted by name.
+
+        Python reads a package that stands twice on ``sys.path`` once.
+        """
+        found = {
+            (entry.name, _normalized(package_of(entry)), entry.value): entry
+            for entry in entry_points(group=self.group)
+        }
+        return [found[key] for key in sorted(found)]
+
+    def names(self) -> tuple[str, ...]:
+        """The sorted names of what is installed; imports none of it."""
+        return tuple(sorted({entry.name for entry in self.entries()}))
+
+    def load(self, name: str, *, known: Iterable[str] = ()) -> Any:
+        """What stands behind the entry point called ``name``, imported.
+
+        Args:
+            name: of the entry point.
+            known: names that could be installed, which may have been meant.
+
+        Raises:
+            PluginError: of the kind: none or several of that name, or it does not import.
+        """
+        found = self.entries()
+        matches = [entry for entry in found if entry.name == name]
+        if not matches:
+            installed = sorted({entry.name for entry in found})
+            near = did_you_mean(name, {*installed, *known}).replace("; did", ". Did")
+            article = "an" if self.noun[0] in "aeiou" else "a"
+            own = f"; {article} {self.noun} of your own is named {self.form!r}" if not near else ""
+            raise self.unknown(
+                f"unknown {self.noun} {name!r}; "
+                f"installed: {', '.join(installed) or 'none'}{near}{own}"
+            )
+        if len(matches) > 1:
+            providers = " and ".join(f"{package_of(entry)} ({entry.value})" for entry in matches)
+            raise self.duplicate(
+                f"{self.noun} {name!r} is provided by {providers}: uninstall all but one"
+            )
+        entry = matches[0]
+        if not _ATTRIBUTE.fullmatch(entry.value.strip()):
+            form = self.form.rpartition(".")[2]
+            raise self.broken(
+                f"{self.noun} {name!r} is installed but does not import: {package_of(entry)} "
+                f"announces {entry.value!r}, must be {form!r}"
+            )
+        try:
+            return entry.load()
+        except Exception as error:
+            raise self.broken(
+                f"{self.noun} {name!r} is installed but does not import: {reason(error)}"
+                + _how_to_mend(error, entry)
+            ) from error
+
+    def load_function(self, name: str, folder: str | Path | None, signature: str) -> Any:
+        """The function called ``name``: an entry point's, or "package.module:function".
+
+        Args:
+            name: see above.
+            folder: where such a module is looked for first; ``None`` means the current one.
+            signature: what the function must take and give, for the message.
+
+        Raises:
+            PluginError: of the kind: it cannot be had.
+            InputError: ``name`` is none, or what it names is no function.
+        """
+        self.check_name(name)
+        if ":" in name:
+            where = Path.cwd() if folder is None else Path(folder)
+            with importable(where):
+                function = self.import_named(name, where)
+        else:
+            function = self.load(name)
+        if not callable(function) or inspect.isclass(function):
+            raise InputError(
+                f"{self.noun} {name!r} is of type {type(function).__name__}: must be a function "
+                f"{signature}"
+            )
+        return function
+
+    def check_name(self, name: Any) -> None:
+        """Refuse what is no name of a plugin: :class:`InputError`."""
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{self.noun} = {name!r}: must be a name or {self.form!r}")
 
 
 @contextmanager
@@ -84,90 +273,6 @@ def importable(folder: Path) -> Iterator[None]:
         sys.path.remove(entry)
         if not lasting:
             sys.path.append(entry)
-
-
-def import_named(kind: Kind, name: str, folder: Path) -> Any:
-    """The object that ``name``, "package.module:attribute", stands for.
-
-    Raises:
-        InputError: ``name`` is not of that form.
-        PluginError: of the kind: there is no such module, or nothing of that name in it;
-            the module fails to import, or another file of its name is imported already.
-    """
-    module_name, _, attribute = name.partition(":")
-    for part in (*module_name.split("."), *attribute.split(".")):
-        if not part.isidentifier():
-            raise InputError(f"{kind.noun} {name!r}: must be a name or {kind.form!r}")
-    _check_not_taken(kind, name, module_name.partition(".")[0], folder)
-    try:
-        module = import_module(module_name)
-    except Exception as error:
-        absent = getattr(error, "name", None)
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{absent}."):
-            raise kind.unknown(
-                f"unknown {kind.noun} {name!r}: there is no module {absent!r} in {folder} "
-                "or among the installed packages"
-            ) from error
-        raise kind.broken(f"{kind.noun} {name!r} does not import: {reason(error)}") from error
-    try:
-        return reduce(getattr, attribute.split("."), module)
-    except AttributeError as error:
-        names = [item for item in dir(module) if not item.startswith("_")]
-        raise kind.unknown(
-            f"unknown {kind.noun} {name!r}: {error}" + did_you_mean(attribute, names)
-        ) from error
-
-
-def _check_not_taken(kind: Kind, name: str, top: str, folder: Path) -> None:
-    """Refuse to take a module of the same name, imported from elsewhere, for the user's."""
-    spec = PathFinder.find_spec(top, [str(folder)])
-    if top not in sys.modules or spec is None or not spec.has_location or spec.origin is None:
-        return
-    present = getattr(sys.modules[top], "__file__", None)
-    if present is None or Path(present).resolve() != Path(spec.origin).resolve():
-        raise kind.broken(
-            f"{kind.noun} {name!r} does not import: another module {top!r} is imported already "
-            f"({present or 'part of Python'}); rename {spec.origin}"
-        )
-
-
-def check_options(
-    kind: Kind,
-    name: str,
-    factory: Callable[..., Any],
-    options: Mapping[str, Any],
-    offers: Collection[str] = (),
-) -> None:
-    """Refuse options that ``factory`` does not take, and their absence where it needs them.
-
-    Args:
-        kind: of the plugin.
-        name: what it is called.
-        factory: takes the options.
-        options: by name.
-        offers: options that are given to it without being asked for, and not listed.
-
-    Raises:
-        InputError: naming the option, and the nearest accepted one or all of them.
-    """
-    known = _parameters(factory)
-    if known is None:
-        return
-    parameters = known.values()
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    accepted = [parameter.name for parameter in named]
-    told = [option for option in accepted if option not in offers]
-    listed = f". Accepted: {', '.join(told)}" if told else ". It takes no options"
-    where = kind.table or kind.noun
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        for option in options:
-            if option not in accepted:
-                near = did_you_mean(option, told) or listed
-                raise InputError(f"{where} {option}: unknown option of {name!r}{near}")
-    for parameter in named:
-        if parameter.default is parameter.empty and parameter.name not in options:
-            more = listed if len(told) <= SHORT_LIST else ""
-            raise InputError(f"{where} {parameter.name}: missing, {name!r} needs it{more}")
 
 
 def settle(
@@ -202,123 +307,7 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter] 
         return None  # compiled callables may have no signature; the call will tell
 
 
-def make(kind: Kind, name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    """Call ``factory``; what it raises comes out as one line, with its cause kept.
-
-    Raises:
-        PalmError: as the factory raised it.
-        InputError: the factory refused a value.
-        PluginError: of the kind: an import in the factory failed, or it broke otherwise.
-    """
-    try:
-        return factory(**options)
-    except PalmError:
-        raise
-    except (TypeError, ValueError, LookupError, OSError) as error:
-        where = kind.table or kind.noun
-        raise InputError(f"{where} {name!r} refused its options: {reason(error)}") from error
-    except Exception as error:
-        what = "does not import" if isinstance(error, ImportError) else "could not be made"
-        raise kind.broken(f"{kind.noun} {name!r} {what}: {reason(error)}") from error
-
-
-# The packages of this repository. They are not on a package index: whatever stands
-# there under these names is not ours.
-_OURS = ("palm-core", "palm-eval", "palm-mod", "palm-trl")
 _ATTRIBUTE = re.compile(r"\w+(\.\w+)*\s*:\s*\w+(\.\w+)*\s*(\[.*\])?")
-
-
-def entries(kind: Kind) -> list[EntryPoint]:
-    """The kind's entry points, each once for its package and value, sorted by name.
-
-    Python reads a package that stands twice on ``sys.path`` once.
-    """
-    found = {
-        (entry.name, _normalized(package_of(entry)), entry.value): entry
-        for entry in entry_points(group=kind.group)
-    }
-    return [found[key] for key in sorted(found)]
-
-
-def available(kind: Kind) -> tuple[str, ...]:
-    """The sorted names of what is installed; imports none of it."""
-    return tuple(sorted({entry.name for entry in entries(kind)}))
-
-
-def load_entry(kind: Kind, name: str, *, known: Iterable[str] = ()) -> Any:
-    """What stands behind the entry point called ``name``, imported.
-
-    Args:
-        kind: of the plugin.
-        name: of the entry point.
-        known: names that could be installed, which may have been meant.
-
-    Raises:
-        PluginError: of the kind: none or several of that name, or it does not import.
-    """
-    found = entries(kind)
-    matches = [entry for entry in found if entry.name == name]
-    if not matches:
-        installed = sorted({entry.name for entry in found})
-        near = did_you_mean(name, {*installed, *known}).replace("; did", ". Did")
-        article = "an" if kind.noun[0] in "aeiou" else "a"
-        own = f"; {article} {kind.noun} of your own is named {kind.form!r}" if not near else ""
-        raise kind.unknown(
-            f"unknown {kind.noun} {name!r}; installed: {', '.join(installed) or 'none'}{near}{own}"
-        )
-    if len(matches) > 1:
-        providers = " and ".join(f"{package_of(entry)} ({entry.value})" for entry in matches)
-        raise kind.duplicate(
-            f"{kind.noun} {name!r} is provided by {providers}: uninstall all but one"
-        )
-    entry = matches[0]
-    if not _ATTRIBUTE.fullmatch(entry.value.strip()):
-        form = kind.form.rpartition(".")[2]
-        raise kind.broken(
-            f"{kind.noun} {name!r} is installed but does not import: {package_of(entry)} "
-            f"announces {entry.value!r}, must be {form!r}"
-        )
-    try:
-        return entry.load()
-    except Exception as error:
-        raise kind.broken(
-            f"{kind.noun} {name!r} is installed but does not import: {reason(error)}"
-            + _how_to_mend(error, entry)
-        ) from error
-
-
-def load_function(kind: Kind, name: str, folder: str | Path | None, signature: str) -> Any:
-    """The function called ``name``: an entry point's, or "package.module:function".
-
-    Args:
-        kind: of the plugin.
-        name: see above.
-        folder: where such a module is looked for first; ``None`` means the current one.
-        signature: what the function must take and give, for the message.
-
-    Raises:
-        PluginError: of the kind: it cannot be had.
-        InputError: ``name`` is none, or what it names is no function.
-    """
-    check_name(kind, name)
-    if ":" in name:
-        where = Path.cwd() if folder is None else Path(folder)
-        with importable(where):
-            function = import_named(kind, name, where)
-    else:
-        function = load_entry(kind, name)
-    if not callable(function) or inspect.isclass(function):
-        raise InputError(
-            f"{kind.noun} {name!r} is of type {type(function).__name__}: must be a function "
-            f"{signature}"
-        )
-    return function
-
-
-def check_name(kind: Kind, name: Any) -> None:
-    """Refuse what is no name of a plugin: :class:`InputError`."""
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{kind.noun} = {name!r}: must be a name or {kind.form!r}")
 
 
 def package_of(entry: EntryPoint) -> str:
@@ -337,7 +326,7 @@ def _how_to_mend(error: Exception, entry: EntryPoint) -> str:
     if not isinstance(error, ModuleNotFoundError) or not error.name or not entry.dist:
         return ""
     missing = _normalized(error.name.partition(".")[0])
-    if missing in _OURS:
+    if missing in known_packages():  # they are not on a package index
         return f" ({how_to_install([missing])})"
     for line in entry.dist.requires or []:
         requirement = line.partition(";")[0].strip()
@@ -351,7 +340,7 @@ def _normalized(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
 
 
-_ORACLE = Kind(
+_ORACLE = PluginKind(
     noun="oracle",
     group="palm.oracles",
     form="package.module:factory",
@@ -360,15 +349,6 @@ _ORACLE = Kind(
     broken=OracleImportError,
     duplicate=DuplicateOracleError,
 )
-
-# Our own oracles are named even where they are not installed, each with the
-# packages of this repository that it takes.
-_KNOWN_ORACLES = {
-    "grpo": ("palm-core", "palm-eval", "palm-trl"),
-    "mod": ("palm-core", "palm-eval", "palm-mod"),
-    "soup": ("palm-core", "palm-eval", "palm-mod"),
-    "tabular": ("palm-core",),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,7 +374,7 @@ class OracleInfo:
 
 def available_oracles() -> tuple[str, ...]:
     """The sorted names of the installed oracles; imports none of them."""
-    return available(_ORACLE)
+    return _ORACLE.names()
 
 
 def describe_oracles() -> tuple[OracleInfo, ...]:
@@ -402,7 +382,7 @@ def describe_oracles() -> tuple[OracleInfo, ...]:
 
     A name that two packages provide is listed once for each, with a hint.
     """
-    found = entries(_ORACLE)
+    found = _ORACLE.entries()
     names = [entry.name for entry in found]
     infos = [
         OracleInfo(
@@ -426,7 +406,7 @@ def describe_oracles() -> tuple[OracleInfo, ...]:
             installed=False,
             hint=how_to_install(packages),
         )
-        for name, packages in _KNOWN_ORACLES.items()
+        for name, packages in providers("oracles").items()
         if name not in names
     ]
     return tuple(sorted(infos, key=lambda info: (info.name, info.distribution)))
@@ -459,12 +439,12 @@ def make_oracle(
     name: str, folder: Path, options: Mapping[str, Any], *, offers: Mapping[str, Any]
 ) -> Oracle:
     """:func:`load_oracle`, with values for the factory's parameters of these names."""
-    check_name(_ORACLE, name)
+    _ORACLE.check_name(name)
     if ":" not in name:
         return _make(name, _installed(name), options, offers, folder)
     # The factory may import its neighbours too, so it runs where it was found.
     with importable(folder):
-        return _make(name, import_named(_ORACLE, name, folder), options, offers, folder)
+        return _make(name, _ORACLE.import_named(name, folder), options, offers, folder)
 
 
 def _make(
@@ -479,8 +459,8 @@ def _make(
             f"oracle {name!r} is of type {type(factory).__name__}: must be a class or a function"
         )
     settled = settle(factory, options, offers=offers, folder=folder)
-    check_options(_ORACLE, name, factory, settled, offers)
-    oracle = make(_ORACLE, name, factory, settled)
+    _ORACLE.check_options(name, factory, settled, offers)
+    oracle = _ORACLE.make(name, factory, settled)
     from palm_core.oracles.protocol import (
         check_oracle,  # not for those who only list: it takes NumPy
     )
@@ -491,10 +471,11 @@ def _make(
 
 def _installed(name: str) -> Any:
     """The factory behind an entry point, imported."""
-    if name in _KNOWN_ORACLES and name not in available(_ORACLE):
-        packages = _KNOWN_ORACLES[name]
+    known = providers("oracles")
+    if name in known and name not in _ORACLE.names():
+        packages = known[name]
         raise OracleNotInstalledError(
             f"oracle {name!r} comes with {packages[-1]}, which is not installed; "
             + how_to_install(packages)
         )
-    return load_entry(_ORACLE, name, known=_KNOWN_ORACLES)
+    return _ORACLE.load(name, known=known)

@@ -24,9 +24,7 @@ from palm_core.geometry.compilation import available_cores
 from palm_core.geometry.exact import rounded_down, tolerance
 from palm_core.model.files import read_bounded
 from palm_core.model.normalization import NORMALIZATIONS
-from palm_core.oracles.registry import (
-    make_oracle,
-)
+from palm_core.oracles.registry import make_oracle
 from palm_core.validation import (
     check_choice,
     check_count,

@@ -17,7 +17,7 @@ import numpy as np
 from palm_core.errors import InputError, OracleAnswerError, WorkError
 from palm_core.guarantees.adaptive import AdaptiveGrid
 from palm_core.model.policy import same_or_new
-from palm_core.model.portfolio import ORACLE_PACKAGES, versions
+from palm_core.model.portfolio import oracle_versions
 from palm_core.oracles.protocol import Oracle, check_certifiable, check_oracle, claims
 from palm_core.run.artifacts import FOLDER as ARTIFACTS
 from palm_core.run.assembly import assemble
@@ -493,7 +493,7 @@ def collecting(
             objectives,
             claims(oracle),
             extend=extend,
-            versions=versions(*ORACLE_PACKAGES),
+            versions=oracle_versions(),
             execution=asdict(how),
         )
     )

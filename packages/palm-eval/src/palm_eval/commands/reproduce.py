@@ -58,7 +58,7 @@ def reproduce(
 
     from palm_core import answers_at
     from palm_core.cli.progress import Watch, going_on
-    from palm_core.model.portfolio import ORACLE_PACKAGES, versions
+    from palm_core.model.portfolio import oracle_versions
     from palm_core.run.artifacts import FOLDER as ARTIFACTS
     from palm_core.run.config import TaskOracle, load_task
     from palm_core.validation import check_count
@@ -106,7 +106,7 @@ def reproduce(
     first = answers[0].policy.prompt_rewards
     made = Made(
         command=f"palm reproduce {task}" + (f" --simulate {simulate}" if simulate else ""),
-        versions=versions(*ORACLE_PACKAGES),
+        versions=oracle_versions(),
         oracle=plain["oracle"],
         calls=len(answers),
         seconds=sum(answer.seconds for answer in answers),

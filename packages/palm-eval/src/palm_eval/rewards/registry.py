@@ -14,27 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from palm_core.errors import InputError, PluginError
-from palm_core.oracles.registry import (
-    Kind,
-    available,
-    check_name,
-    check_options,
-    load_entry,
-    load_function,
-    make,
-)
+from palm_core.oracles.registry import PluginKind
 from palm_core.validation import one_line
 
 if TYPE_CHECKING:
     from palm_eval.rewards.base import RewardFunction
 
-_REWARD = Kind(noun="reward", group="palm.rewards")
+_REWARD = PluginKind(noun="reward", group="palm.rewards")
 _SIGNATURE = "(prompts, completions, **columns) -> list of numbers"
 
 
 def available_rewards() -> tuple[str, ...]:
     """The sorted names of the installed reward functions; imports none of them."""
-    return available(_REWARD)
+    return _REWARD.names()
 
 
 def load_reward(name: str, folder: str | Path | None = None, /, **options: Any) -> RewardFunction:
@@ -54,21 +46,21 @@ def load_reward(name: str, folder: str | Path | None = None, /, **options: Any) 
         InputError: an option is unknown, missing or refused, or what was found is not a
             function.
     """
-    check_name(_REWARD, name)
+    _REWARD.check_name(name)
     if ":" in name:
         if options:
             raise InputError(
                 f"reward {name!r}: a function of one's own is used as it is, takes no options, "
                 f"got {', '.join(sorted(options))}"
             )
-        return cast("RewardFunction", load_function(_REWARD, name, folder, _SIGNATURE))
-    factory = load_entry(_REWARD, name)
+        return cast("RewardFunction", _REWARD.load_function(name, folder, _SIGNATURE))
+    factory = _REWARD.load(name)
     if not callable(factory):
         raise PluginError(
             f"reward {name!r} is of type {type(factory).__name__}: must be a class or a function"
         )
-    check_options(_REWARD, name, factory, options)
-    made = make(_REWARD, name, factory, options)
+    _REWARD.check_options(name, factory, options)
+    made = _REWARD.make(name, factory, options)
     if not callable(made):
         raise InputError(
             f"reward {name!r}: its factory returned {one_line(repr(made), 60)}, must return a "
