@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from palm_core import construct_grid, grid_size
-from palm_core.model.portfolio import versions
+from palm_core.model.portfolio import package_versions
 from palm_eval.analysis.figures import drawn_cells
 from palm_eval.baselines import random_weights, uniform_weights
 from palm_eval.figures import covered_share, save
@@ -64,7 +64,7 @@ def main() -> None:
     drawn = drawn_cells("PALM", shown, ("w₁", "w₂", "w₃"), seed=SEED)
     assert not isinstance(drawn, str)
     save(drawn, HERE / "figure-1.svg")
-    told = ", ".join(f"{name} {value}" for name, value in versions("palm-eval").items())
+    told = ", ".join(f"{name} {value}" for name, value in package_versions("palm-eval").items())
     text = f"""# Figure 1, exactly
 
 How much of the simplex of three weights is within the reach of some weight vector asked, for

@@ -11,7 +11,7 @@ import numpy as np
 
 from palm_core import Policy
 from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import writing
+from palm_core.run.artifacts import write_artifact
 from palm_eval import read_responses, score, write_responses
 from palm_eval.rewards import length, regex
 
@@ -89,6 +89,6 @@ class Reranking:
         if self.artifact_dir is None:  # nothing is being built
             return None
         prompts, several = self.candidates.prompts, self.candidates.completions
-        with writing(self.artifact_dir, name) as folder:
+        with write_artifact(self.artifact_dir, name) as folder:
             write_responses(folder, prompts, [a[p] for a, p in zip(several, picks, strict=True)])
         return name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from palm_core.cli.app import run
-from palm_core.run.artifacts import FOLDER, reached
+from palm_core.run.artifacts import ARTIFACTS, reached
 from palm_core.run.ledger import Ledger
 
 ORACLE = """
@@ -64,7 +64,7 @@ def test_artifacts_are_hashed_and_verified(
     for answer in answers:
         assert answer.artifact is not None
         assert answer.artifact.path == answer.policy.artifact == answer.policy.id
-        file = tmp_path / "run" / FOLDER / answer.artifact.path / "adapter.bin"
+        file = tmp_path / "run" / ARTIFACTS / answer.artifact.path / "adapter.bin"
         assert file.read_text() == f"7 {answer.policy.rewards.tolist()}"
         assert answer.artifact.bytes == file.stat().st_size
     assert palm(capsys, "status", "run", "--verify")[:2] == (
@@ -74,7 +74,7 @@ def test_artifacts_are_hashed_and_verified(
     (route,) = json.loads(
         palm(capsys, "route", "run", "--weights", "helpful=0.5,brief=0.5", "--json")[1]
     )["routes"]
-    assert route["artifact"] == f"run/{FOLDER}/{route['policy']}"
+    assert route["artifact"] == f"run/{ARTIFACTS}/{route['policy']}"
     assert palm(capsys, "route", "run", "--weights", "helpful=0.5,brief=0.5")[1].endswith(
         f"   {route['artifact']}\n"
     )

@@ -19,7 +19,7 @@ from palm_core.guarantees import certificate
 from palm_core.guarantees.certificate import Accuracy, Answers, certify, clean_weights
 from palm_core.guarantees.subdivision import Sandwich, Subdivision, mixture_bounds
 from palm_core.oracles.tabular import TabularOracle
-from palm_core.validation import at_most
+from palm_core.validation import bound_text
 
 SEEDS = st.integers(0, 2**32 - 1)
 METHODS = st.sampled_from(["corners", "subdivision"])
@@ -508,7 +508,7 @@ class TestConditions:
 
     @given(value=st.floats(1e-12, 1e12))
     def test_what_is_shown_is_a_bound(self, value):
-        shown = float(at_most(value))
+        shown = float(bound_text(value))
         assert value * (1 - 1e-11) <= shown <= value * 1.0101
 
 

@@ -20,7 +20,7 @@ from palm_core.cli import commands as plugin_commands
 from palm_core.cli import output
 from palm_core.cli.app import HELP, OWN, add_completion, make_app
 from palm_core.cli.commands import PACKAGES
-from palm_core.cli.progress import Watch
+from palm_core.cli.progress import ProgressDisplay
 from palm_core.run.engine import Progress
 
 COMMANDS = [*(function.__name__ for function in OWN), "completion"]
@@ -141,7 +141,7 @@ def test_progress_fits_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
     now = Progress(done=123, total=180, running=16, failed=0, certified=0.5419)
-    with redirect_stderr(io.StringIO()) as shown, Watch(name) as watch:
+    with redirect_stderr(io.StringIO()) as shown, ProgressDisplay(name) as watch:
         watch(now)
     assert "\x1b[2J" not in shown.getvalue()
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())

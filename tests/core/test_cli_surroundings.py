@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core.errors import InputError, WorkError
-from palm_core.model.files import LONGEST_NAME, unportable, write_atomically
+from palm_core.model.files import LONGEST_NAME, unportable_name, write_atomically
 from palm_core.oracles.protocol import LONGEST_ID, weight_id
-from palm_core.run.artifacts import writing
+from palm_core.run.artifacts import write_artifact
 
 PALM = (sys.executable, "-m", "palm_core")
 MODELS = "model,hilfreich,günstig\nä,40,60\nb,64,40\nc,52,55\n"
@@ -191,7 +191,7 @@ WEIGHTS = st.lists(st.floats(0, 1), min_size=2, max_size=60).filter(lambda row: 
 def test_ids_of_weights_are_file_names_on_every_system(row: list[float]) -> None:
     weights = np.array(row) / sum(row)
     name = weight_id(weights)
-    assert unportable(name) is None
+    assert unportable_name(name) is None
     assert set(name) <= set(string.ascii_lowercase + string.digits + ".-+")
     assert len(name) <= LONGEST_ID
     assert name == name.casefold()
@@ -225,8 +225,8 @@ def test_ids_of_weights_differ_where_weights_do(row: list[float], data: st.DataO
     ],
 )
 def test_names_that_some_system_has_no_files_of(name: str, why: str, folder: Path) -> None:
-    assert unportable(name) == why
-    with pytest.raises(InputError, match="name = "), writing(folder / "artifacts", name):
+    assert unportable_name(name) == why
+    with pytest.raises(InputError, match="name = "), write_artifact(folder / "artifacts", name):
         pass
 
 
@@ -238,12 +238,12 @@ def test_no_other_ascii_name_is_refused(name: str) -> None:
         device[:-1] in {"COM", "LPT"} and device[-1:] in set("123456789")
     )
     refused = bool(bad & set(name)) or name.endswith((".", " ")) or reserved
-    assert (unportable(name) is not None) is refused
+    assert (unportable_name(name) is not None) is refused
 
 
 def test_names_may_be_long_but_not_too_long() -> None:
-    assert unportable("n" * LONGEST_NAME) is None
-    assert unportable("n" * (LONGEST_NAME + 1)) is not None
+    assert unportable_name("n" * LONGEST_NAME) is None
+    assert unportable_name("n" * (LONGEST_NAME + 1)) is not None
 
 
 def test_a_file_is_not_put_in_place_of_a_pipe(folder: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from palm_core import InputError, PolicySet
 from palm_core.cover.regions import serving_intervals, serving_shares
 from palm_core.guarantees.gaps import gaps
-from palm_core.model.portfolio import PruningRecord, versions
+from palm_core.model.portfolio import PruningRecord, package_versions
 from palm_core.tables.select import Selection, select_models
 
 FEW = settings(max_examples=25)
@@ -221,7 +221,7 @@ def test_its_portfolio_tells_what_was_asked_and_proven(
         weights=0,
     )
     assert found.solver == solver
-    assert kept.made_with == versions()
+    assert kept.made_with == package_versions()
     assert (kept.oracle_calls, kept.candidates) == (0, len(rows))
 
 

@@ -23,7 +23,13 @@ from palm_core import InputError, Portfolio
 from palm_core.errors import OracleAnswerError, PalmError
 from palm_core.model.files import read_bounded
 from palm_core.oracles.task_table import read_task
-from palm_core.run.artifacts import content_hash, locate, seal, verify, writing
+from palm_core.run.artifacts import (
+    content_hash,
+    locate_artifact,
+    seal,
+    verify_artifact,
+    write_artifact,
+)
 from palm_core.run.config import load_task, parse_task, read_toml
 from palm_core.tables.read import read_table
 from palm_core.validation import LONGEST, is_plain, one_line
@@ -433,7 +439,7 @@ def test_parquet_made_to_hurt(tmp_path: Path) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "run" / "artifacts"
-    with writing(made, "p") as inside:
+    with write_artifact(made, "p") as inside:
         (inside / "weights").write_bytes(b"abc")
         (inside / "sub").mkdir()
         (inside / "sub" / "more").write_bytes(b"")
@@ -449,7 +455,7 @@ BAD += ["", ".", "./", "..", "x\0y", "\\\\host\\x", "p/\x1b[2J", "p/\ud800", "no
 @pytest.mark.parametrize("name", BAD, ids=lambda name: one_line(name, 16))
 def test_no_name_of_an_artifact_leads_out(name: str, folder: Path) -> None:
     with refused("artifact "):
-        locate(folder, name)
+        locate_artifact(folder, name)
     if not name.startswith("/"):
         with refused("artifact ", kind=OracleAnswerError):
             seal(folder, name)
@@ -458,7 +464,7 @@ def test_no_name_of_an_artifact_leads_out(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", [*BAD[:-2], "p/q", ".writing-p", ".replaced-p", "a\nb"], ids=repr)
 def test_no_name_that_is_written_leads_out(name: str, folder: Path) -> None:
     before = sorted(folder.parent.parent.rglob("*"))
-    with refused("must be a plain file name"), writing(folder, name):
+    with refused("must be a plain file name"), write_artifact(folder, name):
         pass
     assert sorted(folder.parent.parent.rglob("*")) == before
 
@@ -470,11 +476,11 @@ def test_no_link_leads_out(folder: Path) -> None:
     (folder / "in").symlink_to(folder / "p")
     for name in ("out", "out/x", "near", "loop", "loop/x"):
         with refused("artifact '.*(lead out|no such)"):
-            locate(folder, name)
-    assert locate(folder, "in") == locate(folder, "p") == folder.resolve() / "p"
+            locate_artifact(folder, name)
+    assert locate_artifact(folder, "in") == locate_artifact(folder, "p") == folder.resolve() / "p"
     (folder.parent / "round").symlink_to(folder.parent / "round")
     with refused("no such file"):
-        locate(folder.parent / "round", "p")
+        locate_artifact(folder.parent / "round", "p")
 
 
 def test_a_path_through_a_link_to_the_run_is_the_runs(folder: Path, tmp_path: Path) -> None:
@@ -492,7 +498,7 @@ def test_pipes_are_neither_opened_nor_hashed(folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     with refused("neither a file nor a folder", kind=OracleAnswerError):
         seal(folder, "pipe")
-    with writing(folder, "q") as inside:
+    with write_artifact(folder, "q") as inside:
         os.mkfifo(inside / "pipe")
     with refused("neither a file nor a folder", kind=OracleAnswerError):
         seal(folder, "q")
@@ -516,10 +522,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 def test_every_change_is_noticed(change: str, folder: Path) -> None:
     sealed = seal(folder, "p")
     assert sealed is not None
-    assert verify(folder, sealed) is None
+    assert verify_artifact(folder, sealed) is None
     assert sealed.bytes == 3
     CHANGES[change](folder / "p")
-    assert "has changed since" in (verify(folder, sealed) or "")
+    assert "has changed since" in (verify_artifact(folder, sealed) or "")
 
 
 def test_the_name_of_one_entry_cannot_pass_for_two(tmp_path: Path) -> None:
@@ -557,7 +563,7 @@ def test_a_file_or_a_link_in_the_place_of_an_artifact_is_replaced(folder: Path) 
     (folder / "file").write_text("old")
     (folder / ".writing-q").symlink_to(outside.parent)
     for name in ("link", "file", "p", "q"):
-        with writing(folder, name) as inside:
+        with write_artifact(folder, name) as inside:
             (inside / "new").write_text(name)
         assert [file.name for file in (folder / name).iterdir()] == ["new"]
         assert not (folder / name).is_symlink()
@@ -600,7 +606,7 @@ def test_a_killed_writer_leaves_a_whole_artifact_or_none(where, left, folder: Pa
     )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     assert {file.name for file in (folder / "p").iterdir()} == left
-    with writing(folder, "p") as inside:
+    with write_artifact(folder, "p") as inside:
         assert not list(inside.iterdir())
         (inside / "again").write_text("x")
     assert [file.name for file in (folder / "p").iterdir()] == ["again"]

@@ -16,7 +16,7 @@ from command_rules import palm
 import palm_core
 from palm_core.cli import output
 from palm_core.cli.output import show
-from palm_core.cli.parameters import check_new, check_out
+from palm_core.cli.parameters import check_new_file, check_output_folder
 from palm_core.errors import InputError
 from palm_core.model.portfolio import CertificateRecord, MissingRecord
 from palm_core.oracles.protocol import check_oracle
@@ -74,32 +74,32 @@ class TestExecution:
 
 class TestFolders:
     def test_what_is_there_or_can_be_made(self, tmp_path: Path) -> None:
-        check_out(tmp_path)
-        check_out(tmp_path / "a" / "b")
+        check_output_folder(tmp_path)
+        check_output_folder(tmp_path / "a" / "b")
         assert not (tmp_path / "a").exists()
 
     def test_a_file_in_the_way(self, tmp_path: Path) -> None:
         file = tmp_path / "file"
         file.touch()
         with pytest.raises(InputError, match="--out .*file: is a file, must be a folder"):
-            check_out(file)
+            check_output_folder(file)
         with pytest.raises(InputError, match="cannot be made: .*file is a file"):
-            check_out(file / "x")
+            check_output_folder(file / "x")
 
     def test_one_that_may_not_be_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(InputError, match="cannot be written to"):
-            check_out(tmp_path)
+            check_output_folder(tmp_path)
 
     def test_a_name_that_is_too_long(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="is no folder and cannot be made"):
-            check_out(tmp_path / ("n" * 300))
+            check_output_folder(tmp_path / ("n" * 300))
 
     def test_a_folder_where_a_file_is_written(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="is a folder, must be a file"):
-            check_new(tmp_path, "--save", "page", b"")
+            check_new_file(tmp_path, "--save", "page", b"")
 
     def test_too_many_to_look_for_runs_in(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

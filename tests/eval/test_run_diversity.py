@@ -12,7 +12,7 @@ import pytest
 
 from palm_core import InputError, Policy, build_portfolio
 from palm_core.cli.app import run as palm
-from palm_core.run.artifacts import FOLDER, writing
+from palm_core.run.artifacts import ARTIFACTS, write_artifact
 from palm_eval.diversity import RunDiversity, portfolio_diversity
 from palm_eval.intervals import bootstrap_mean
 from palm_eval.responses import write_responses
@@ -26,7 +26,7 @@ def policy(name: str) -> Policy:
 
 def measure(run: Path, **answers: Answers) -> RunDiversity:
     for name, said in answers.items():
-        with writing(run / FOLDER, name) as folder:
+        with write_artifact(run / ARTIFACTS, name) as folder:
             write_responses(folder, list(said), list(said.values()))
     found, why = portfolio_diversity(run, [policy(name) for name in answers])
     assert why == ""
@@ -124,7 +124,7 @@ def test_a_single_policy_is_compared_with_none(tmp_path: Path) -> None:
 
 def test_why_there_is_none(tmp_path: Path) -> None:
     measure(tmp_path, a={"x": ["p"], "y": ["q"]}, b={"z": ["p"], "x": ["q"], "y": ["r"]})
-    with writing(tmp_path / FOLDER, "c") as folder:
+    with write_artifact(tmp_path / ARTIFACTS, "c") as folder:
         write_responses(folder, ["y", "w"], ["p", "q"])
     nothing = portfolio_diversity(tmp_path, [policy("a"), policy("c")])
     assert nothing == (None, "prompts that all 2 policies answered: 1, at least 2 are needed")
@@ -150,7 +150,7 @@ class Speaker:
             name = "first" if row[0] >= 0.5 else "second"
             artifact = None
             if self.folder is not None:
-                with writing(self.folder, name) as place:
+                with write_artifact(self.folder, name) as place:
                     write_responses(place, ["x", "y", "z"], [f"{name} says {i}" for i in range(3)])
                 artifact = name
             rewards = np.array([1.0, 0.3] if name == "first" else [0.2, 1.0])

@@ -26,7 +26,7 @@ from palm_core import (
 )
 from palm_core.cli.app import run as palm
 from palm_core.oracles.tabular import TabularOracle, load
-from palm_core.run.assembly import evaluate
+from palm_core.run.assembly import evaluate_answers
 from palm_core.run.run import Run
 from palm_eval.analysis.baselines import BASELINES
 from palm_eval.analysis.figures import run_figures
@@ -197,7 +197,7 @@ def test_bad_requests_are_one_line(
 def test_the_curve_has_an_interval_for_each_size(
     run: Run, asked: tuple[dict[str, Drawn], list[str]]
 ) -> None:
-    found = evaluate(run.answers, run.objectives, run.settings)
+    found = evaluate_answers(run.answers, run.objectives, run.settings)
     curve = run.curve(most=4)
     each, _ = gap_intervals(
         found.policies,
@@ -223,7 +223,7 @@ def test_the_curve_has_the_gaps_of_the_baselines(
 ) -> None:
     drawn, notes = asked
     assert notes == []
-    candidates = evaluate(run.answers, run.objectives, run.settings).candidates
+    candidates = evaluate_answers(run.answers, run.objectives, run.settings).candidates
     size = len(run.prune(run.settings))
 
     def gap(weights: np.ndarray) -> float:
@@ -314,13 +314,13 @@ def test_an_adaptive_run_shows_the_order_of_asking_and_has_no_grid(tmp_path: Pat
 def test_a_normalized_run_is_drawn_in_its_units(tmp_path: Path) -> None:
     run = Run.open(built(tmp_path, 3, normalize="minmax"))
     drawn, _ = run_figures(run, most=1, oracle=oracle(3), resamples=100)
-    candidates = evaluate(run.answers, run.objectives, run.settings).candidates
+    candidates = evaluate_answers(run.answers, run.objectives, run.settings).candidates
     best = np.vstack([points_of(axes, "best somewhere") for axes in drawn["front"].figure.axes])
     assert best.min() == pytest.approx(0.0)
     assert best.max() == pytest.approx(1.0)
     assert "scaled to [0, 1]" in drawn["front"].caption
     size = len(run.prune(run.settings))
-    space = evaluate(run.answers, run.objectives, run.settings).normalization
+    space = evaluate_answers(run.answers, run.objectives, run.settings).normalization
     # asked as the grid was: whoever asks does not know the scale yet
     rows = uniform_weights(size, 3)
     group = space.apply(PolicySet.from_policies(list(oracle(3).solve(rows)), run.objectives))

@@ -11,7 +11,7 @@ import pytest
 
 from palm_core import InputError, OracleAnswerError, Policy
 from palm_core.cli.app import run as palm
-from palm_core.run.artifacts import FOLDER as ARTIFACTS
+from palm_core.run.artifacts import ARTIFACTS
 from palm_core.run.run import Run
 from palm_eval.analysis.evaluation import evaluate_run
 from palm_eval.analysis.remeasurement import MeasuredOracle, Remeasurer, measured_run

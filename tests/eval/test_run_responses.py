@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import Policy
-from palm_core.run.artifacts import FOLDER, writing
+from palm_core.run.artifacts import ARTIFACTS, write_artifact
 from palm_eval import responses as run_responses
 from palm_eval.responses import (
     FILE_NAME,
@@ -28,7 +28,7 @@ def policy(name: str, artifact: str | None) -> Policy:
 
 
 def write(run: Path, name: str, answers: dict[str, list[str]]) -> None:
-    with writing(run / FOLDER, name) as folder:
+    with write_artifact(run / ARTIFACTS, name) as folder:
         write_responses(folder, list(answers), list(answers.values()))
 
 
@@ -59,7 +59,7 @@ def test_a_prompt_given_n_times_is_n_prompts(
 ) -> None:
     run = tmp_path_factory.mktemp("run")
     for number, prompts in enumerate(asked):
-        with writing(run / FOLDER, str(number)) as folder:
+        with write_artifact(run / ARTIFACTS, str(number)) as folder:
             write_responses(folder, prompts, [f"{number} {place}" for place in range(len(prompts))])
     found = responses_of(run, [policy(str(n), str(n)) for n in range(len(asked))])
     common = {p: min(one.count(p) for one in asked) for p in "pqr"}
@@ -74,7 +74,7 @@ def test_a_prompt_given_n_times_is_n_prompts(
 def test_a_text_is_the_conversation_of_that_one_message(tmp_path: Path) -> None:
     talk = [{"content": "x", "role": "user"}]
     for name, prompt in (("a", "x"), ("b", talk), ("c", [{"role": "system", "content": "x"}])):
-        with writing(tmp_path / FOLDER, name) as folder:
+        with write_artifact(tmp_path / ARTIFACTS, name) as folder:
             write_responses(folder, [prompt], [name])
     both = responses_of(tmp_path, [policy("a", "a"), policy("b", "b")])
     assert both.prompts == ("x",)
@@ -111,7 +111,7 @@ def run(tmp_path: Path) -> Path:
     made = tmp_path / "run"
     write(made, "good", {"x": ["the answer"]})
     write_responses(tmp_path / "outside", ["x"], ["a secret"])
-    folder = made / FOLDER
+    folder = made / ARTIFACTS
     (folder / "linked").symlink_to(tmp_path / "outside")
     (folder / "half").mkdir()
     (folder / "half" / FILE_NAME).symlink_to(tmp_path / "outside" / FILE_NAME)

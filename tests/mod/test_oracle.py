@@ -13,7 +13,7 @@ import torch
 from palm_core import build_portfolio, load_oracle
 from palm_core.errors import InputError, WorkError
 from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import FOLDER
+from palm_core.run.artifacts import ARTIFACTS
 from palm_core.run.config import Execution
 from palm_core.testing import check_conformance
 from palm_eval.responses import read_responses
@@ -320,7 +320,7 @@ class TestRuns:
             ("two", Execution(workers=2, batch=4, threads=1)),
         ):
             folder = tmp_path / name
-            oracle = ModOracle(**task(artifact_dir=folder / FOLDER))
+            oracle = ModOracle(**task(artifact_dir=folder / ARTIFACTS))
             build_portfolio(oracle, mu=0.5, alpha=0.2, prune_mu=0.01, run_dir=folder, execution=how)
             made[name] = (folder / "portfolio.json").read_bytes()
             document = json.loads(made[name])
@@ -339,7 +339,7 @@ class TestRuns:
             return words(prompts, completions)
 
         def run(name, rewards):
-            oracle = ModOracle(**task(artifact_dir=tmp_path / name / FOLDER, rewards=rewards))
+            oracle = ModOracle(**task(artifact_dir=tmp_path / name / ARTIFACTS, rewards=rewards))
             how = Execution(executor="here", batch=2, retries=0)
             build_portfolio(
                 oracle, mu=0.5, alpha=0.2, prune_mu=0.01, run_dir=tmp_path / name, execution=how

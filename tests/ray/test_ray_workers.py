@@ -306,7 +306,7 @@ class TestMaking:
 
 
 class MakeFolder(Make):
-    """Makes the run's folder for artifacts, as :func:`palm_core.run.artifacts.writing` does."""
+    """Makes the run's folder for artifacts, as ``write_artifact`` does."""
 
     def __call__(self):
         self.folder.mkdir(parents=True)

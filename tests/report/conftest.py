@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from palm_core import Policy, build_portfolio, load_oracle
-from palm_core.run.artifacts import writing
+from palm_core.run.artifacts import write_artifact
 from palm_eval import write_responses
 from palm_eval.report import gather_report, write_report
 
@@ -37,7 +37,7 @@ class Answering:
             if i < 2:
                 answers[0] = "Hello."
             name = f"policy-{i}"
-            with writing(self.folder, name) as made:
+            with write_artifact(self.folder, name) as made:
                 write_responses(made, prompts, answers)
             yield Policy(
                 id=self.names[i],

@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from palm_core import Portfolio, Table, select_models
 from palm_core.run.run import Run
-from palm_core.validation import percent
+from palm_core.validation import percent_text
 from palm_eval import evaluate_run, gather_report, write_report
 
 LIGHT_AND_DARK = ("light", "dark")
@@ -246,7 +246,10 @@ class TestThreeObjectives:
         run = Run.open(triangle.parent)
         found = evaluate_run(run).intervals["epsilon"]
         text = page.locator("#proof").inner_text()
-        assert f"between {percent(float(found.lower))} and {percent(float(found.upper))}" in text
+        assert (
+            f"between {percent_text(float(found.lower))} and {percent_text(float(found.upper))}"
+            in text
+        )
         assert "95% confidence" in text
 
     def test_the_headline_is_the_certificate(self, triangle, show):

@@ -13,7 +13,7 @@ from palm_core.model.portfolio import (
     PruningRecord,
     SlackRecord,
 )
-from palm_core.validation import at_most
+from palm_core.validation import bound_text
 from palm_eval.report.sentences import headline, lead, promise, proof
 
 
@@ -153,5 +153,5 @@ class TestProof:
 
 def test_a_bound_is_never_rounded_down():
     for value in (0.0403, 0.039301, 1e-7, 0.999, 12.345):
-        assert value * (1 - 1e-11) <= float(at_most(value)) <= value * 1.0101
-    assert at_most(math.inf) == "inf"
+        assert value * (1 - 1e-11) <= float(bound_text(value)) <= value * 1.0101
+    assert bound_text(math.inf) == "inf"

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palm_core import Policy, build_portfolio
 from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import writing
+from palm_core.run.artifacts import write_artifact
 
 OBJECTIVES = ("brevity", "helpfulness")
 TASK = {
@@ -66,7 +66,7 @@ class RandomModels:
     def solve(self, weights):
         for row in weights:
             name = weight_id(row)
-            with writing(self.folder, name) as folder:
+            with write_artifact(self.folder, name) as folder:
                 (folder / "responses.jsonl").write_text('{"prompt": "a", "responses": ["b"]}\n')
                 (folder / "training.jsonl").write_text('{"step": 1}\n')
                 if self.kind != "none":

@@ -10,7 +10,7 @@ import pytest
 
 from palm_core.errors import InputError, WorkError
 from palm_core.oracles.protocol import check_answer, weight_id
-from palm_core.run.artifacts import FOLDER, locate
+from palm_core.run.artifacts import ARTIFACTS, locate_artifact
 from palm_eval.responses import read_responses
 from palm_trl import GrpoOracle
 from palm_trl import policies as answering
@@ -71,7 +71,7 @@ def asked(tmp_path):
     (tmp_path / "model").mkdir()
 
     def make(**options):
-        run = {"artifact_dir": tmp_path / "run" / FOLDER, "work_dir": tmp_path / "run" / "work"}
+        run = {"artifact_dir": tmp_path / "run" / ARTIFACTS, "work_dir": tmp_path / "run" / "work"}
         given = {"model": "model", "rewards": REWARDS, "prompts": "prompts.jsonl"}
         return GrpoOracle(**(given | {"task_dir": tmp_path} | run | options))
 
@@ -99,7 +99,7 @@ def test_it_is_kept_whole(calls, asked, tmp_path):
     assert policy.id == "grpo-w0.25-0.75"
     assert policy.info["steps"] == 200
     assert policy.info["kl_k1"] == found.mean_kl_k1
-    folder = locate(tmp_path / "run" / FOLDER, policy.artifact)
+    folder = locate_artifact(tmp_path / "run" / ARTIFACTS, policy.artifact)
     names = ["adapter_config.json", "answer.json", "measurement.json", "responses.jsonl"]
     assert sorted(p.name for p in folder.iterdir()) == [*names, "training.jsonl"]
     assert list(read_responses(folder).completions) == list(found.texts)
@@ -153,7 +153,7 @@ def test_killed_while_it_is_kept(calls, asked, tmp_path, monkeypatch):
         patched.setattr(answering, "write_responses", killed)
         with pytest.raises(KeyboardInterrupt):
             answer(asked(), W)
-    assert list((tmp_path / "run" / FOLDER).iterdir()) == []
+    assert list((tmp_path / "run" / ARTIFACTS).iterdir()) == []
     work = tmp_path / "run" / "work" / weight_id(W)
     assert (work / "policy" / "adapter_config.json").exists()
     # what was trained is there still, so that a real call has nothing to do
@@ -184,7 +184,7 @@ class TestStarts:
             "w0-1",  # as near as w0.5-0.5
         ]
         assert [a.info["steps"] for a in answers] == [200, 7, 7, 7, 7]
-        assert calls.made[3][1] == tmp_path / "run" / FOLDER / "w0.5-0.5"
+        assert calls.made[3][1] == tmp_path / "run" / ARTIFACTS / "w0.5-0.5"
         same(answer(oracle, weights[3]), answers[3])
 
     def test_not_that_of_another_task(self, calls, asked, weights):
@@ -208,14 +208,14 @@ class TestStarts:
         with pytest.raises(WorkError):
             answer(oracle, weights[3])
         calls.failing = False
-        shutil.rmtree(tmp_path / "run" / FOLDER / "w0-1")
+        shutil.rmtree(tmp_path / "run" / ARTIFACTS / "w0-1")
         assert answer(oracle, weights[3]).info["start"] is None
         assert calls.made[-1][2] == ["answer.json"]  # its checkpoints were of the other start
 
 
 def test_a_damaged_measurement_is_told(calls, asked, tmp_path):
     answer(asked(), W)
-    file = tmp_path / "run" / FOLDER / weight_id(W) / "measurement.json"
+    file = tmp_path / "run" / ARTIFACTS / weight_id(W) / "measurement.json"
     file.write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match="measurement.json: is no measurement"):
         answer(asked(), W)

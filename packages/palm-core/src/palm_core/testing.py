@@ -34,7 +34,7 @@ import numpy as np
 
 from palm_core.errors import InputError, OracleAnswerError
 from palm_core.oracles.protocol import Claims, Oracle, check_answer, check_oracle, claims
-from palm_core.validation import check_number, check_weights, reason
+from palm_core.validation import check_number, check_weights, error_reason
 from palm_core.weights.simplex import sample_weights
 
 if TYPE_CHECKING:
@@ -211,7 +211,9 @@ def iterator(trial: Trial) -> None:
         trial.calls += 2
     except Exception as error:  # noqa: BLE001  # an oracle that raises is a finding
         broken(
-            "iterator", f"left after one answer and asked anew, it raised {reason(error)}", error
+            "iterator",
+            f"left after one answer and asked anew, it raised {error_reason(error)}",
+            error,
         )
 
 
@@ -289,7 +291,7 @@ def count(batch: Batch) -> str:
     if batch.too_many:
         return f"{text} and then another one"
     if batch.error is not None:
-        return f"{text} and raised {reason(batch.error)}"
+        return f"{text} and raised {error_reason(batch.error)}"
     return f"{text} and stopped"
 
 
@@ -425,11 +427,11 @@ def picklable(trial: Trial) -> None:
         try:
             bytes(ForkingPickler.dumps(thing))
         except Exception as error:  # noqa: BLE001  # anything may go wrong in a reducer
-            broken("picklable", f"{name} cannot be sent to a worker: {reason(error)}", error)
+            broken("picklable", f"{name} cannot be sent to a worker: {error_reason(error)}", error)
     try:
         copy = ForkingPickler.loads(ForkingPickler.dumps(trial.oracle))
     except Exception as error:  # noqa: BLE001  # likewise
-        broken("picklable", f"the oracle does not arrive: {reason(error)}", error)
+        broken("picklable", f"the oracle does not arrive: {error_reason(error)}", error)
     sent = trial.again("picklable", row, copy)[0]
     difference = trial.difference(trial.policies[0], sent)
     if difference:

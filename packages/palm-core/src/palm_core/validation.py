@@ -110,13 +110,17 @@ def check_number(
         InputError: naming the field, the value and the interval; ``hint`` is
             appended after a semicolon.
     """
-    number = float("nan")
+    number_text = float("nan")
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        number = float(value)
+        number_text = float(value)
     low = -np.inf if least is None else least
     high = np.inf if most is None else most
-    if np.isfinite(number) and low <= number <= high and (above is None or number > above):
-        return number
+    if (
+        np.isfinite(number_text)
+        and low <= number_text <= high
+        and (above is None or number_text > above)
+    ):
+        return number_text
     if above is not None and most is not None:
         accepted = f"must be in ({above:g}, {most:g}]"
     elif least is not None and most is not None:
@@ -138,7 +142,7 @@ def check_choice(value: object, accepted: tuple[str, ...], *, name: str) -> str:
     raise InputError(f"{name} = {value!r}: must be one of {', '.join(accepted)}{near}")
 
 
-def percent(value: float | None, digits: int = 2, *, up: bool = False) -> str:
+def percent_text(value: float | None, digits: int = 2, *, up: bool = False) -> str:
     """Write 0.0142 as "1.42 %"; "—" for nothing, "unbounded" where it is infinite.
 
     ``up`` rounds up, as a bound must be.
@@ -157,7 +161,7 @@ def percent(value: float | None, digits: int = 2, *, up: bool = False) -> str:
     return f"{text} %"
 
 
-def number(value: float, *, up: bool = False) -> str:
+def number_text(value: float, *, up: bool = False) -> str:
     """Write a number with four significant digits, whole ones without a point.
 
     ``up`` rounds up, as a bound must be.
@@ -166,7 +170,7 @@ def number(value: float, *, up: bool = False) -> str:
         return "0"
     if abs(value) >= 1000 and value == int(value) and abs(value) < 1e15:
         return f"{int(value)}"
-    return at_most(value, digits=4) if up else f"{value:.4g}"
+    return bound_text(value, digits=4) if up else f"{value:.4g}"
 
 
 def weights_text(weights: Sequence[float], objectives: Sequence[str]) -> str:
@@ -239,7 +243,7 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
     return "" if near is None else f"; did you mean {near!r}?"
 
 
-def reason(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """What ``error`` says, on one line; its type too where the text alone is no sentence."""
     text = " ".join(str(error).split())
     if len(text) > LONGEST_REASON:
@@ -260,7 +264,7 @@ def read_number(text: str) -> float:
     return float(above) / (float(below) if slash else 1.0)
 
 
-def at_most(value: float, *, percent: bool = False, digits: int = 3) -> str:
+def bound_text(value: float, *, percent: bool = False, digits: int = 3) -> str:
     """Write a bound in three digits, rounded up: what is shown is still a bound.
 
     Args:
@@ -269,8 +273,8 @@ def at_most(value: float, *, percent: bool = False, digits: int = 3) -> str:
         digits: significant digits.
 
     Example:
-        >>> at_most(0.021), at_most(3.9301), at_most(0.0), at_most(0.07, percent=True)
-        ('0.021', '3.94', '0', '7')
+        >>> [bound_text(0.021), bound_text(3.9301), bound_text(0.07, percent=True)]
+        ['0.021', '3.94', '7']
     """
     if value <= 0 or not math.isfinite(value):
         return f"{value:g}"

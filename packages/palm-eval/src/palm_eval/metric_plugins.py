@@ -14,7 +14,7 @@ import numpy as np
 
 from palm_core import InputError, PalmError, PolicySet, WorkError, gaps
 from palm_core.oracles.registry import PluginKind
-from palm_core.validation import check_number, one_line, reason
+from palm_core.validation import check_number, error_reason, one_line
 from palm_eval import metrics
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def metric_value(
         kind = InputError if isinstance(error, InputError) else WorkError
         raise kind(f"metric {name!r}: {one_line(error)}") from error
     except Exception as error:
-        raise WorkError(f"metric {name!r} failed: {one_line(reason(error))}") from error
+        raise WorkError(f"metric {name!r} failed: {one_line(error_reason(error))}") from error
     try:
         return check_number(value, name=f"metric {name!r}")
     except InputError:

@@ -18,7 +18,7 @@ import msgspec
 
 from palm_core.errors import InputError
 from palm_core.model.files import is_folder, read_bounded, write_atomically
-from palm_core.run.artifacts import FOLDER, locate
+from palm_core.run.artifacts import ARTIFACTS, locate_artifact
 from palm_core.validation import one_line
 from palm_eval.rewards.conversations import messages
 
@@ -246,7 +246,7 @@ def responses_of(run: str | Path, policies: Sequence[Policy]) -> RunResponses:
         run: its folder.
         policies: with ids of their own.
     """
-    folder = Path(run) / FOLDER
+    folder = Path(run) / ARTIFACTS
     read: dict[str, Responses | str] = {}
     found: dict[str, Responses] = {}
     missing: dict[str, str] = {}
@@ -286,12 +286,12 @@ def _read(folder: Path, given: str) -> Responses:
     # A run records what lies in its folder by its path there.
     if "://" in given or Path(given).is_absolute():
         raise InputError(f"{shown} lies outside the run and is not read")
-    if not is_folder(locate(folder, given)):
+    if not is_folder(locate_artifact(folder, given)):
         raise InputError(f"{shown} is a file, must be a folder with {FILE_NAME} in it")
     file = folder / given / FILE_NAME
     try:
         # A folder of that name would be looked into, wherever that leads.
-        own = not is_folder(locate(folder, f"{given}/{FILE_NAME}"))
+        own = not is_folder(locate_artifact(folder, f"{given}/{FILE_NAME}"))
     except InputError:  # a link, to nothing or out of the run, or no file at all
         own = False
     if not own:

@@ -20,7 +20,7 @@ import torch
 from transformers import DynamicCache
 
 from palm_core.errors import InputError, WorkError
-from palm_core.validation import one_line, reason
+from palm_core.validation import error_reason, one_line
 from palm_eval.lm.memory import check_memory
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def with_adapters(
         except Exception as error:
             check_memory(label, error)
             raise InputError(
-                f"{label}: does not fit {name}, must be an adapter of it: {reason(error)}"
+                f"{label}: does not fit {name}, must be an adapter of it: {error_reason(error)}"
             ) from error
     if reference:
         names.append(WITHOUT)
@@ -230,7 +230,8 @@ def _check(label: str, source: Source, base: Any) -> list[str]:
         keys = load_peft_weights(source.name, device="cpu", revision=source.revision)
     except Exception as error:
         raise InputError(
-            f"{label}: cannot be loaded, must be a LoRA adapter saved by peft: {reason(error)}"
+            f"{label}: cannot be loaded, must be a LoRA adapter saved by peft: "
+            f"{error_reason(error)}"
         ) from error
     refused = None
     if type(config) is not LoraConfig:

@@ -17,7 +17,7 @@ import numpy as np
 
 from palm_core import Policy
 from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import writing
+from palm_core.run.artifacts import write_artifact
 from palm_eval.lm.causal_models import Responder
 from palm_eval.lm.prompts import encode_prompts
 from palm_eval.responses import write_responses
@@ -186,7 +186,7 @@ class Answering:
         """Write the responses, and the model where there is one; return their place."""
         if self.artifact_dir is None:
             return None
-        with writing(self.artifact_dir, name) as folder:
+        with write_artifact(self.artifact_dir, name) as folder:
             write_responses(folder, self.prompts.texts, texts, self.prompts.columns)
             if model is not None:
                 model(folder)

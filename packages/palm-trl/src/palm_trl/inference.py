@@ -28,7 +28,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from palm_core.errors import InputError, WorkError
-from palm_core.validation import reason
+from palm_core.validation import error_reason
 from palm_eval.lm.causal_models import device_of, dtype_of, end_tokens, load_causal, load_tokenizer
 from palm_eval.lm.memory import check_memory, in_batches
 from palm_eval.lm.sources import Source
@@ -152,7 +152,8 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     except Exception as error:
         check_memory(f"policy {str(folder)!r}", error)
         raise InputError(
-            f"policy {str(folder)!r}: must be an adapter of the oracle's model: {reason(error)}"
+            f"policy {str(folder)!r}: must be an adapter of the oracle's model: "
+            f"{error_reason(error)}"
         ) from error
 
 

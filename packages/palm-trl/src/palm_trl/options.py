@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from palm_core.errors import InputError
 from palm_core.model.files import is_folder
-from palm_core.validation import check_count, check_number, did_you_mean, one_line, reason
+from palm_core.validation import check_count, check_number, did_you_mean, error_reason, one_line
 from palm_eval.lm.prompts import PromptFormat, Prompts, prompts_of, read_prompts
 from palm_eval.lm.sources import Source, fingerprint_of, located, source_of
 from palm_eval.rewards.registry import load_rewards
@@ -296,7 +296,7 @@ class PromptSet:
         except Exception as error:
             raise InputError(
                 f"{place}: cannot be read, must be a file (.jsonl, .json, .csv, .parquet), a "
-                f"folder or a dataset on the Hugging Face hub: {reason(error)}"
+                f"folder or a dataset on the Hugging Face hub: {error_reason(error)}"
             ) from error
         rows: Iterable[Mapping[str, Any]] = found
         return rows

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, PalmError, WorkError
-from palm_core.run.artifacts import writing
-from palm_core.validation import one_line, reason
+from palm_core.run.artifacts import write_artifact
+from palm_core.validation import error_reason, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def save_policy(ready: Prepared, settings: GrpoSettings, folder: Path) -> None:
         # All processes name the same folder: weights may be spread over them.
         place = Path(folder) / f".writing-{POLICY}"
         if first:
-            place = stack.enter_context(writing(folder, POLICY))
+            place = stack.enter_context(write_artifact(folder, POLICY))
         trainer.accelerator.wait_for_everyone()
         trainer.save_model(str(place))
         trainer.accelerator.wait_for_everyone()
@@ -130,7 +130,7 @@ def failure(error: Exception, settings: GrpoSettings, where: str) -> PalmError:
             f"{where}: the disk is full; free space, or raise checkpoint_every = "
             f"{settings.checkpoint_every}: {text}"
         )
-    return WorkError(f"{where}: training failed: {reason(error)}")
+    return WorkError(f"{where}: training failed: {error_reason(error)}")
 
 
 def smaller(settings: GrpoSettings) -> str:

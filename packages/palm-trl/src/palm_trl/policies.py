@@ -20,7 +20,7 @@ import numpy as np
 
 from palm_core.model.files import write_atomically
 from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import writing
+from palm_core.run.artifacts import write_artifact
 from palm_eval.responses import write_responses
 from palm_trl.measurement import Measurement, policy_of
 
@@ -139,7 +139,7 @@ def _keep(settings: GrpoSettings, measured: Measurement, folder: Path, name: str
     """Make the artifact of what lies in ``folder``."""
     assert settings.artifact_dir is not None
     prompts = settings.evaluation_prompts.chosen(measured.prompts)
-    with writing(settings.artifact_dir, name) as place:
+    with write_artifact(settings.artifact_dir, name) as place:
         shutil.copytree(folder / TRAINED, place, dirs_exist_ok=True, copy_function=_linked)
         for file in (CURVES, MEASURED, ASKED):
             _linked(folder / file, place / file)

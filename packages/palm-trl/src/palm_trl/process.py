@@ -31,7 +31,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, PalmError, WorkError
 from palm_core.model.files import write_atomically
-from palm_core.validation import check_weights, one_line, reason
+from palm_core.validation import check_weights, error_reason, one_line
 from palm_trl.outcome import ERROR, POLICY, read_failure
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def main(folder: Path) -> int:
         return 2 if isinstance(error, InputError) else 1
     except Exception as error:  # noqa: BLE001  whatever it is, who asked must be told
         traceback.print_exception(error)
-        write_failure(folder, WorkError(f"the call failed: {reason(error)}"))
+        write_failure(folder, WorkError(f"the call failed: {error_reason(error)}"))
         return 1
     return 0
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from palm_core.errors import InputError
-from palm_core.validation import did_you_mean, one_line, reason
+from palm_core.validation import did_you_mean, error_reason, one_line
 from palm_trl.options import config_class
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def lora_config(settings: GrpoSettings) -> Any:
     try:
         return LoraConfig(**{**DEFAULTS, **settings.lora}, task_type="CAUSAL_LM")
     except Exception as error:
-        raise InputError(f"lora: peft refuses it: {reason(error)}") from error
+        raise InputError(f"lora: peft refuses it: {error_reason(error)}") from error
 
 
 def begin_from(model: Any, start: Path) -> None:
@@ -259,7 +259,9 @@ def begin_from(model: Any, start: Path) -> None:
         missing = own & set(found.missing_keys)
         wrong = sorted([*missing, *found.unexpected_keys])
     except Exception as error:
-        raise InputError(f"start = {one_line(start)}: cannot be taken: {reason(error)}") from error
+        raise InputError(
+            f"start = {one_line(start)}: cannot be taken: {error_reason(error)}"
+        ) from error
     if wrong:
         raise InputError(
             f"start = {one_line(start)}: is no adapter of this model with these options, "

@@ -127,10 +127,10 @@ def _warnings_as_lines() -> Iterator[None]:
 
 def _versions() -> str:
     from palm_core.model.files import known_packages
-    from palm_core.model.portfolio import versions
+    from palm_core.model.portfolio import package_versions
 
     names = tuple(known_packages())
-    found = {"palm-core": __version__} | versions(*names)
+    found = {"palm-core": __version__} | package_versions(*names)
     return "\n".join(f"{name} {found[name]}" for name in (*names, "python") if name in found)
 
 

@@ -22,7 +22,7 @@ from palm_core.cli.parameters import (
     objectives_example,
 )
 from palm_core.errors import InputError
-from palm_core.validation import number, percent, weights_text
+from palm_core.validation import number_text, percent_text, weights_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,7 +233,7 @@ def _select_document(found: Selection) -> dict[str, Any]:
 def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     size, d = len(found.models), len(found.objectives)
     epsilon, delta = found.tolerance
-    parts = [percent(epsilon)] if epsilon > 0 or delta == 0 else []
+    parts = [percent_text(epsilon)] if epsilon > 0 or delta == 0 else []
     parts += [f"{delta:g}"] if delta > 0 else []
     gaps = found.gaps
     output.tell(
@@ -258,14 +258,16 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     rows = []
     for model in found.models:
         if model.interval is None:
-            place = percent(model.share, 1)
+            place = percent_text(model.share, 1)
         else:
             place = f"{model.interval[0]:.2f} ─ {model.interval[1]:.2f}"
         scores = [
             -value if name in minimized else value
             for name, value in zip(found.objectives, model.scores.tolist(), strict=True)
         ]
-        rows.append([model.name, place, percent(model.gap_without, 1), *map(number, scores)])
+        rows.append(
+            [model.name, place, percent_text(model.gap_without, 1), *map(number_text, scores)]
+        )
     output.table(headers, rows)
     output.say()
     if found.not_computed:
@@ -287,11 +289,11 @@ def _gap_text(found: Selection) -> str:
     gaps, names = found.gaps, found.objectives
     if found.tolerance[1] > 0 or not math.isfinite(gaps.epsilon):
         where = weights_text(gaps.delta_weights.tolist(), names)
-        amount = f"{number(gaps.delta, up=True)} in units of score, at {where}"
+        amount = f"{number_text(gaps.delta, up=True)} in units of score, at {where}"
         if not math.isfinite(gaps.epsilon):
             return amount
-        return f"{percent(gaps.epsilon, up=True)} or {amount}"
+        return f"{percent_text(gaps.epsilon, up=True)} or {amount}"
     if gaps.epsilon <= 0:
         return "no loss at all"
     where = weights_text(gaps.epsilon_weights.tolist(), names)
-    return f"{percent(gaps.epsilon, up=True)}, at {where}"
+    return f"{percent_text(gaps.epsilon, up=True)}, at {where}"

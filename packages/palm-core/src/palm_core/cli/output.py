@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from palm_core.validation import harmless, number, percent, weights_text
+from palm_core.validation import harmless, number_text, percent_text, weights_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -170,8 +170,8 @@ def show_curve(find: Callable[[], list[SizeGap]], what: str, *, json: bool) -> N
     rows = [
         [
             str(point.size),
-            percent(point.epsilon, up=True),
-            number(point.delta, up=True),
+            percent_text(point.epsilon, up=True),
+            number_text(point.delta, up=True),
             "proven" if point.proven else "not proven",
         ]
         for point in points
@@ -256,7 +256,7 @@ def show(portfolio: Portfolio) -> None:
     tell(
         f"{size} of {portfolio.candidates} policies {'is' if size == 1 else 'are'} enough "
         f"({portfolio.oracle_calls} oracle calls): at {where} the best of them is "
-        f"within {percent(pruning.mu)}"
+        f"within {percent_text(pruning.mu)}"
         + (f" plus {pruning.alpha:g}" if pruning.alpha else "")
         + " of the best found."
     )
@@ -269,19 +269,19 @@ def show(portfolio: Portfolio) -> None:
     headers = ["policy", *portfolio.objectives] + ["regulariser"] * regularized
     rows = []
     for policy in portfolio.policies:
-        cells = [policy.id, *map(number, policy.rewards.tolist())]
-        rows.append(cells + [number(policy.regularizer)] * regularized)
+        cells = [policy.id, *map(number_text, policy.rewards.tolist())]
+        rows.append(cells + [number_text(policy.regularizer)] * regularized)
     table(headers, rows)
     say()
     names = portfolio.objectives
     if gaps.epsilon is None:
         share = "no finite ε (the best value is not positive at some weight)"
     else:
-        share = f"ε {percent(gaps.epsilon, up=True)}"
+        share = f"ε {percent_text(gaps.epsilon, up=True)}"
         if gaps.epsilon > 0 and gaps.epsilon_weights:
             share += f" at {weights_text(gaps.epsilon_weights, names)}"
     say(f"Against all {portfolio.candidates} policies found, at every weight, exactly:")
-    tell(f"{share};  δ {number(gaps.delta, up=True)}", indent=2)
+    tell(f"{share};  δ {number_text(gaps.delta, up=True)}", indent=2)
     found = portfolio.certificate
     if found is not None:
         say("Against every policy there is, at every weight:")
@@ -300,7 +300,7 @@ def show(portfolio: Portfolio) -> None:
     if slack.measured > 0:
         tell(
             f"Oracle slack: at {slack.measured_at} another policy found is better by "
-            f"{number(slack.measured)}."
+            f"{number_text(slack.measured)}."
         )
     if pruning.negative_optima:
         tell(

@@ -118,10 +118,10 @@ def check_portfolio_file(save: Path | None) -> None:
     """Refuse a ``--save`` that would write over something else than a portfolio."""
     if save is not None:
         file = save / "portfolio.json" if is_folder(save) else save
-        check_new(file, "--save", "portfolio", b'"palm-portfolio"')
+        check_new_file(file, "--save", "portfolio", b'"palm-portfolio"')
 
 
-def check_out(folder: Path, option: str = "--out") -> None:
+def check_output_folder(folder: Path, option: str = "--out") -> None:
     """Refuse a folder that cannot be written to, or made. Makes none."""
     name = f"{option} {one_line(folder)}"
     try:
@@ -172,7 +172,7 @@ def _holds_numbers(table: Table, column: str) -> bool:
     return True
 
 
-def check_new(file: Path, option: str, kind: str, mark: bytes) -> None:
+def check_new_file(file: Path, option: str, kind: str, mark: bytes) -> None:
     """Refuse to write over a file that is something else, before any work is done.
 
     Args:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from palm_core.cli import output
-from palm_core.validation import one_line, percent
+from palm_core.validation import one_line, percent_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 _NAME = 16
 
 
-class Watch:
+class ProgressDisplay:
     """Shows the calls of a run while it lasts, if a person watches; a context manager.
 
     Args:
@@ -72,7 +72,7 @@ class Watch:
         what = f"{one_line(task, _NAME)}: calls"
         self._task = self._bar.add_task(what, total=None, calls="", more="")
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressDisplay:
         self._bar.start()
         return self
 
@@ -88,7 +88,7 @@ class Watch:
         if now.failed:
             parts.append(f"{now.failed} failed")
         if now.certified is not None:
-            parts.append(f"certified ε {percent(now.certified, up=True)}")
+            parts.append(f"certified ε {percent_text(now.certified, up=True)}")
         self._bar.update(
             self._task,
             completed=now.done,
@@ -99,7 +99,7 @@ class Watch:
 
 
 @contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show how many of ``total`` are done, if a person watches; yields what is told of it."""
     console = output.err()
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -108,7 +108,7 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def going_on(watch: Watch, again: Sequence[str]) -> Iterator[None]:
+def resumable(watch: ProgressDisplay, again: Sequence[str]) -> Iterator[None]:
     """Show how far a run is; where a person stops it, say what is kept and how to go on.
 
     Args:

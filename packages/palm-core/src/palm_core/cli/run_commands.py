@@ -23,8 +23,8 @@ from palm_core.cli.parameters import (
     check_curve,
     check_portfolio_file,
 )
-from palm_core.cli.progress import Watch, going_on
-from palm_core.validation import number, percent, weights_text
+from palm_core.cli.progress import ProgressDisplay, resumable
+from palm_core.validation import number_text, percent_text, weights_text
 
 if TYPE_CHECKING:
     from palm_core.model.portfolio import Portfolio
@@ -165,20 +165,20 @@ def build(
     json
         Print one JSON document instead.
     """
-    from palm_core.run.artifacts import FOLDER
+    from palm_core.run.artifacts import ARTIFACTS
     from palm_core.run.config import TaskOracle, load_task
     from palm_core.run.engine import build_portfolio
 
     task = load_task(task_file, target_epsilon=target, max_calls=max_calls)
     given: dict[str, Any] = {"workers": workers, "executor": executor, "address": address}
     execution = replace(task.execution, **{k: v for k, v in given.items() if v is not None})
-    source = TaskOracle(task, out.absolute() / FOLDER)
+    source = TaskOracle(task, out.absolute() / ARTIFACTS)
     oracle = source()
     options = {"target": target, "max-calls": max_calls, **given}
     again = ["palm", "build", str(task_file), "--out", str(out)]
     again += [f"--{name}={value}" for name, value in options.items() if value is not None]
-    watch = Watch(task_file.stem)
-    with going_on(watch, again + ["--extend"] * extend):
+    watch = ProgressDisplay(task_file.stem)
+    with resumable(watch, again + ["--extend"] * extend):
         portfolio = build_portfolio(
             oracle,
             **asdict(task.settings),
@@ -333,8 +333,10 @@ def _show(found: RunStatus) -> None:
     if found.seconds_left is not None:
         rows.append(["time left", f"about {output.duration(found.seconds_left)}"])
     if found.delta is not None:
-        share = "no finite ε" if found.epsilon is None else f"ε {percent(found.epsilon, up=True)}"
-        what = f"{share}  δ {number(found.delta, up=True)}, with all policies found"
+        share = (
+            "no finite ε" if found.epsilon is None else f"ε {percent_text(found.epsilon, up=True)}"
+        )
+        what = f"{share}  δ {number_text(found.delta, up=True)}, with all policies found"
         rows.append(["certified", what if found.state == "finished" else f"{what} so far"])
         if found.conditional_on is not None:
             rows.append(["conditional on", found.conditional_on])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core.errors import InputError, PalmWarning, WorkError
-from palm_core.validation import did_you_mean, reason
+from palm_core.validation import did_you_mean, error_reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -163,7 +163,7 @@ def _by_pulp(
             engine.tmpDir = folder
             status = model.solve(engine)
     except Exception as error:  # what PuLP makes of a program that dies, or writes nonsense
-        raise WorkError(f"{_title(name)} failed: {reason(error)}") from error
+        raise WorkError(f"{_title(name)} failed: {error_reason(error)}") from error
     if status == pulp.LpStatusInfeasible:
         return True, None
     # After a timeout the status may still be Optimal: only sol_status tells.
@@ -187,7 +187,7 @@ def _engine(pulp: Any, name: str, seconds: float, *, warm: bool) -> Any:
             try:
                 importlib.import_module("highspy")
             except ImportError as error:
-                raise WorkError(f"the solver highs does not load: {reason(error)}") from error
+                raise WorkError(f"the solver highs does not load: {error_reason(error)}") from error
         return engine
     # On covers CBC is two to five times as fast without its cuts and heuristics.
     engine = pulp.COIN_CMD(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError, PalmWarning, WorkError
-from palm_core.validation import one_line, reason
+from palm_core.validation import error_reason, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,11 +59,11 @@ def _import_numba() -> Any:
         try:
             import numba
         except ImportError as error:
-            raise WorkError(f"numba cannot be imported: {reason(error)}") from error
+            raise WorkError(f"numba cannot be imported: {error_reason(error)}") from error
         except Exception as error:
             given = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
             raise InputError(
-                f"numba does not start: {reason(error)}; it reads .numba_config.yaml in this "
+                f"numba does not start: {error_reason(error)}; it reads .numba_config.yaml in this "
                 f"folder and {' '.join(given) or 'no variable that is set'}"
             ) from error
     for item in caught:
@@ -110,6 +110,7 @@ def _report(folder: object, error: Exception) -> None:
         _reported.append(folder)
         _warn(
             f"{folder}: compiled code cannot be kept there or read from there "
-            f"({getattr(error, 'strerror', None) or reason(error)}); results are the same, some "
+            f"({getattr(error, 'strerror', None) or error_reason(error)}); "
+            "results are the same, some "
             "seconds later. NUMBA_CACHE_DIR can name a folder that is writable"
         )

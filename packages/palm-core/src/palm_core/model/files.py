@@ -102,7 +102,7 @@ def not_a_folder(path: Path, kind: str) -> InputError:
     return InputError(f"{name}: no such {kind}{may_be_meant(path)}")
 
 
-def unportable(name: str) -> str | None:
+def unportable_name(name: str) -> str | None:
     """Why a file of that name cannot be on every system, or ``None``."""
     if found := _UNFIT.search(name):
         return f"has {found[0]!r}"

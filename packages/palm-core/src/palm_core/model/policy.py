@@ -180,7 +180,7 @@ def _along_a_curve(points: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.argsort(key, kind="stable").astype(np.int64, copy=False)
 
 
-def same_or_new(policy: Policy, by_id: dict[str, Policy]) -> None:
+def add_policy(policy: Policy, by_id: dict[str, Policy]) -> None:
     """Take ``policy`` into ``by_id``; the same id must mean the same values.
 
     Raises:

@@ -299,7 +299,7 @@ PACKAGES = ("palm-core", "numpy", "scipy", "numba", "pulp")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "ray")
 
 
-def versions(*more: str) -> dict[str, str]:
+def package_versions(*more: str) -> dict[str, str]:
     """Package → version, of Python, of ours and of ``more``, as far as they are installed."""
     found = {"python": platform.python_version()}
     for package in (*PACKAGES, *more):
@@ -311,8 +311,10 @@ def versions(*more: str) -> dict[str, str]:
 
 
 def oracle_versions() -> dict[str, str]:
-    """:func:`versions`, with all packages that answers may depend on."""
-    return versions(*(name for name in known_packages() if name != "palm-core"), *_LIBRARIES)
+    """:func:`package_versions`, with all packages that answers may depend on."""
+    return package_versions(
+        *(name for name in known_packages() if name != "palm-core"), *_LIBRARIES
+    )
 
 
 # Parsed, it takes some twenty times its size, and containers up to a hundred times.

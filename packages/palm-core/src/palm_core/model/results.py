@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from palm_core.validation import at_most
+from palm_core.validation import bound_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,17 +73,17 @@ class Certificate:
 
     def __repr__(self) -> str:
         return (
-            f"Certificate(epsilon={at_most(self.epsilon)}, delta={at_most(self.delta)}, "
+            f"Certificate(epsilon={bound_text(self.epsilon)}, delta={bound_text(self.delta)}, "
             f"conditional_on={self.conditional_on!r})"
         )
 
     def __str__(self) -> str:
-        share = "ε unbounded" if self.note else f"ε {at_most(self.epsilon, percent=True)} %"
-        line = f"certified {share}  δ {at_most(self.delta)}"
+        share = "ε unbounded" if self.note else f"ε {bound_text(self.epsilon, percent=True)} %"
+        line = f"certified {share}  δ {bound_text(self.delta)}"
         if not self.note and self.epsilon >= 1:
             line += "  (100 % promises nothing: only δ does)"
         if self.conditional_on is not None:
             line += f"  conditional on {self.conditional_on}"
             if self.measured_slack is not None and not self.refuted:
-                line += f" (measured so far: {at_most(self.measured_slack)})"
+                line += f" (measured so far: {bound_text(self.measured_slack)})"
         return line + (f"  ({self.note})" if self.note else "")

@@ -31,7 +31,7 @@ from palm_core.errors import (
     UnknownOracleError,
 )
 from palm_core.model.files import known_packages, providers
-from palm_core.validation import did_you_mean, reason
+from palm_core.validation import did_you_mean, error_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -89,7 +89,9 @@ class PluginKind:
                     f"unknown {self.noun} {name!r}: there is no module {absent!r} in {folder} "
                     "or among the installed packages"
                 ) from error
-            raise self.broken(f"{self.noun} {name!r} does not import: {reason(error)}") from error
+            raise self.broken(
+                f"{self.noun} {name!r} does not import: {error_reason(error)}"
+            ) from error
         try:
             return reduce(getattr, attribute.split("."), module)
         except AttributeError as error:
@@ -161,10 +163,12 @@ class PluginKind:
             raise
         except (TypeError, ValueError, LookupError, OSError) as error:
             where = self.table or self.noun
-            raise InputError(f"{where} {name!r} refused its options: {reason(error)}") from error
+            raise InputError(
+                f"{where} {name!r} refused its options: {error_reason(error)}"
+            ) from error
         except Exception as error:
             what = "does not import" if isinstance(error, ImportError) else "could not be made"
-            raise self.broken(f"{self.noun} {name!r} {what}: {reason(error)}") from error
+            raise self.broken(f"{self.noun} {name!r} {what}: {error_reason(error)}") from error
 
     def entries(self) -> list[EntryPoint]:
         """The kind's entry points, each once for its package and value, sorted by name.
@@ -218,7 +222,7 @@ class PluginKind:
             return entry.load()
         except Exception as error:
             raise self.broken(
-                f"{self.noun} {name!r} is installed but does not import: {reason(error)}"
+                f"{self.noun} {name!r} is installed but does not import: {error_reason(error)}"
                 + _how_to_mend(error, entry)
             ) from error
 

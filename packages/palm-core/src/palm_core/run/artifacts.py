@@ -1,7 +1,7 @@
 """Artifacts: the models themselves, whole or absent, in a folder beside the ledger.
 
 An oracle writes one under a temporary name and renames it when it is complete
-(:func:`writing`). The run keeps a content hash, and never follows a name out of
+(:func:`write_artifact`). The run keeps a content hash, and never follows a name out of
 its folder.
 """
 
@@ -18,14 +18,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from palm_core.errors import InputError, OracleAnswerError, WorkError
-from palm_core.model.files import unportable
+from palm_core.model.files import unportable_name
 from palm_core.validation import is_plain, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The folder of a run that holds its artifacts.
-FOLDER = "artifacts"
+ARTIFACTS = "artifacts"
 _TEMPORARY = ".writing-"
 _REPLACED = ".replaced-"
 _BLOCK = 1 << 20
@@ -51,7 +51,7 @@ class Artifact:
 
 
 @contextmanager
-def writing(folder: str | Path, name: str) -> Iterator[Path]:
+def write_artifact(folder: str | Path, name: str) -> Iterator[Path]:
     """Write an artifact so that it is whole or absent, whenever the writer is killed.
 
     Yields an empty folder with a temporary name; when the block ends without an
@@ -71,7 +71,7 @@ def writing(folder: str | Path, name: str) -> Iterator[Path]:
     if not name or ours or name in {".", ".."} or not _is_plain(name) or Path(name).name != name:
         shown = one_line(repr(name), 80)
         raise InputError(f"name = {shown}: must be a plain file name, without slashes")
-    if unfit := unportable(name):
+    if unfit := unportable_name(name):
         raise InputError(
             f"name = {one_line(repr(name), 80)}: {unfit}; must be one that files have on every "
             'system, without < > : " | ? *'
@@ -121,7 +121,7 @@ def seal(folder: Path, given: str) -> Artifact | None:
         path = path.relative_to(roots[0])
     name = path.as_posix()
     try:
-        digest, size = content_hash(locate(folder, name))
+        digest, size = content_hash(locate_artifact(folder, name))
     except InputError as error:
         raise OracleAnswerError(str(error)) from error
     except OSError as error:
@@ -130,7 +130,7 @@ def seal(folder: Path, given: str) -> Artifact | None:
     return Artifact(name, digest, size)
 
 
-def locate(folder: str | Path, name: str) -> Path:
+def locate_artifact(folder: str | Path, name: str) -> Path:
     """The file or folder called ``name`` in a run's folder for artifacts.
 
     Raises:
@@ -139,7 +139,7 @@ def locate(folder: str | Path, name: str) -> Path:
     """
     parts, shown = PurePosixPath(name).parts, f"artifact {_shown(name)}"
     if not parts or name.startswith(("/", "\\")) or ".." in parts or not all(map(_is_plain, parts)):
-        raise InputError(f"{shown}: must be a path inside the run's {FOLDER} folder")
+        raise InputError(f"{shown}: must be a path inside the run's {ARTIFACTS} folder")
     try:
         root = Path(folder).resolve()
         found = (root / name).resolve(strict=True)
@@ -157,9 +157,9 @@ def reached(run: str | Path, given: str | None) -> str | None:
     """
     if given is None or "://" in given or Path(given).is_absolute():
         return given
-    folder = Path(run) / FOLDER
+    folder = Path(run) / ARTIFACTS
     try:
-        locate(folder, given)
+        locate_artifact(folder, given)
     except InputError:
         return given
     return str(folder / given)
@@ -195,10 +195,10 @@ def content_hash(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), total
 
 
-def verify(folder: str | Path, artifact: Artifact) -> str | None:
+def verify_artifact(folder: str | Path, artifact: Artifact) -> str | None:
     """What is wrong with an artifact now, in words, or ``None``: it is as it was recorded."""
     try:
-        digest, size = content_hash(locate(folder, artifact.path))
+        digest, size = content_hash(locate_artifact(folder, artifact.path))
     except (InputError, WorkError, OracleAnswerError) as error:
         return str(error)
     except OSError as error:

@@ -10,16 +10,16 @@ import numpy as np
 from palm_core.errors import RefutedClaimWarning
 from palm_core.guarantees.certificate import Accuracy, Answers, certify
 from palm_core.model.normalization import Normalization
-from palm_core.model.policy import Policy, PolicySet, same_or_new
+from palm_core.model.policy import Policy, PolicySet, add_policy
 from palm_core.model.portfolio import (
     MissingRecord,
     Portfolio,
     PruningRecord,
     SlackRecord,
     TheoremRecord,
+    package_versions,
     record_of_certificate,
     record_of_gaps,
-    versions,
 )
 from palm_core.oracles.protocol import Claims
 from palm_core.run.config import task_hash
@@ -58,7 +58,7 @@ def assemble(
             without a vertex of the simplex nothing is.
     """
     claimed = claimed or Claims()
-    found = evaluate(answers, objectives, settings)
+    found = evaluate_answers(answers, objectives, settings)
     values = np.einsum("kd,kd->k", found.weights, found.candidates.vertex_values[found.own])
     behind = found.best.values - values
     behind[behind <= 2 * found.best.rounding] = 0.0
@@ -112,11 +112,11 @@ def assemble(
         ),
         task=None if task is None else dict(task),
         task_hash=None if task is None else task_hash(task),
-        made_with=versions(),
+        made_with=package_versions(),
     )
 
 
-class Evaluated(NamedTuple):
+class EvaluatedAnswers(NamedTuple):
     """The distinct policies of a run and where they were asked for.
 
     Attributes:
@@ -138,15 +138,15 @@ class Evaluated(NamedTuple):
     best: Best
 
 
-def evaluate(
+def evaluate_answers(
     answers: Sequence[Answer], objectives: tuple[str, ...], settings: Settings
-) -> Evaluated:
+) -> EvaluatedAnswers:
     """Collect the answers of a run as arrays; the same policy may answer many weights."""
     from palm_core.model.policy import best_policies
 
     unique: dict[str, Policy] = {}
     for answer in answers:
-        same_or_new(answer.policy, unique)
+        add_policy(answer.policy, unique)
     place = {name: index for index, name in enumerate(unique)}
     policies = tuple(unique.values())
     raw = PolicySet.from_policies(policies, objectives)
@@ -154,7 +154,7 @@ def evaluate(
     normalization = Normalization.fit(raw, settings.normalize, over=over)
     candidates = normalization.apply(raw)
     weights = np.array([answer.weights for answer in answers])
-    return Evaluated(
+    return EvaluatedAnswers(
         policies=policies,
         raw=raw,
         normalization=normalization,
@@ -165,7 +165,7 @@ def evaluate(
     )
 
 
-def _refuted(found: Evaluated, claimed: Claims) -> bool:
+def _refuted(found: EvaluatedAnswers, claimed: Claims) -> bool:
     """Whether the answers, in raw units, refute the oracle's claim; warns if they do."""
     if not claimed.slack_claimed or claimed.epsilon >= 1:
         return False
@@ -217,7 +217,7 @@ def _tolerance(
 
 
 def prune_evaluated(
-    found: Evaluated, settings: Settings, mu: float
+    found: EvaluatedAnswers, settings: Settings, mu: float
 ) -> tuple[PruningRecord, NDArray[np.intp], Gaps]:
     """The cover, the indices of its policies and their exact gaps."""
     from palm_core.cover.minimal import minimal_report

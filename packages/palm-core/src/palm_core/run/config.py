@@ -122,10 +122,10 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def keeps_answers(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether the answers for ``old`` are answers for ``new``: the same oracle and seed."""
-    return not changed_fields(fixed_part(old), fixed_part(new))
+    return not changed_fields(fingerprint_fields(old), fingerprint_fields(new))
 
 
-def fixed_part(task: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint_fields(task: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of a task that its answers depend on: the oracle, its options, the seed."""
     return {table: entries for table, entries in task.items() if table not in CHANGEABLE}
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from palm_core.errors import InputError, OracleAnswerError, WorkError
 from palm_core.guarantees.adaptive import AdaptiveGrid
-from palm_core.model.policy import same_or_new
+from palm_core.model.policy import add_policy
 from palm_core.model.portfolio import oracle_versions
 from palm_core.oracles.protocol import Oracle, check_certifiable, check_oracle, claims
-from palm_core.run.artifacts import FOLDER as ARTIFACTS
+from palm_core.run.artifacts import ARTIFACTS
 from palm_core.run.assembly import assemble
 from palm_core.run.config import Execution, Settings, with_fingerprint
 from palm_core.run.executors.choice import call_executor
@@ -175,7 +175,7 @@ class Collector:
         self._known = {answer.weights.tobytes(): answer for answer in self.answers}
         self._by_id: dict[str, Policy] = {}
         for answer in self.answers:
-            same_or_new(answer.policy, self._by_id)
+            add_policy(answer.policy, self._by_id)
         self._queue: deque[_Item] = deque()
         self._running: dict[int, deque[_Item]] = {}
         self._calls = 0
@@ -303,7 +303,7 @@ class Collector:
         if isinstance(event, Answered):
             item = items[0]
             try:
-                same_or_new(event.policy, self._by_id)
+                add_policy(event.policy, self._by_id)
                 answer = Answer(item.weights, event.policy, event.seconds, event.artifact)
                 if self._ledger is not None:
                     self._ledger.record(

@@ -14,8 +14,8 @@ from palm_core.errors import InputError, PalmError
 from palm_core.guarantees.adaptive import AdaptiveGrid
 from palm_core.model.files import is_folder, not_a_folder
 from palm_core.model.portfolio import Portfolio
-from palm_core.run.artifacts import FOLDER, verify
-from palm_core.run.assembly import assemble, evaluate
+from palm_core.run.artifacts import ARTIFACTS, verify_artifact
+from palm_core.run.assembly import assemble, evaluate_answers
 from palm_core.run.config import Settings
 from palm_core.run.engine import grid_of, in_order
 from palm_core.run.ledger import FILE_NAME, Answer, Ledger
@@ -100,7 +100,7 @@ class Run:
 
     def curve(self, *, most: int | None = None, time_limit: float = 60.0) -> list[SizeGap]:
         """The least gap of each size among the policies of the run, at every weight."""
-        found = evaluate(self.answers, self.objectives, self.settings)
+        found = evaluate_answers(self.answers, self.objectives, self.settings)
         return size_gap_curve(
             found.candidates, most=most, solver=self.settings.solver, time_limit=time_limit
         )
@@ -284,7 +284,7 @@ def damaged_artifacts(folder: str | Path) -> list[str]:
     place = Path(folder)
     with Ledger.read(place) as ledger:
         recorded = ledger.artifacts()
-    found = (verify(place / FOLDER, artifact) for artifact in recorded)
+    found = (verify_artifact(place / ARTIFACTS, artifact) for artifact in recorded)
     return [complaint for complaint in found if complaint is not None]
 
 

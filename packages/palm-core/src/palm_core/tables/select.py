@@ -16,7 +16,7 @@ import numpy as np
 from palm_core.errors import InputError
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import Policy
-from palm_core.model.portfolio import Portfolio, PruningRecord, record_of_gaps, versions
+from palm_core.model.portfolio import Portfolio, PruningRecord, package_versions, record_of_gaps
 from palm_core.validation import check_number
 from palm_core.weights.simplex import sample_weights
 
@@ -106,7 +106,7 @@ class Selection:
                 weights=0,
             ),
             gaps=record_of_gaps(self.gaps),
-            made_with=versions(),
+            made_with=package_versions(),
         )
 
 

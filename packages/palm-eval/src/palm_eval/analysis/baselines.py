@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet
-from palm_core.model.policy import same_or_new
+from palm_core.model.policy import add_policy
 from palm_core.oracles.protocol import check_oracle
-from palm_core.run.config import changed_fields, fixed_part
+from palm_core.run.config import changed_fields, fingerprint_fields
 from palm_eval.baselines import nearest_known, policies_at, random_weights, uniform_weights
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def distinct(policies: Iterable[Policy]) -> list[Policy]:
     """
     found: dict[str, Policy] = {}
     for policy in policies:
-        same_or_new(policy, found)
+        add_policy(policy, found)
     return list(found.values())
 
 
@@ -90,7 +90,7 @@ def each_weight(policies: Iterable[Policy]) -> list[Policy]:
     found: dict[str, Policy] = {}
     once: dict[tuple[str, bytes], Policy] = {}
     for policy in policies:
-        same_or_new(policy, found)
+        add_policy(policy, found)
         once.setdefault((policy.id, policy.weights.tobytes()), policy)
     return list(once.values())
 
@@ -226,7 +226,7 @@ def oracle_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
     The same fingerprint means the same answers, whatever each task calls its oracle.
     """
-    one, other = fixed_part(was), fixed_part(now)
+    one, other = fingerprint_fields(was), fingerprint_fields(now)
     fingerprint = one.get("oracle", {}).get("fingerprint")
     if fingerprint is not None and fingerprint == other.get("oracle", {}).get("fingerprint"):
         return []

@@ -346,17 +346,17 @@ def figure_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
 
 
 def _row(name: str, one: Figures) -> list[str]:
-    from palm_core.validation import number, percent
+    from palm_core.validation import number_text, percent_text
 
     return [
         name,
         str(one.size),
         str(one.oracle_calls),
-        percent(one.epsilon),
-        number(one.delta),
-        percent(one.sampled_epsilon),
-        number(one.sampled_delta),
-        number(one.perplexity),
-        number(one.expected_utility),
-        *map(number, one.metrics.values()),
+        percent_text(one.epsilon),
+        number_text(one.delta),
+        percent_text(one.sampled_epsilon),
+        number_text(one.sampled_delta),
+        number_text(one.perplexity),
+        number_text(one.expected_utility),
+        *map(number_text, one.metrics.values()),
     ]

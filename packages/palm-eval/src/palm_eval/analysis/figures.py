@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet, gaps, sample_weights, size_gap_curve
-from palm_core.run.assembly import evaluate
+from palm_core.run.assembly import evaluate_answers
 from palm_core.validation import check_count, check_number, one_line
 from palm_eval import figures
 from palm_eval.analysis.baselines import ask_baselines, baseline_label, check_oracle_of, distinct
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from palm_core import Oracle, Portfolio, SizeGap, Table
     from palm_core.model.portfolio import GapsRecord
-    from palm_core.run.assembly import Evaluated
+    from palm_core.run.assembly import EvaluatedAnswers
     from palm_core.run.run import Run
     from palm_eval.analysis.baselines import RunBaseline
     from palm_eval.figures import PolicyStyle
@@ -164,7 +164,7 @@ def _size(d: int, mu: float, smallest: float) -> int:
     return int((steps + 1) ** d - steps**d)
 
 
-def policies_of(baseline: RunBaseline, found: Evaluated) -> PolicySet:
+def policies_of(baseline: RunBaseline, found: EvaluatedAnswers) -> PolicySet:
     """The policies of a baseline, each once, in the units of the run's candidates."""
     raw = PolicySet.from_policies(distinct(baseline.policies), found.raw.objectives)
     return found.normalization.apply(raw)
@@ -173,7 +173,7 @@ def policies_of(baseline: RunBaseline, found: Evaluated) -> PolicySet:
 def draw_curve(
     run: Run,
     portfolio: Portfolio,
-    found: Evaluated,
+    found: EvaluatedAnswers,
     asked: Mapping[str, RunBaseline],
     *,
     most: int,
@@ -217,7 +217,7 @@ def draw_curve(
 
 
 def _intervals(
-    found: Evaluated, curve: list[SizeGap], *, resamples: int, seed: int
+    found: EvaluatedAnswers, curve: list[SizeGap], *, resamples: int, seed: int
 ) -> tuple[dict[int, tuple[float, float]], str]:
     d = found.raw.n_objectives
     each, why = gap_intervals(
@@ -237,7 +237,7 @@ def _intervals(
 
 
 def _baseline_gaps(
-    asked: Mapping[str, RunBaseline], found: Evaluated, *, largest: int
+    asked: Mapping[str, RunBaseline], found: EvaluatedAnswers, *, largest: int
 ) -> dict[str, list[tuple[int, float]]]:
     """(size, ε) of the baselines; of the pruned ones the best of each size."""
     pairs: dict[str, list[tuple[int, float]]] = {}
@@ -301,7 +301,7 @@ def run_figures(
         check_number(value, name=name, least=0.0)
     check_oracle_of(run, oracle)
     portfolio = run.prune(run.settings)
-    found = evaluate(run.answers, run.objectives, run.settings)
+    found = evaluate_answers(run.answers, run.objectives, run.settings)
     asked, missing = ask_baselines(run, oracle, found.policies, size=len(portfolio), seed=seed)
     notes = [f"{baseline_label(name)}: not drawn, {why}" for name, why in missing.items()]
     groups = {"portfolio": portfolio.policy_set}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError, Normalization, WorkError, certify
-from palm_core.run.assembly import evaluate
+from palm_core.run.assembly import evaluate_answers
 from palm_core.validation import check_count
 from palm_eval.intervals import Interval, PromptScores, bootstrap
 from palm_eval.metrics import exact_gap_pairs, tracked_gap_pairs, usage_pairs
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from palm_core import Policy, PolicySet
     from palm_core.model.results import Certificate
-    from palm_core.run.assembly import Evaluated
+    from palm_core.run.assembly import EvaluatedAnswers
     from palm_core.run.run import Run
 
     Array = NDArray[np.float64]
@@ -306,7 +306,7 @@ def certificate_of(
     why = _uncertified(run)
     if why:
         return None, why
-    known = evaluate(run.answers, run.objectives, run.settings)
+    known = evaluate_answers(run.answers, run.objectives, run.settings)
     place = {policy.id: index for index, policy in enumerate(known.policies)}
     unknown = [name for name in portfolio if name not in place]
     if unknown or not portfolio:
@@ -358,7 +358,7 @@ def certificate_of(
 
 
 def _certified(
-    run: Run, known: Evaluated, chosen: NDArray[np.intp], policies: PolicySet
+    run: Run, known: EvaluatedAnswers, chosen: NDArray[np.intp], policies: PolicySet
 ) -> Certificate:
     """As :func:`palm_core.run.assembly.assemble` does, of ``policies`` measured otherwise."""
     return certify(
@@ -389,7 +389,7 @@ def _uncertified(run: Run) -> str:
     return ""
 
 
-def _count(known: Evaluated) -> int:
+def _count(known: EvaluatedAnswers) -> int:
     if len(known.policies) > MANY:
         return LEAST
     return CERTIFICATE_RESAMPLES if len(known.weights[0]) == 2 else RESAMPLES_BEYOND_TWO

@@ -22,8 +22,7 @@ import numpy as np
 from palm_core import InputError, OracleAnswerError, Policy
 from palm_core.model.files import read_bounded, write_atomically
 from palm_core.oracles.protocol import check_answer
-from palm_core.run.artifacts import FOLDER as ARTIFACTS
-from palm_core.run.artifacts import locate, verify
+from palm_core.run.artifacts import ARTIFACTS, locate_artifact, verify_artifact
 from palm_core.validation import check_count, one_line
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class Remeasurer:
         self, policy: Policy, file: Path, artifacts: Path, sealed: Artifact | None
     ) -> None:
         place = _place(policy, artifacts)
-        wrong = None if sealed is None else verify(artifacts, sealed)
+        wrong = None if sealed is None else verify_artifact(artifacts, sealed)
         if wrong is not None:
             raise InputError(f"policy {policy.id!r}: cannot be measured again: {wrong}")
         began = time.monotonic()
@@ -240,7 +239,7 @@ def _place(policy: Policy, artifacts: Path) -> Path:
             )
         return Path(given)
     try:
-        return locate(artifacts, given)
+        return locate_artifact(artifacts, given)
     except InputError as error:
         raise InputError(f"policy {policy.id!r}: cannot be measured again: {error}") from error
 

@@ -22,7 +22,7 @@ def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
     (`grpo`) need not find them again.
     """
     from palm_core.errors import InputError
-    from palm_core.run.artifacts import FOLDER as ARTIFACTS
+    from palm_core.run.artifacts import ARTIFACTS
     from palm_core.run.config import load_task, load_task_oracle, with_fingerprint
     from palm_eval.analysis.baselines import oracle_differences
 

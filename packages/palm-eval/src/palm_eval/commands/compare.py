@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from palm_core.cli import output
 from palm_core.cli.parameters import Count, Flag, RunFolder
-from palm_core.validation import number, percent
+from palm_core.validation import number_text, percent_text
 from palm_eval.commands.common import opened_runs
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def _row(name: str, one: Figures) -> list[str]:
         name,
         str(one.size),
         str(one.oracle_calls),
-        percent(one.epsilon, up=True),
-        number(one.delta, up=True),
-        number(one.perplexity),
-        number(one.expected_utility),
+        percent_text(one.epsilon, up=True),
+        number_text(one.delta, up=True),
+        number_text(one.perplexity),
+        number_text(one.expected_utility),
     ]

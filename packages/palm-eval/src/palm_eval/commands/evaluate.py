@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from palm_core.cli import output
 from palm_core.cli.parameters import Count, Flag, Names, RunFolder, TaskOption
-from palm_core.validation import at_most, number, percent
+from palm_core.validation import bound_text, number_text, percent_text
 from palm_eval.commands.common import BASELINES, oracle_of
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def evaluate(
 def _measured(
     made: Run, oracle: Oracle, folder: Path, prompts: int
 ) -> tuple[Run, Oracle, Remeasurer]:
-    from palm_core.run.artifacts import FOLDER as ARTIFACTS
+    from palm_core.run.artifacts import ARTIFACTS
     from palm_eval.analysis.remeasurement import MeasuredOracle, Remeasurer, measured_run
 
     asked = made.task.get("oracle", {})
@@ -166,10 +166,10 @@ def _show_intervals(found: Evaluation, own: dict[str, Interval]) -> None:
     how = f"{one.level:.0%} intervals from {one.n_prompts} prompts, {one.method}"
     output.tell(f"With other prompts ({how}):")
     columns = {
-        "epsilon": ("ε", percent),
-        "delta": ("δ", number),
-        "perplexity": ("perplexity", number),
-        "utility": (f"utility of {found.samples}", number),
+        "epsilon": ("ε", percent_text),
+        "delta": ("δ", number_text),
+        "perplexity": ("perplexity", number_text),
+        "utility": (f"utility of {found.samples}", number_text),
     }
     named = {"portfolio": own} | {
         baseline_label(name): other for name, other in found.baseline_intervals.items()
@@ -197,11 +197,11 @@ def _show_certificate(one: RunCertificate) -> None:
     share = (
         "no ε is certain"
         if one.epsilon_upper is None
-        else f"ε at most {at_most(one.epsilon_upper, percent=True)} %"
+        else f"ε at most {bound_text(one.epsilon_upper, percent=True)} %"
     )
     output.tell(
         f"with the error of measuring on {one.prompts} prompts: {share}, δ at most "
-        f"{at_most(one.delta_upper or 0.0)} ({LEVEL:.0%} confidence, {one.resamples} resamples)",
+        f"{bound_text(one.delta_upper or 0.0)} ({LEVEL:.0%} confidence, {one.resamples} resamples)",
         indent=2,
     )
 
@@ -225,5 +225,5 @@ def _show_diversity(found: RunDiversity) -> None:
 def _within(found: Interval | None) -> str:
     if found is None:
         return "—"
-    value, lower, upper = (number(float(x)) for x in (found.value, found.lower, found.upper))
+    value, lower, upper = (number_text(float(x)) for x in (found.value, found.lower, found.upper))
     return f"{value} ({lower} to {upper})"

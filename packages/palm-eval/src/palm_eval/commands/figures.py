@@ -16,7 +16,7 @@ from palm_core.cli.parameters import (
     RunFolder,
     TableOption,
     TaskOption,
-    check_out,
+    check_output_folder,
 )
 from palm_eval.commands.common import oracle_of
 
@@ -76,7 +76,7 @@ def figures(
     from palm_eval.figures.output import GlyphWarning, missing_note
 
     check_count(most, name="most", least=1)
-    check_out(out)
+    check_output_folder(out)
     reach = _reach(cells)
     draw = _drawing(run, task, models, most=most, cells=reach, seed=seed)
     with output.waiting("drawing", None), warnings.catch_warnings():

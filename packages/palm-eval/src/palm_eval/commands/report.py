@@ -12,7 +12,7 @@ from palm_core.cli.parameters import (
     RunFolder,
     TableOption,
     TaskOption,
-    check_new,
+    check_new_file,
 )
 from palm_eval.commands.common import oracle_of
 
@@ -68,7 +68,7 @@ def report(
     from palm_eval.report.page import report_file
 
     if out is not None:
-        check_new(out, "--out", "page", b"<!doctype html>")
+        check_new_file(out, "--out", "page", b"<!doctype html>")
     oracle = None
     if task is not None:
         if not is_folder(run):

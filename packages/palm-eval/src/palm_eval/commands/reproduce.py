@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.cli import output
-from palm_core.cli.parameters import Count, Flag, Folder, TaskFile, check_out
+from palm_core.cli.parameters import Count, Flag, Folder, TaskFile, check_output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,9 +57,9 @@ def reproduce(
     from dataclasses import replace
 
     from palm_core import answers_at
-    from palm_core.cli.progress import Watch, going_on
+    from palm_core.cli.progress import ProgressDisplay, resumable
     from palm_core.model.portfolio import oracle_versions
-    from palm_core.run.artifacts import FOLDER as ARTIFACTS
+    from palm_core.run.artifacts import ARTIFACTS
     from palm_core.run.config import TaskOracle, load_task
     from palm_core.validation import check_count
     from palm_eval.paper.page import Made, write_page
@@ -72,7 +72,7 @@ def reproduce(
     ):
         check_count(value, name=f"--{name}", least=least)
     if page is not None:
-        check_out(page, "--page")
+        check_output_folder(page, "--page")
     asked = load_task(task)
     study = study_of(asked, task.stem)
     folder = Path("runs") / f"study-{task.stem}" if out is None else out
@@ -86,8 +86,8 @@ def reproduce(
     plain = {name: asked.resolved()[name] for name in ("oracle", "run")}
     again = ["palm", "reproduce", str(task), "--out", str(folder)]
     again += [] if workers is None else ["--workers", str(workers)]
-    watch = Watch(task.stem)
-    with going_on(watch, again):
+    watch = ProgressDisplay(task.stem)
+    with resumable(watch, again):
         answers = answers_at(
             oracle,
             rows,
@@ -132,10 +132,10 @@ def reproduce(
 def _simulated(
     study: Study, objectives: tuple[str, ...], size: Mapping[str, int], workers: int
 ) -> list[Drawn]:
-    from palm_core.cli.progress import counting
+    from palm_core.cli.progress import progress_bar
     from palm_eval.paper.study import simulate
 
-    with counting("simulated tasks", size["seeds"]) as told:
+    with progress_bar("simulated tasks", size["seeds"]) as told:
         return simulate(
             study,
             objectives,

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_core.cli.parameters import Count, Counts, Flag, Folder, RunFolder, TaskOption, check_out
+from palm_core.cli.parameters import (
+    Count,
+    Counts,
+    Flag,
+    Folder,
+    RunFolder,
+    TaskOption,
+    check_output_folder,
+)
 from palm_eval.commands.common import opened_runs, oracle_of
 
 if TYPE_CHECKING:
@@ -77,7 +85,7 @@ def tables(
     if format == "csv" and out is None and len(numbers) > 1 and not json:
         raise InputError("format = csv: prints one table only; say which (--table), or --out DIR")
     if out is not None:
-        check_out(out)
+        check_output_folder(out)
     runs = opened_runs([run, *more])
     oracle = None if task is None else oracle_of(runs[str(run)], run, task)
     with output.waiting("measuring", None):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from palm_core import InputError, SizeGap
-from palm_core.validation import at_most, check_count, check_number
+from palm_core.validation import bound_text, check_count, check_number
 from palm_eval.figures.style import (
     COLOURS,
     INK,
@@ -108,7 +108,7 @@ def curve_figure(
                 color=INK,
                 linestyle=(0, (5, 2)),
                 linewidth=1.0,
-                label=f"certified: at most {at_most(certificate, percent=True)} %",
+                label=f"certified: at most {bound_text(certificate, percent=True)} %",
                 zorder=1,
             )
         axes.set_xlabel("policies in the portfolio")
@@ -140,7 +140,7 @@ def curve_description(
         gaps = [f"{size}: {percent(gap)}" for size, gap in pairs]
         told += f" {upright(shown(name))}, {listed(gaps, 'sizes')}."
     if certificate is not None:
-        most = at_most(certificate, percent=True)
+        most = bound_text(certificate, percent=True)
         told += f" Certified against every policy there could be: at most {most} %."
     return told
 

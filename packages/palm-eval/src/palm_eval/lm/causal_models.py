@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from palm_core.errors import InputError
-from palm_core.validation import one_line, reason
+from palm_core.validation import error_reason, one_line
 from palm_eval.lm.memory import check_memory
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def load_causal(place: str, source: Source, device: torch.device, dtype: Any) ->
         check_memory(place, error)
         raise InputError(
             f"{place}: cannot be loaded, must be a causal language model on the Hugging Face hub "
-            f"or a folder made by save_pretrained: {reason(error)}"
+            f"or a folder made by save_pretrained: {error_reason(error)}"
         ) from error
     raise InputError(
         f"{place}: is no trained causal language model of {type(model).__name__}, weights "
@@ -81,7 +81,9 @@ def load_tokenizer(place: str, source: Source) -> Any:
     try:
         return AutoTokenizer.from_pretrained(source.name, revision=source.revision)
     except Exception as error:
-        raise InputError(f"{place}: its tokenizer cannot be loaded: {reason(error)}") from error
+        raise InputError(
+            f"{place}: its tokenizer cannot be loaded: {error_reason(error)}"
+        ) from error
 
 
 def end_tokens(tokenizer: Any, models: Iterable[Any]) -> frozenset[int]:
@@ -107,7 +109,7 @@ def device_of(device: str) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except Exception as error:
-        raise InputError(f"device = {device!r}: cannot be used: {reason(error)}") from error
+        raise InputError(f"device = {device!r}: cannot be used: {error_reason(error)}") from error
 
 
 def dtype_of(dtype: str) -> Any:

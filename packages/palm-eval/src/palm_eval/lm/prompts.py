@@ -17,7 +17,7 @@ import msgspec
 
 from palm_core.errors import InputError
 from palm_core.model.files import is_folder, read_bounded
-from palm_core.validation import check_count, one_line, reason
+from palm_core.validation import check_count, error_reason, one_line
 from palm_eval.rewards.conversations import messages, shown
 
 if TYPE_CHECKING:
@@ -227,7 +227,9 @@ class PromptFormat:
                 tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
             )
         except Exception as error:
-            raise InputError(f"{name}: the chat template refuses it: {reason(error)}") from error
+            raise InputError(
+                f"{name}: the chat template refuses it: {error_reason(error)}"
+            ) from error
 
     def tokens(self, tokenizer: Any, prompt: Any, name: str = "prompt") -> list[int]:
         """The prompt's tokens, with the special tokens in front once, and no end behind."""

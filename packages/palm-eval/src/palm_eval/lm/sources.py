@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palm_core.errors import InputError
-from palm_core.validation import one_line, reason
+from palm_core.validation import error_reason, one_line
 from palm_eval.rewards.registry import identity
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def cannot_load(kind: str, source: str, error: Exception) -> InputError:
     """What to raise where transformers could not load ``source``."""
     return InputError(
         f"{kind} = {one_line(repr(source), 200)}: cannot be loaded, must be a name on the Hugging "
-        f"Face hub or a folder made by save_pretrained: {reason(error)}"
+        f"Face hub or a folder made by save_pretrained: {error_reason(error)}"
     )
 
 

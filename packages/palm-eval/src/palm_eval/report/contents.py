@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from palm_core import InputError, PalmError, Portfolio
 from palm_core.model.files import is_folder
-from palm_core.run.assembly import evaluate
+from palm_core.run.assembly import evaluate_answers
 from palm_core.run.run import Run
 from palm_core.validation import check_count
 from palm_eval.analysis.baselines import baseline_label
@@ -116,7 +116,7 @@ def gather_report(
     return ReportContents(
         path=path,
         portfolio=portfolio,
-        candidates=evaluate(run.answers, run.objectives, run.settings).candidates,
+        candidates=evaluate_answers(run.answers, run.objectives, run.settings).candidates,
         evaluation=evaluation,
         figures=figures,
         responses=responses,

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from palm_core import serving_intervals, serving_shares
 from palm_core.geometry.envelope import drop_dominated
 from palm_core.model.files import is_folder, write_atomically
-from palm_core.validation import number, one_line, percent
+from palm_core.validation import number_text, one_line, percent_text
 from palm_eval.analysis.evaluation import figure_rows
 from palm_eval.analysis.figures import is_selected
 from palm_eval.figures import policy_styles, render
@@ -84,12 +84,12 @@ def policy_rows(portfolio: Portfolio) -> list[dict[str, Any]]:
                 "cell": None if cell is None else cell.tolist(),
                 "centre": starts[index].tolist() if cell is not None and cell.ndim > 1 else None,
                 "start": starts[index].tolist() if index in starts else None,
-                "share": percent(float(shares[index]), 1),
-                "regularizer": number(float(policy.regularizer)),
+                "share": percent_text(float(shares[index]), 1),
+                "regularizer": number_text(float(policy.regularizer)),
                 "cells": [
                     {
-                        "value": number(float(value)),
-                        "error": "" if errors is None else number(float(errors[i])),
+                        "value": number_text(float(value)),
+                        "error": "" if errors is None else number_text(float(errors[i])),
                         "width": round(100 * float((value - low[i]) / (high[i] - low[i])), 1),
                     }
                     for i, value in enumerate(policy.rewards)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palm_core.validation import at_most, number, percent, weights_text
+from palm_core.validation import bound_text, number_text, percent_text, weights_text
 from palm_eval.analysis.figures import is_selected
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def headline(portfolio: Portfolio) -> str:
         )
         return f"{start} every preference within {_share(gaps.epsilon)} of the best of {others}"
     if gaps is not None:
-        return f"{start} every preference within {at_most(gaps.delta)} of the best found"
+        return f"{start} every preference within {bound_text(gaps.delta)} of the best found"
     return f"{start} every preference"
 
 
@@ -63,7 +63,8 @@ def lead(portfolio: Portfolio) -> list[str]:
         )
     elif portfolio.gaps is not None:
         sentences.append(
-            f"{whoever} {which} is at most {at_most(portfolio.gaps.delta)} below the best of the "
+            f"{whoever} {which} is at most {bound_text(portfolio.gaps.delta)} below the best of "
+            "the "
             f"{portfolio.candidates} {_those(portfolio)}, in units of reward. The best "
             "value is not positive at some weighting, so a share of it means nothing."
         )
@@ -80,7 +81,7 @@ def promise(portfolio: Portfolio) -> str:
             "below the best policy that the oracle could give."
         )
     if gaps is not None:
-        most = at_most(gaps.delta) if gaps.epsilon is None else f"{_share(gaps.epsilon)}"
+        most = bound_text(gaps.delta) if gaps.epsilon is None else f"{_share(gaps.epsilon)}"
         others = "of all that were given" if is_selected(portfolio) else "policy found"
         return f"For every weighting: at most {most} below the best {others}."
     return ""
@@ -100,8 +101,8 @@ def diversity(found: RunDiversity | None) -> str:
     if found is None or not found.together:
         return ""
     said = [
-        f"{name} {number(float(one.value))} ({number(float(one.lower))} to "
-        f"{number(float(one.upper))})"
+        f"{name} {number_text(float(one.value))} ({number_text(float(one.lower))} to "
+        f"{number_text(float(one.upper))})"
         for key, name in (("distinct_1", "distinct-1"), ("self_bleu", "self-BLEU"))
         if (one := found.together.get(key)) is not None
     ]
@@ -120,14 +121,14 @@ def _exact(portfolio: Portfolio) -> tuple[str, str]:
     share = ""
     if gaps.epsilon is not None and gaps.epsilon > 0 and gaps.epsilon_weights:
         worst = weights_text(gaps.epsilon_weights, names)
-        share = f"The most that a user loses is {percent(gaps.epsilon)}, at {worst}"
+        share = f"The most that a user loses is {percent_text(gaps.epsilon)}, at {worst}"
     elif gaps.epsilon is not None:
-        share = f"The most that a user loses is {percent(gaps.epsilon)}"
+        share = f"The most that a user loses is {percent_text(gaps.epsilon)}"
     else:
         share = "The best value is not positive at some weighting, where no share can be given"
     return (
         f"Against every policy that was {'given' if is_selected(portfolio) else 'found'}",
-        f"{share}; in units of reward it is {number(gaps.delta)}. Both are exact: what a "
+        f"{share}; in units of reward it is {number_text(gaps.delta)}. Both are exact: what a "
         "policy is worth is a linear function of the weights, so the worst weighting of all is "
         "found by linear programming, not by trying a sample of them.",
     )
@@ -145,7 +146,8 @@ def _certificate(portfolio: Portfolio) -> tuple[str, str]:
             f"{_share(found.epsilon)}"
         )
     text = (
-        f"{share}, or {at_most(found.delta)} in units of reward, at any weighting. The best value "
+        f"{share}, or {bound_text(found.delta)} in units of reward, at any weighting. "
+        "The best value "
         "that policies can have is a convex function of the weights, and the oracle has said what "
         f"it is at {_count(portfolio.oracle_calls, 'weighting')}; between them it cannot be "
         "above the convex hull of those values."
@@ -183,8 +185,8 @@ def _fewer(portfolio: Portfolio) -> tuple[str, str]:
     pruning = portfolio.pruning
     if pruning is None:
         return "", ""
-    asked = f"within {percent(pruning.mu)}" + (
-        f" plus {number(pruning.alpha)}" if pruning.alpha else ""
+    asked = f"within {percent_text(pruning.mu)}" + (
+        f" plus {number_text(pruning.alpha)}" if pruning.alpha else ""
     )
     where = "at every weighting" if pruning.everywhere else "at every weighting asked"
     size = len(portfolio)
@@ -222,7 +224,7 @@ def _slack(portfolio: Portfolio) -> tuple[str, str]:
     return (
         "How good the oracle is",
         f"At {slack.measured_at} another policy found is better than the oracle's answer, by "
-        f"{number(slack.measured)}: the oracle is not exact."
+        f"{number_text(slack.measured)}: the oracle is not exact."
         + (
             f" That refutes its claim to be within ({slack.claimed_epsilon:g}, "
             f"{slack.claimed_delta:g}) of the best."
@@ -258,9 +260,9 @@ def _prompts(evaluation: Evaluation | None) -> tuple[str, str]:
         )
     return title, (
         f"Rewards are means over {one.n_prompts} prompts. With other prompts of the same kind the "
-        f"gap to the best policy found would lie between {percent(float(one.lower))} and "
-        f"{percent(float(one.upper))} ({number(float(other.lower))} to "
-        f"{number(float(other.upper))} in units of reward), with {one.level:.0%} confidence "
+        f"gap to the best policy found would lie between {percent_text(float(one.lower))} and "
+        f"{percent_text(float(one.upper))} ({number_text(float(other.lower))} to "
+        f"{number_text(float(other.upper))} in units of reward), with {one.level:.0%} confidence "
         f"(bootstrap over prompts, {one.method}). The certificate above takes rewards as they "
         "were measured."
     )
@@ -279,4 +281,4 @@ def _have(n: int) -> str:
 
 
 def _share(bound: float) -> str:
-    return f"{at_most(bound, percent=True)}\u00a0%"
+    return f"{bound_text(bound, percent=True)}\u00a0%"

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from palm_core.cli import output
 from palm_core.cli.parameters import Flag, Folder, RunFolder, TaskOption
-from palm_core.validation import percent
+from palm_core.validation import percent_text
 
 
 def export(
@@ -84,7 +84,7 @@ def export(
     rows = [
         [
             model.name,
-            percent(model.share, 1)
+            percent_text(model.share, 1)
             if model.serves is None
             else f"{model.serves.least:.2f} ─ {model.serves.most:.2f}",
         ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from palm_core.model.portfolio import versions
-from palm_core.validation import number, percent
+from palm_core.model.portfolio import package_versions
+from palm_core.validation import number_text, percent_text
 from palm_eval.report.sentences import headline, lead, proof
 from palm_trl.export.models import ADAPTER, oracle_options
 from palm_trl.export.routing import serving
@@ -36,7 +36,7 @@ def model_table(gathered: Gathered) -> str:
             f"`{model.name}`",
             ", ".join(f"{weight:.2f}" for weight in model.policy.weights.tolist()),
             words,
-            *(number(reward) for reward in model.policy.rewards.tolist()),
+            *(number_text(reward) for reward in model.policy.rewards.tolist()),
         ]
         for model, words in zip(gathered.models, serves_words(gathered.portfolio), strict=True)
     ]
@@ -52,7 +52,7 @@ def serves_words(portfolio: Portfolio) -> list[str]:
         if interval is not None:
             found.append(f"{interval.objective} from {interval.least:.3f} to {interval.most:.3f}")
         elif share > 0:
-            found.append(f"{percent(share, 1)} of all weights")
+            found.append(f"{percent_text(share, 1)} of all weights")
         else:  # shares of four and more objectives are from samples
             sampled = len(portfolio.objectives) > 3
             found.append("hardly any weights" if sampled else "no range of weights")
@@ -179,15 +179,16 @@ def _scores(gathered: Gathered, model: Model) -> str:
         [
             plain(name),
             f"{policy.weights[i]:.4f}",
-            number(float(policy.rewards[i])),
-            "unknown" if errors is None else number(float(errors[i])),
+            number_text(float(policy.rewards[i])),
+            "unknown" if errors is None else number_text(float(errors[i])),
         ]
         for i, name in enumerate(portfolio.objectives)
     ]
     headers = ["objective", "weight trained for", "reward", "standard error"]
     return (
         markdown_table(headers, rows)
-        + f"\n\nRegulariser f: {number(float(policy.regularizer))}, in units of reward. A policy "
+        + f"\n\nRegulariser f: {number_text(float(policy.regularizer))}, in units of reward. "
+        "A policy "
         "is worth w·r − f at weights w."
     )
 
@@ -218,14 +219,15 @@ def _training(gathered: Gathered, model: Model) -> str:
         "What the task asked of its oracle; all else is the default of the versions below:",
         _block(_toml({"oracle": oracle_options(gathered.portfolio)})),
         *(["With all options as they were used:", _block(_toml(tables))] if tables else []),
-        f"Answered with {plain(listed)}; exported with palm-core {versions()['palm-core']}.",
+        f"Answered with {plain(listed)}; exported with palm-core "
+        f"{package_versions()['palm-core']}.",
     ]
     return "\n\n".join(part for part in parts if part)
 
 
 def _value(value: Any) -> str:
     if isinstance(value, float):
-        return number(value)
+        return number_text(value)
     return plain(str(value))
 
 

@@ -12,8 +12,8 @@ import msgspec
 
 from palm_core.errors import InputError, WorkError
 from palm_core.model.files import is_folder, read_bounded
-from palm_core.model.portfolio import versions
-from palm_core.run.artifacts import writing
+from palm_core.model.portfolio import package_versions
+from palm_core.run.artifacts import write_artifact
 from palm_core.validation import one_line
 from palm_trl.export.cards import model_card
 from palm_trl.export.models import gather, name_base
@@ -90,7 +90,7 @@ def write_export(
     else:
         routing = routing_of(gathered, [model.name for model in gathered.models], None)
     try:
-        with writing(folder.parent, folder.name) as place:
+        with write_artifact(folder.parent, folder.name) as place:
             for model, record in zip(gathered.models, routing.models, strict=True):
                 model.files.copy(place / record.path)
                 if to == "hf":
@@ -155,7 +155,7 @@ def _mark(gathered: Gathered, to: str) -> dict[str, Any]:
         "run": gathered.run,
         "task_hash": gathered.portfolio.task_hash,
         "models": [_entry(model) for model in gathered.models],
-        "made_with": versions("palm-eval", "palm-trl"),
+        "made_with": package_versions("palm-eval", "palm-trl"),
     }
 
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core.errors import InputError
-from palm_core.model.files import is_folder, read_bounded, unportable
+from palm_core.model.files import is_folder, read_bounded, unportable_name
 from palm_core.model.portfolio import Portfolio
-from palm_core.run.artifacts import FOLDER, locate, verify
+from palm_core.run.artifacts import ARTIFACTS, locate_artifact, verify_artifact
 from palm_core.run.ledger import Ledger
 from palm_core.validation import one_line
 from palm_eval.lm.sources import source_of
@@ -268,7 +268,7 @@ def gather(run: Path, task_dir: Path | None = None, base: str | None = None) -> 
         versions = {k: v for one in ledger.sessions() for k, v in one.versions.items()}
     names = model_names([policy.id for policy in portfolio.policies])
     models = tuple(
-        _model(folder / FOLDER, policy, name, answers)
+        _model(folder / ARTIFACTS, policy, name, answers)
         for policy, name in zip(portfolio.policies, names, strict=True)
     )
     kinds = {model.files.kind for model in models}
@@ -306,7 +306,7 @@ def model_names(ids: Sequence[str]) -> list[str]:
     taken, names = {BASE}, []
     for policy in ids:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", policy).strip("._-")[:_LONGEST_NAME].rstrip(".")
-        if not plain or unportable(plain):
+        if not plain or unportable_name(plain):
             plain = f"policy-{plain}".rstrip("-")
         name, number = plain, 1
         while name.casefold() in taken:
@@ -341,10 +341,10 @@ def _model(root: Path, policy: Policy, name: str, answers: Sequence[Answer]) -> 
             f"{what}: its model {one_line(repr(policy.artifact), 200)} lies outside the run, whose "
             "ledger cannot tell whether it is the one that was measured"
         )
-    wrong = verify(root, answer.artifact)
+    wrong = verify_artifact(root, answer.artifact)
     if wrong is not None:
         raise InputError(f"{what}: is not what was measured: {wrong}")
-    place = locate(root, answer.artifact.path)
+    place = locate_artifact(root, answer.artifact.path)
     if not place.is_dir():
         raise InputError(f"{what}: {one_line(place.name)} is a file, must be a folder with a model")
     files = find_model(place, what)
