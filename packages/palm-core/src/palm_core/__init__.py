@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palm_core._on_demand import on_demand
+from palm_core.plugin import on_demand
 
 __version__ = "0.1.0"
 
@@ -211,5 +211,5 @@ __all__ = [
     "violations",
 ]
 
-if not TYPE_CHECKING:  # to whom it would say that there is every name
+if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
     __getattr__, __dir__ = on_demand(__name__, _HOME)

@@ -32,8 +32,7 @@ from palm_core import (
     uniform_lattice,
 )
 from palm_core import sample_weights as dirichlet
-from palm_core.oracles.protocol import check_answer, check_oracle
-from palm_core.validation import check_count
+from palm_core.plugin import check_answer, check_count, check_oracle
 from palm_eval.metrics import sampled_gaps
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError
-from palm_core.validation import check_count
+from palm_core.plugin import check_count
 from palm_eval.analysis.intervals import plain_intervals
 from palm_eval.intervals import bootstrap_mean
 from palm_eval.responses import responses_of

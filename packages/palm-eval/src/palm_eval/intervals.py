@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet, WorkError, gaps
-from palm_core.validation import check_count, check_number
+from palm_core.plugin import check_count, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

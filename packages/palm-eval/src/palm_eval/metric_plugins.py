@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from palm_core import InputError, PalmError, PolicySet, WorkError, gaps
-from palm_core.oracles.registry import PluginKind
-from palm_core.validation import check_number, error_reason, one_line
+from palm_core.plugin import PluginKind, check_number, error_reason, one_line
 from palm_eval import metrics
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ from palm_core import (
     sample_weights,
     serving_shares,
 )
-from palm_core.validation import check_count
+from palm_core.plugin import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palm_core.cover.regions import serving_shares
+from palm_core import serving_shares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from palm_core.errors import InputError
-from palm_core.model.files import is_folder, read_bounded, write_atomically
-from palm_core.run.artifacts import ARTIFACTS, locate_artifact
-from palm_core.validation import one_line
+from palm_core import InputError
+from palm_core.plugin import (
+    ARTIFACTS,
+    is_folder,
+    locate_artifact,
+    one_line,
+    read_bounded,
+    write_atomically,
+)
 from palm_eval.rewards.conversations import messages
 
 if TYPE_CHECKING:

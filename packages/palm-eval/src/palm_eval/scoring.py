@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core.errors import InputError, PalmError, WorkError
-from palm_core.validation import check_count, one_line
+from palm_core import InputError, PalmError, WorkError
+from palm_core.plugin import check_count, one_line
 from palm_eval.responses import check_columns, completions_of
 from palm_eval.rewards.base import called, check_scores, columns_read
 from palm_eval.rewards.conversations import shown

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from palm_core import InputError
-from palm_core.validation import check_choice, one_line
+from palm_core.plugin import check_choice, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

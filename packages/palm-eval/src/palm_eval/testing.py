@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError, PolicySet, WorkError, sample_weights
-from palm_core.validation import check_count, check_number, one_line
+from palm_core.plugin import check_count, check_number, one_line
 from palm_eval.rewards.base import called, check_lengths, check_scores, columns_read
 
 if TYPE_CHECKING:

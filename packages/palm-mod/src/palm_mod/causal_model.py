@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import DynamicCache
 
-from palm_core.errors import InputError, WorkError
-from palm_core.validation import error_reason, one_line
+from palm_core import InputError, WorkError
+from palm_core.plugin import error_reason, one_line
 from palm_eval.lm.memory import check_memory
 
 if TYPE_CHECKING:

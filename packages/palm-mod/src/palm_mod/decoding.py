@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core import Policy
-from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import write_artifact
+from palm_core.plugin import weight_id, write_artifact
 from palm_eval.lm.causal_models import Responder
 from palm_eval.lm.prompts import encode_prompts
 from palm_eval.responses import write_responses

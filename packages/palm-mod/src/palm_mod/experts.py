@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from palm_core.errors import InputError
-from palm_core.validation import check_count, one_line
+from palm_core import InputError
+from palm_core.plugin import check_count, one_line
 from palm_eval.lm.causal_models import (
     device_of,
     dtype_of,

@@ -70,8 +70,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from palm_core.errors import InputError
-from palm_core.validation import check_number
+from palm_core import InputError
+from palm_core.plugin import check_number
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from palm_core.errors import InputError
+from palm_core import InputError
 from palm_mod.language_oracle import LanguageOracle
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from palm_core.errors import InputError
-from palm_core.validation import check_count, check_number
+from palm_core import InputError
+from palm_core.plugin import check_count, check_number
 from palm_eval.lm.prompts import PromptFormat, Prompts, read_prompts
 from palm_eval.lm.sources import fingerprint_of, located, source_of
 from palm_eval.rewards.registry import load_rewards

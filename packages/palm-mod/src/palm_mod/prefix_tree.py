@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 
-from palm_core.errors import InputError, WorkError
-from palm_core.validation import check_count
+from palm_core import InputError, WorkError
+from palm_core.plugin import check_count
 from palm_eval.lm.memory import halved, out_of_memory, release
 from palm_mod.mixing import Mixing, choose
 

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core.errors import InputError
-from palm_core.validation import check_count
+from palm_core import InputError
+from palm_core.plugin import check_count
 from palm_eval.polygons import clip, heights, share
 from palm_mod.prefix_tree import Counts, Leaf, contenders, grow
 

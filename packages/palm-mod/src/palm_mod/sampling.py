@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from palm_core.errors import InputError
-from palm_core.validation import check_count, check_number
+from palm_core import InputError
+from palm_core.plugin import check_count, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

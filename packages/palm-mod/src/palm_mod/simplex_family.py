@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from palm_core import PolicySet
-from palm_core.errors import InputError
-from palm_core.validation import check_count, check_weights
+from palm_core import InputError, PolicySet, check_weights
+from palm_core.plugin import check_count
 from palm_eval.polygons import overlap, place, share
 from palm_mod.regions import decode_regions
 

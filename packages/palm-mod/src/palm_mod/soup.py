@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from palm_core.errors import InputError, WorkError
-from palm_core.validation import one_line
+from palm_core import InputError, WorkError
+from palm_core.plugin import one_line
 from palm_mod.language_oracle import LanguageOracle
 
 if TYPE_CHECKING:

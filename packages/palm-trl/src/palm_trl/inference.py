@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from palm_core.errors import InputError, WorkError
-from palm_core.validation import error_reason
+from palm_core import InputError, WorkError
+from palm_core.plugin import error_reason
 from palm_eval.lm.causal_models import device_of, dtype_of, end_tokens, load_causal, load_tokenizer
 from palm_eval.lm.memory import check_memory, in_batches
 from palm_eval.lm.sources import Source

@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from palm_core import Policy
-from palm_core.errors import InputError
-from palm_core.model.files import read_bounded, write_atomically
-from palm_core.oracles.protocol import weight_id
-from palm_core.validation import one_line
+from palm_core import InputError, Policy
+from palm_core.plugin import one_line, read_bounded, weight_id, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

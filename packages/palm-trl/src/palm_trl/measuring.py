@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from palm_core.errors import InputError
-from palm_core.validation import check_count
+from palm_core import InputError
+from palm_core.plugin import check_count
 from palm_trl.inference import divergences, draw, load_base, loaded_policy, wanted_of
 from palm_trl.measurement import Measurement, policy_of
 

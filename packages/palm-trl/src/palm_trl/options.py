@@ -27,9 +27,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from palm_core.errors import InputError
-from palm_core.model.files import is_folder
-from palm_core.validation import check_count, check_number, did_you_mean, error_reason, one_line
+from palm_core import InputError
+from palm_core.plugin import (
+    check_count,
+    check_number,
+    did_you_mean,
+    error_reason,
+    is_folder,
+    one_line,
+)
 from palm_eval.lm.prompts import PromptFormat, Prompts, prompts_of, read_prompts
 from palm_eval.lm.sources import Source, fingerprint_of, located, source_of
 from palm_eval.rewards.registry import load_rewards

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core.errors import InputError, PalmError, WorkError
-from palm_core.run.artifacts import write_artifact
-from palm_core.validation import error_reason, one_line
+from palm_core import InputError, PalmError, WorkError
+from palm_core.plugin import error_reason, one_line, write_artifact
 
 if TYPE_CHECKING:
     import torch

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from palm_core.model.files import write_atomically
-from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import write_artifact
+from palm_core.plugin import weight_id, write_artifact, write_atomically
 from palm_eval.responses import write_responses
 from palm_trl.measurement import Measurement, policy_of
 

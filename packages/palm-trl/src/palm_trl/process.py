@@ -29,9 +29,8 @@ from collections import deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from palm_core.errors import InputError, PalmError, WorkError
-from palm_core.model.files import write_atomically
-from palm_core.validation import check_weights, error_reason, one_line
+from palm_core import InputError, PalmError, WorkError, check_weights
+from palm_core.plugin import error_reason, one_line, write_atomically
 from palm_trl.outcome import ERROR, POLICY, read_failure
 
 if TYPE_CHECKING:
@@ -246,7 +245,7 @@ def main(folder: Path) -> int:
 
 def _perform(folder: Path) -> None:
     call: dict[str, Any] = json.loads((folder / CALL).read_text(encoding="utf-8"))
-    from palm_core.validation import check_weights
+    from palm_core import check_weights
     from palm_trl.options import GrpoSettings
 
     settings = GrpoSettings(**call["options"])

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from palm_core.errors import InputError
-from palm_core.validation import did_you_mean, error_reason, one_line
+from palm_core import InputError
+from palm_core.plugin import did_you_mean, error_reason, one_line
 from palm_trl.options import config_class
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 
-from palm_core.errors import WorkError
+from palm_core import WorkError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,8 +18,8 @@ import torch
 from datasets import Dataset
 from transformers import GenerationConfig, PrinterCallback
 
-from palm_core.errors import InputError, PalmError, WorkError
-from palm_core.validation import check_weights, one_line
+from palm_core import InputError, PalmError, WorkError, check_weights
+from palm_core.plugin import one_line
 from palm_eval.lm.causal_models import Responder, dtype_of, end_tokens, load_causal, load_tokenizer
 from palm_eval.lm.prompts import encode_prompts
 from palm_eval.rewards.base import called, check_scores, columns_of

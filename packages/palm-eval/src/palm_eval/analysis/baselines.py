@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet
-from palm_core.model.policy import add_policy
-from palm_core.oracles.protocol import check_oracle
-from palm_core.run.config import changed_fields, fingerprint_fields
+from palm_core.plugin import add_policy, changed_fields, check_oracle, fingerprint_fields
 from palm_eval.baselines import nearest_known, policies_at, random_weights, uniform_weights
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core import Oracle, Policy
-    from palm_core.run.run import Run
+    from palm_core.plugin import Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import PolicySet, gaps, sample_weights
-from palm_core.validation import check_count
+from palm_core.plugin import check_count
 from palm_eval.analysis.baselines import (
     Pool,
     ask_baselines,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core import Oracle, Portfolio
-    from palm_core.run.run import Run
+    from palm_core.plugin import Run
     from palm_eval.intervals import Interval
     from palm_eval.metric_plugins import Metric
 
@@ -346,7 +346,7 @@ def figure_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
 
 
 def _row(name: str, one: Figures) -> list[str]:
-    from palm_core.validation import number_text, percent_text
+    from palm_core.plugin import number_text, percent_text
 
     return [
         name,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet, gaps, sample_weights, size_gap_curve
-from palm_core.run.assembly import evaluate_answers
-from palm_core.validation import check_count, check_number, one_line
+from palm_core.plugin import check_count, check_number, evaluate_answers, one_line
 from palm_eval import figures
 from palm_eval.analysis.baselines import ask_baselines, baseline_label, check_oracle_of, distinct
 from palm_eval.analysis.intervals import RESAMPLES, SAMPLES, gap_intervals
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core import Oracle, Portfolio, SizeGap, Table
-    from palm_core.model.portfolio import GapsRecord
-    from palm_core.run.assembly import EvaluatedAnswers
-    from palm_core.run.run import Run
+    from palm_core.plugin import EvaluatedAnswers, GapsRecord, Run
     from palm_eval.analysis.baselines import RunBaseline
     from palm_eval.figures import PolicyStyle
 

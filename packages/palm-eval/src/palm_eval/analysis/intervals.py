@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError, Normalization, WorkError, certify
-from palm_core.run.assembly import evaluate_answers
-from palm_core.validation import check_count
+from palm_core.plugin import check_count, evaluate_answers
 from palm_eval.intervals import Interval, PromptScores, bootstrap
 from palm_eval.metrics import exact_gap_pairs, tracked_gap_pairs, usage_pairs
 
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from palm_core import Policy, PolicySet
-    from palm_core.model.results import Certificate
-    from palm_core.run.assembly import EvaluatedAnswers
-    from palm_core.run.run import Run
+    from palm_core import Certificate, Policy, PolicySet
+    from palm_core.plugin import EvaluatedAnswers, Run
 
     Array = NDArray[np.float64]
 

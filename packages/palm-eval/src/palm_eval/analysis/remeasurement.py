@@ -20,10 +20,16 @@ import msgspec
 import numpy as np
 
 from palm_core import InputError, OracleAnswerError, Policy
-from palm_core.model.files import read_bounded, write_atomically
-from palm_core.oracles.protocol import check_answer
-from palm_core.run.artifacts import ARTIFACTS, locate_artifact, verify_artifact
-from palm_core.validation import check_count, one_line
+from palm_core.plugin import (
+    ARTIFACTS,
+    check_answer,
+    check_count,
+    locate_artifact,
+    one_line,
+    read_bounded,
+    verify_artifact,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core import Oracle
-    from palm_core.run.artifacts import Artifact
-    from palm_core.run.run import Run
+    from palm_core.plugin import Artifact, Run
 
     Told = Callable[[str], None]
 

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from palm_core.oracles.protocol import Oracle
-    from palm_core.run.run import Run
+    from palm_core import Oracle
+    from palm_core.plugin import Run
 
 #: The folder of a run for what baselines are asked for.
 BASELINES = "baselines"
@@ -21,9 +21,8 @@ def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
     What it makes for baselines lies below the run, so that oracles which keep their answers
     (`grpo`) need not find them again.
     """
-    from palm_core.errors import InputError
-    from palm_core.run.artifacts import ARTIFACTS
-    from palm_core.run.config import load_task, load_task_oracle, with_fingerprint
+    from palm_core import InputError
+    from palm_core.plugin import ARTIFACTS, load_task, load_task_oracle, with_fingerprint
     from palm_eval.analysis.baselines import oracle_differences
 
     task = load_task(file)
@@ -36,8 +35,8 @@ def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
 
 def opened_runs(folders: Sequence[Path]) -> dict[str, Run]:
     """Finished runs by their folders as they were typed, each once."""
-    from palm_core.errors import InputError
-    from palm_core.run.run import Run
+    from palm_core import InputError
+    from palm_core.plugin import Run
 
     runs: dict[str, Run] = {}
     places = set()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from palm_core.cli import output
-from palm_core.cli.parameters import Count, Flag, RunFolder
-from palm_core.validation import number_text, percent_text
+from palm_core.plugin import Count, Flag, RunFolder, number_text, output, percent_text
 from palm_eval.commands.common import opened_runs
 
 if TYPE_CHECKING:

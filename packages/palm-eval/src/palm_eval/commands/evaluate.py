@@ -5,14 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from palm_core.cli import output
-from palm_core.cli.parameters import Count, Flag, Names, RunFolder, TaskOption
-from palm_core.validation import bound_text, number_text, percent_text
+from palm_core.plugin import (
+    Count,
+    Flag,
+    Names,
+    RunFolder,
+    TaskOption,
+    bound_text,
+    number_text,
+    output,
+    percent_text,
+)
 from palm_eval.commands.common import BASELINES, oracle_of
 
 if TYPE_CHECKING:
-    from palm_core.oracles.protocol import Oracle
-    from palm_core.run.run import Run
+    from palm_core import Oracle
+    from palm_core.plugin import Run
     from palm_eval.analysis.evaluation import Evaluation
     from palm_eval.analysis.intervals import RunCertificate
     from palm_eval.analysis.remeasurement import Remeasurer
@@ -61,8 +69,8 @@ def evaluate(
     json
         Print one JSON document instead.
     """
-    from palm_core.errors import InputError
-    from palm_core.run.run import Run
+    from palm_core import InputError
+    from palm_core.plugin import Run
     from palm_eval.analysis.evaluation import evaluate_run
     from palm_eval.analysis.intervals import certificate_of
     from palm_eval.diversity import portfolio_diversity
@@ -121,7 +129,7 @@ def evaluate(
 def _measured(
     made: Run, oracle: Oracle, folder: Path, prompts: int
 ) -> tuple[Run, Oracle, Remeasurer]:
-    from palm_core.run.artifacts import ARTIFACTS
+    from palm_core.plugin import ARTIFACTS
     from palm_eval.analysis.remeasurement import MeasuredOracle, Remeasurer, measured_run
 
     asked = made.task.get("oracle", {})

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from palm_core.cli import output
-from palm_core.cli.parameters import (
+from palm_core.plugin import (
     Count,
     Flag,
     Folder,
@@ -17,6 +16,7 @@ from palm_core.cli.parameters import (
     TableOption,
     TaskOption,
     check_output_folder,
+    output,
 )
 from palm_eval.commands.common import oracle_of
 
@@ -71,7 +71,7 @@ def figures(
     json
         Print one JSON document instead.
     """
-    from palm_core.validation import check_count
+    from palm_core.plugin import check_count
     from palm_eval.figures import save
     from palm_eval.figures.output import GlyphWarning, missing_note
 
@@ -113,10 +113,8 @@ def _drawing(
     seed: int,
 ) -> Callable[[], tuple[dict[str, Drawn], list[str]]]:
     """What draws a run, or a portfolio's file; what it needs has been read and checked."""
-    from palm_core.errors import InputError
-    from palm_core.model.portfolio import Portfolio
-    from palm_core.run.run import Run
-    from palm_core.tables.read import read_table
+    from palm_core import InputError, Portfolio, read_table
+    from palm_core.plugin import Run
     from palm_eval.analysis.figures import is_selected, models_of, run_figures, selection_figures
 
     if os.path.isfile(run):  # noqa: PTH113  pathlib raises where nothing may be read
@@ -143,8 +141,8 @@ def _drawing(
 
 def _reach(text: str) -> tuple[float, float]:
     """(ε', δ') from "2/5,1/80"."""
-    from palm_core.errors import InputError
-    from palm_core.validation import check_number
+    from palm_core import InputError
+    from palm_core.plugin import check_number
 
     try:
         epsilon, delta = (_number(part) for part in text.split(","))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 
-from palm_core.cli import output
-from palm_core.cli.parameters import (
+from palm_core.plugin import (
     Count,
     File,
     Flag,
@@ -13,6 +12,7 @@ from palm_core.cli.parameters import (
     TableOption,
     TaskOption,
     check_new_file,
+    output,
 )
 from palm_eval.commands.common import oracle_of
 
@@ -60,10 +60,8 @@ def report(
     json
         Print one JSON document instead.
     """
-    from palm_core.errors import InputError
-    from palm_core.model.files import is_folder
-    from palm_core.run.run import Run
-    from palm_core.tables.read import read_table
+    from palm_core import InputError, read_table
+    from palm_core.plugin import Run, is_folder
     from palm_eval.report import gather_report, write_report
     from palm_eval.report.page import report_file
 

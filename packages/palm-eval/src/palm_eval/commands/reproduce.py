@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core.cli import output
-from palm_core.cli.parameters import Count, Flag, Folder, TaskFile, check_output_folder
+from palm_core.plugin import Count, Flag, Folder, TaskFile, check_output_folder, output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,11 +56,15 @@ def reproduce(
     from dataclasses import replace
 
     from palm_core import answers_at
-    from palm_core.cli.progress import ProgressDisplay, resumable
-    from palm_core.model.portfolio import oracle_versions
-    from palm_core.run.artifacts import ARTIFACTS
-    from palm_core.run.config import TaskOracle, load_task
-    from palm_core.validation import check_count
+    from palm_core.plugin import (
+        ARTIFACTS,
+        ProgressDisplay,
+        TaskOracle,
+        check_count,
+        load_task,
+        oracle_versions,
+        resumable,
+    )
     from palm_eval.paper.page import Made, write_page
     from palm_eval.paper.study import distinct_weights, experiment, study_of
 
@@ -132,7 +135,7 @@ def reproduce(
 def _simulated(
     study: Study, objectives: tuple[str, ...], size: Mapping[str, int], workers: int
 ) -> list[Drawn]:
-    from palm_core.cli.progress import progress_bar
+    from palm_core.plugin import progress_bar
     from palm_eval.paper.study import simulate
 
     with progress_bar("simulated tasks", size["seeds"]) as told:

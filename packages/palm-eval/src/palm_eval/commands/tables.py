@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from palm_core.cli import output
-from palm_core.cli.parameters import (
+from palm_core.plugin import (
     Count,
     Counts,
     Flag,
@@ -17,6 +16,7 @@ from palm_core.cli.parameters import (
     RunFolder,
     TaskOption,
     check_output_folder,
+    output,
 )
 from palm_eval.commands.common import opened_runs, oracle_of
 
@@ -77,7 +77,7 @@ def tables(
     json
         Print one JSON document instead, with all numbers.
     """
-    from palm_core.errors import InputError
+    from palm_core import InputError
     from palm_eval.comparison.runs import compare_runs
     from palm_eval.tables import TABLES, make_table
 
@@ -116,7 +116,7 @@ def tables(
 
 
 def _write(made: dict[str, Table], out: Path, form: str) -> dict[str, Path]:
-    from palm_core.model.files import write_atomically
+    from palm_core.plugin import write_atomically
     from palm_eval.tables import FORMATS
 
     files = {}

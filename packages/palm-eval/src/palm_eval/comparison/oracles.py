@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from palm_core import sample_weights
-from palm_core.errors import InputError
-from palm_core.validation import check_count
+from palm_core import InputError, sample_weights
+from palm_core.plugin import check_count
 from palm_eval.analysis.baselines import Pool
 from palm_eval.analysis.evaluation import Figures, measure, plain_figures
 from palm_eval.comparison.runs import check_runs, policies_of
@@ -19,7 +18,7 @@ from palm_eval.comparison.runs import check_runs, policies_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from palm_core.run.run import Run
+    from palm_core.plugin import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError, PolicySet, sample_weights, size_gap_curve
-from palm_core.model.normalization import NORMALIZATIONS
-from palm_core.validation import check_choice, check_count
+from palm_core.plugin import NORMALIZATIONS, check_choice, check_count
 from palm_eval.analysis.baselines import (
     Pool,
     ask_all,
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core import Oracle, Policy
-    from palm_core.run.run import Run
+    from palm_core.plugin import Run
     from palm_eval.analysis.baselines import RunBaseline
 
     Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from palm_core import InputError, check_weights
-from palm_core.validation import check_number
+from palm_core.plugin import check_number
 from palm_eval.figures.style import (
     COLOURS,
     CORNERS,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from palm_core import InputError, SizeGap
-from palm_core.validation import bound_text, check_count, check_number
+from palm_core.plugin import bound_text, check_count, check_number
 from palm_eval.figures.style import (
     COLOURS,
     INK,

@@ -16,8 +16,7 @@ from matplotlib.ft2font import FaceFlags
 from matplotlib.text import Text
 
 from palm_core import InputError
-from palm_core.model.files import write_atomically
-from palm_core.validation import one_line
+from palm_core.plugin import one_line, write_atomically
 from palm_eval.figures.style import drawing
 
 if TYPE_CHECKING:

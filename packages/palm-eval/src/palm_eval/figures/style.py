@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
 
 from palm_core import InputError, PolicySet
-from palm_core.validation import one_line
+from palm_core.plugin import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

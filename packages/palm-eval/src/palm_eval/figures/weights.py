@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from palm_core import InputError, check_weights, construct_grid, uniform_lattice
-from palm_core.validation import check_count, check_number
+from palm_core.plugin import check_count, check_number
 from palm_eval.figures.style import (
     COLOURS,
     CORNERS,

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.hub import cached_file
 
-from palm_core.errors import InputError
-from palm_core.validation import error_reason, one_line
+from palm_core import InputError
+from palm_core.plugin import error_reason, one_line
 from palm_eval.lm.memory import check_memory
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from palm_core.errors import WorkError
+from palm_core import WorkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

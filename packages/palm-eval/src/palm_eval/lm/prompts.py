@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from palm_core.errors import InputError
-from palm_core.model.files import is_folder, read_bounded
-from palm_core.validation import check_count, error_reason, one_line
+from palm_core import InputError
+from palm_core.plugin import check_count, error_reason, is_folder, one_line, read_bounded
 from palm_eval.rewards.conversations import messages, shown
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core.errors import InputError
-from palm_core.validation import error_reason, one_line
+from palm_core import InputError
+from palm_core.plugin import error_reason, one_line
 from palm_eval.rewards.registry import identity
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core.model.files import write_atomically
-from palm_core.validation import one_line
+from palm_core.plugin import one_line, write_atomically
 from palm_eval.analysis.baselines import Pool
 from palm_eval.analysis.figures import drawn_cells, drawn_grids, drawn_usage
 from palm_eval.figures import Drawn, policy_styles, save

@@ -34,10 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError, TabularOracle, answers_at, construct_grid, sample_weights
-from palm_core.oracles.protocol import Claims
-from palm_core.run.config import Settings
-from palm_core.run.run import Run
-from palm_core.validation import check_count, check_number, one_line, read_number
+from palm_core.plugin import Claims, Run, Settings, check_count, check_number, one_line, read_number
 from palm_eval.analysis.baselines import Pool, distinct
 from palm_eval.analysis.intervals import gap_intervals
 from palm_eval.baselines import RANDOM_RUNS
@@ -50,8 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core import Policy
-    from palm_core.run.config import Task
-    from palm_core.run.ledger import Answer
+    from palm_core.plugin import Answer, Task
     from palm_eval.comparison import Comparison
     from palm_eval.intervals import Interval
 

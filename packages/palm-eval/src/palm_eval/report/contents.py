@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from palm_core import InputError, PalmError, Portfolio
-from palm_core.model.files import is_folder
-from palm_core.run.assembly import evaluate_answers
-from palm_core.run.run import Run
-from palm_core.validation import check_count
+from palm_core.plugin import Run, check_count, evaluate_answers, is_folder
 from palm_eval.analysis.baselines import baseline_label
 from palm_eval.analysis.evaluation import SAMPLES, evaluate_run
 from palm_eval.analysis.figures import is_selected, models_of, run_figures, selection_figures

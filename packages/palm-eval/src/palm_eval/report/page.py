@@ -15,9 +15,14 @@ import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from palm_core import serving_intervals, serving_shares
-from palm_core.geometry.envelope import drop_dominated
-from palm_core.model.files import is_folder, write_atomically
-from palm_core.validation import number_text, one_line, percent_text
+from palm_core.plugin import (
+    drop_dominated,
+    is_folder,
+    number_text,
+    one_line,
+    percent_text,
+    write_atomically,
+)
 from palm_eval.analysis.evaluation import figure_rows
 from palm_eval.analysis.figures import is_selected
 from palm_eval.figures import policy_styles, render

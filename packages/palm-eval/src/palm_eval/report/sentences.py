@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from palm_core.validation import bound_text, number_text, percent_text, weights_text
+from palm_core.plugin import bound_text, number_text, percent_text, weights_text
 from palm_eval.analysis.figures import is_selected
 
 if TYPE_CHECKING:

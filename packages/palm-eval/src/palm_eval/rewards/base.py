@@ -21,8 +21,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from palm_core.errors import InputError, WorkError
-from palm_core.validation import one_line
+from palm_core import InputError, WorkError
+from palm_core.plugin import one_line
 from palm_eval import __version__
 from palm_eval.rewards.conversations import completion_text, shown
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from palm_core.errors import InputError
-from palm_core.validation import one_line
+from palm_core import InputError
+from palm_core.plugin import one_line
 
 #: A string, or a conversation.
 Text = str | Sequence[Mapping[str, Any]]

@@ -13,8 +13,8 @@ from collections import deque
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from palm_core.errors import InputError
-from palm_core.validation import check_number, one_line
+from palm_core import InputError
+from palm_core.plugin import check_number, one_line
 from palm_eval.rewards.base import Reward, check_choice, check_column, texts_of
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
-from palm_core.errors import WorkError
+from palm_core import WorkError
 
 # What a formula may take: enough for sympy, not enough to harm the machine.
 _MEMORY = 4 * 1024**3

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from palm_core.errors import InputError, PluginError
-from palm_core.oracles.registry import PluginKind
-from palm_core.validation import one_line
+from palm_core import InputError, PluginError
+from palm_core.plugin import PluginKind, one_line
 
 if TYPE_CHECKING:
     from palm_eval.rewards.base import RewardFunction

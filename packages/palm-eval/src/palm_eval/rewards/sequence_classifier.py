@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from palm_core.errors import InputError
-from palm_core.validation import one_line
+from palm_core import InputError
+from palm_core.plugin import one_line
 from palm_eval.lm.sources import cannot_load, load_tokenizer
 
 _log = logging.getLogger("palm_eval.rewards")

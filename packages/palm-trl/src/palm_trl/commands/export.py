@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from palm_core.cli import output
-from palm_core.cli.parameters import Flag, Folder, RunFolder, TaskOption
-from palm_core.validation import percent_text
+from palm_core.plugin import Flag, Folder, RunFolder, TaskOption, output, percent_text
 
 
 def export(
@@ -47,8 +45,7 @@ def export(
     json
         Print one JSON document instead.
     """
-    from palm_core.model.files import is_folder
-    from palm_core.run.run import Run
+    from palm_core.plugin import Run, is_folder
     from palm_eval.commands.common import oracle_of
     from palm_trl.export.folder import write_export
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from palm_core.model.portfolio import package_versions
-from palm_core.validation import number_text, percent_text
+from palm_core.plugin import number_text, package_versions, percent_text
 from palm_eval.report.sentences import headline, lead, proof
 from palm_trl.export.models import ADAPTER, oracle_options
 from palm_trl.export.routing import serving
@@ -13,7 +12,7 @@ from palm_trl.export.routing import serving
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from palm_core.model.portfolio import Portfolio
+    from palm_core import Portfolio
     from palm_trl.export.models import Gathered, Model
 
 

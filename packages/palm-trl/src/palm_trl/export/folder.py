@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from palm_core.errors import InputError, WorkError
-from palm_core.model.files import is_folder, read_bounded
-from palm_core.model.portfolio import package_versions
-from palm_core.run.artifacts import write_artifact
-from palm_core.validation import one_line
+from palm_core import InputError, WorkError
+from palm_core.plugin import is_folder, one_line, package_versions, read_bounded, write_artifact
 from palm_trl.export.cards import model_card
 from palm_trl.export.models import gather, name_base
 from palm_trl.export.routing import RoutingDocument, routing_of

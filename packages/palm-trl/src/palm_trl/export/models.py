@@ -16,20 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core.errors import InputError
-from palm_core.model.files import is_folder, read_bounded, unportable_name
-from palm_core.model.portfolio import Portfolio
-from palm_core.run.artifacts import ARTIFACTS, locate_artifact, verify_artifact
-from palm_core.run.ledger import Ledger
-from palm_core.validation import one_line
+from palm_core import InputError, Portfolio
+from palm_core.plugin import (
+    ARTIFACTS,
+    Ledger,
+    is_folder,
+    locate_artifact,
+    one_line,
+    read_bounded,
+    unportable_name,
+    verify_artifact,
+)
 from palm_eval.lm.sources import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from palm_core import Policy
-    from palm_core.run.artifacts import Artifact
-    from palm_core.run.ledger import Answer
+    from palm_core.plugin import Answer, Artifact
 
 ADAPTER, FULL = "adapter", "full"
 _CONFIG = {ADAPTER: "adapter_config.json", FULL: "config.json"}

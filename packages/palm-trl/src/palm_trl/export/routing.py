@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from palm_core.cover.regions import serving_intervals, serving_shares
-from palm_core.model.portfolio import NormalizationRecord, record_of_normalization
+from palm_core import serving_intervals, serving_shares
+from palm_core.plugin import NormalizationRecord, record_of_normalization
 
 if TYPE_CHECKING:
-    from palm_core.model.portfolio import Portfolio
+    from palm_core import Portfolio
     from palm_trl.export.models import Gathered
 
 FORMAT: Final = "palm-routing"

@@ -12,15 +12,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palm_core.errors import InputError
-from palm_core.validation import one_line
+from palm_core import InputError
+from palm_core.plugin import one_line
 from palm_eval.lm.prompts import FORMATS
 from palm_trl.export.cards import described, fenced, model_table
 from palm_trl.export.models import BASE, RANKS, oracle_options, unserved
 from palm_trl.options import PRESET_OPTIONS
 
 if TYPE_CHECKING:
-    from palm_core.model.portfolio import Portfolio
+    from palm_core import Portfolio
     from palm_trl.export.models import Gathered, Model
 
 _READ = ("format", "system", "temperature", "new_tokens", "dtype")

@@ -1,0 +1,263 @@
+"""The API for plugins: oracles, rewards, metrics, commands, executors, exporters, trackers.
+
+What a package may import of palm-core beside the names of :mod:`palm_core` itself; the packages
+of this repository import nothing else. Every name is documented where it is defined and loaded
+when first used, so that importing this module takes neither NumPy nor anything heavier.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from palm_core.cli import output
+    from palm_core.cli.parameters import (
+        Count,
+        Counts,
+        File,
+        Flag,
+        Folder,
+        Names,
+        RunFolder,
+        TableOption,
+        TaskFile,
+        TaskOption,
+        check_new_file,
+        check_output_folder,
+    )
+    from palm_core.cli.progress import ProgressDisplay, progress_bar, resumable
+    from palm_core.geometry.envelope import drop_dominated
+    from palm_core.model.files import is_folder, read_bounded, unportable_name, write_atomically
+    from palm_core.model.normalization import NORMALIZATIONS
+    from palm_core.model.policy import add_policy
+    from palm_core.model.portfolio import (
+        GapsRecord,
+        NormalizationRecord,
+        oracle_versions,
+        package_versions,
+        record_of_normalization,
+    )
+    from palm_core.oracles.protocol import Claims, check_answer, check_oracle, weight_id
+    from palm_core.oracles.registry import PluginKind
+    from palm_core.run.artifacts import (
+        ARTIFACTS,
+        Artifact,
+        locate_artifact,
+        verify_artifact,
+        write_artifact,
+    )
+    from palm_core.run.assembly import EvaluatedAnswers, evaluate_answers
+    from palm_core.run.config import (
+        Settings,
+        Task,
+        TaskOracle,
+        changed_fields,
+        fingerprint_fields,
+        load_task,
+        load_task_oracle,
+        with_fingerprint,
+    )
+    from palm_core.run.ledger import Answer, Ledger
+    from palm_core.run.run import Run
+    from palm_core.validation import (
+        bound_text,
+        check_choice,
+        check_count,
+        check_number,
+        did_you_mean,
+        error_reason,
+        number_text,
+        one_line,
+        percent_text,
+        read_number,
+        weights_text,
+    )
+
+
+def on_demand(
+    module: str, home: Mapping[str, tuple[str, ...]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of ``module``: names loaded when first used (PEP 562).
+
+    Args:
+        module: its ``__name__``.
+        home: submodule, relative to the module's package → the public names defined there.
+    """
+    module_of = {name: place for place, names in home.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        own = sys.modules[module]
+        place = f"{own.__package__}.{module_of[name]}"
+        # A name that is the last part of its place is the submodule itself.
+        value = import_module(place)
+        if not place.endswith(f".{name}"):
+            value = getattr(value, name)
+        # From now on found without this function, even where a submodule has the name.
+        setattr(own, name, value)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[module]), *module_of})
+
+    return get, names
+
+
+_HOME = {
+    "validation": (
+        "check_count",
+        "check_number",
+        "check_choice",
+        "one_line",
+        "error_reason",
+        "did_you_mean",
+        "read_number",
+        "number_text",
+        "percent_text",
+        "bound_text",
+        "weights_text",
+    ),
+    "oracles.registry": ("PluginKind",),
+    "oracles.protocol": (
+        "Claims",
+        "check_oracle",
+        "check_answer",
+        "weight_id",
+    ),
+    "model.policy": ("add_policy",),
+    "model.normalization": ("NORMALIZATIONS",),
+    "geometry.envelope": ("drop_dominated",),
+    "model.portfolio": (
+        "GapsRecord",
+        "NormalizationRecord",
+        "record_of_normalization",
+        "package_versions",
+        "oracle_versions",
+    ),
+    "model.files": (
+        "is_folder",
+        "read_bounded",
+        "write_atomically",
+        "unportable_name",
+    ),
+    "run.artifacts": (
+        "ARTIFACTS",
+        "Artifact",
+        "locate_artifact",
+        "verify_artifact",
+        "write_artifact",
+    ),
+    "run.config": (
+        "Settings",
+        "Task",
+        "TaskOracle",
+        "load_task",
+        "load_task_oracle",
+        "changed_fields",
+        "fingerprint_fields",
+        "with_fingerprint",
+    ),
+    "run.ledger": (
+        "Answer",
+        "Ledger",
+    ),
+    "run.assembly": (
+        "EvaluatedAnswers",
+        "evaluate_answers",
+    ),
+    "run.run": ("Run",),
+    "cli.parameters": (
+        "Count",
+        "Counts",
+        "File",
+        "Flag",
+        "Folder",
+        "Names",
+        "RunFolder",
+        "TableOption",
+        "TaskFile",
+        "TaskOption",
+        "check_new_file",
+        "check_output_folder",
+    ),
+    "cli.progress": (
+        "ProgressDisplay",
+        "progress_bar",
+        "resumable",
+    ),
+    "cli.output": ("output",),
+}
+
+__all__ = [
+    "ARTIFACTS",
+    "NORMALIZATIONS",
+    "Answer",
+    "Artifact",
+    "Claims",
+    "Count",
+    "Counts",
+    "EvaluatedAnswers",
+    "File",
+    "Flag",
+    "Folder",
+    "GapsRecord",
+    "Ledger",
+    "Names",
+    "NormalizationRecord",
+    "PluginKind",
+    "ProgressDisplay",
+    "Run",
+    "RunFolder",
+    "Settings",
+    "TableOption",
+    "Task",
+    "TaskFile",
+    "TaskOption",
+    "TaskOracle",
+    "add_policy",
+    "bound_text",
+    "changed_fields",
+    "check_answer",
+    "check_choice",
+    "check_count",
+    "check_new_file",
+    "check_number",
+    "check_oracle",
+    "check_output_folder",
+    "did_you_mean",
+    "drop_dominated",
+    "error_reason",
+    "evaluate_answers",
+    "fingerprint_fields",
+    "is_folder",
+    "load_task",
+    "load_task_oracle",
+    "locate_artifact",
+    "number_text",
+    "on_demand",
+    "one_line",
+    "oracle_versions",
+    "output",
+    "package_versions",
+    "percent_text",
+    "progress_bar",
+    "read_bounded",
+    "read_number",
+    "record_of_normalization",
+    "resumable",
+    "unportable_name",
+    "verify_artifact",
+    "weight_id",
+    "weights_text",
+    "with_fingerprint",
+    "write_artifact",
+    "write_atomically",
+]
+
+if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
+    __getattr__, __dir__ = on_demand(__name__, _HOME)
