@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from palm_core.oracles.tabular import TabularOracle
     from palm_core.run.config import Execution
     from palm_core.run.engine import answers_at, build_portfolio
+    from palm_core.run.run import Run, open_run, run_status
     from palm_core.tables.read import Table, read_table
     from palm_core.tables.select import Selection, select_models
     from palm_core.validation import check_weights
@@ -125,6 +126,7 @@ _HOME = {
     ),
     "oracles.tabular": ("TabularOracle",),
     "run.config": ("Execution",),
+    "run.run": ("Run", "open_run", "run_status"),
     "run.engine": (
         "answers_at",
         "build_portfolio",
@@ -170,6 +172,7 @@ __all__ = [
     "Portfolio",
     "Pruned",
     "RefutedClaimWarning",
+    "Run",
     "Selection",
     "SizeGap",
     "Table",
@@ -197,10 +200,12 @@ __all__ = [
     "load_oracle",
     "minimal_portfolio",
     "minimal_report",
+    "open_run",
     "prune",
     "prune_curve",
     "prune_report",
     "read_table",
+    "run_status",
     "sample_weights",
     "select_models",
     "serving_intervals",

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         verify_artifact,
         write_artifact,
     )
-    from palm_core.run.assembly import EvaluatedAnswers, evaluate_answers
+    from palm_core.run.assembly import EvaluatedAnswers
     from palm_core.run.config import (
         Settings,
         Task,
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
         with_fingerprint,
     )
     from palm_core.run.ledger import Answer, Ledger
-    from palm_core.run.run import Run
     from palm_core.validation import (
         bound_text,
         check_choice,
@@ -94,10 +93,10 @@ def on_demand(
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         own = sys.modules[module]
         place = f"{own.__package__}.{module_of[name]}"
-        # A name that is the last part of its place is the submodule itself.
         value = import_module(place)
-        if not place.endswith(f".{name}"):
-            value = getattr(value, name)
+        # A submodule itself is public under the last part of its name.
+        itself = place.endswith(f".{name}") and not hasattr(value, name)
+        value = value if itself else getattr(value, name)
         # From now on found without this function, even where a submodule has the name.
         setattr(own, name, value)
         return value
@@ -166,11 +165,7 @@ _HOME = {
         "Answer",
         "Ledger",
     ),
-    "run.assembly": (
-        "EvaluatedAnswers",
-        "evaluate_answers",
-    ),
-    "run.run": ("Run",),
+    "run.assembly": ("EvaluatedAnswers",),
     "cli.parameters": (
         "Count",
         "Counts",
@@ -211,7 +206,6 @@ __all__ = [
     "NormalizationRecord",
     "PluginKind",
     "ProgressDisplay",
-    "Run",
     "RunFolder",
     "Settings",
     "TableOption",
@@ -232,7 +226,6 @@ __all__ = [
     "did_you_mean",
     "drop_dominated",
     "error_reason",
-    "evaluate_answers",
     "fingerprint_fields",
     "is_folder",
     "load_task",

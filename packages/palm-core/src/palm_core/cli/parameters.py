@@ -117,7 +117,9 @@ def check_curve(curve: bool, most: object, others: Mapping[str, Any]) -> None:
 def check_portfolio_file(save: Path | None) -> None:
     """Refuse a ``--save`` that would write over something else than a portfolio."""
     if save is not None:
-        file = save / "portfolio.json" if is_folder(save) else save
+        from palm_core.model.portfolio import PORTFOLIO_FILE
+
+        file = save / PORTFOLIO_FILE if is_folder(save) else save
         check_new_file(file, "--save", "portfolio", b'"palm-portfolio"')
 
 

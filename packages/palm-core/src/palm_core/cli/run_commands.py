@@ -249,8 +249,8 @@ def prune(
     json
         Print one JSON document instead.
     """
+    from palm_core import open_run
     from palm_core.errors import InputError
-    from palm_core.run.run import Run
     from palm_core.validation import check_number
 
     own = {"mu": mu, "alpha": alpha, "method": method, "solver": solver, "save": save}
@@ -260,7 +260,7 @@ def prune(
         check_number(mu, name="--mu", least=0.0, most=1.0)
     if alpha is not None:
         check_number(alpha, name="--alpha", least=0.0)
-    made = Run.open(run)
+    made = open_run(run)
     changes: dict[str, Any] = {
         "prune_mu": mu,
         "prune_alpha": alpha,

@@ -317,6 +317,8 @@ def oracle_versions() -> dict[str, str]:
     )
 
 
+#: Where a run, or a folder, has its portfolio.
+PORTFOLIO_FILE = "portfolio.json"
 # Parsed, it takes some twenty times its size, and containers up to a hundred times.
 LARGEST_FILE = 1 << 25
 MOST_CONTAINERS = 1 << 20
@@ -427,7 +429,7 @@ class Portfolio:
         """
         file = Path(path)
         if is_folder(file):
-            file = file / "portfolio.json"
+            file = file / PORTFOLIO_FILE
         data = msgspec.json.format(msgspec.json.encode(self._document()))
         if len(data) > LARGEST_FILE:
             raise WorkError(
@@ -449,7 +451,7 @@ class Portfolio:
         """
         file = Path(path)
         if is_folder(file):
-            file = file / "portfolio.json"
+            file = file / PORTFOLIO_FILE
             if not file.exists():
                 raise InputError(f"{one_line(path)} is a directory without a portfolio.json")
         return cls.parse(read_bounded(file, LARGEST_FILE), one_line(file))

@@ -17,7 +17,7 @@ import numpy as np
 from palm_core.errors import InputError, OracleAnswerError, WorkError
 from palm_core.guarantees.adaptive import AdaptiveGrid
 from palm_core.model.policy import add_policy
-from palm_core.model.portfolio import oracle_versions
+from palm_core.model.portfolio import PORTFOLIO_FILE, oracle_versions
 from palm_core.oracles.protocol import Oracle, check_certifiable, check_oracle, claims
 from palm_core.run.artifacts import ARTIFACTS
 from palm_core.run.assembly import assemble
@@ -657,7 +657,7 @@ def build_portfolio(
             missing=in_order(collector.missing, collector.rounds),
         )
         if ledger is not None:
-            portfolio.save(ledger.file.with_name("portfolio.json"))
+            portfolio.save(ledger.file.with_name(PORTFOLIO_FILE))
             ledger.finish()
     return portfolio
 

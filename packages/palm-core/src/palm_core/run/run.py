@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from palm_core import __version__
 from palm_core.cover.minimal import SizeGap, size_gap_curve
 from palm_core.errors import InputError, PalmError
 from palm_core.guarantees.adaptive import AdaptiveGrid
-from palm_core.model.files import is_folder, not_a_folder
-from palm_core.model.portfolio import Portfolio
+from palm_core.model.files import is_folder, not_a_folder, read_bounded, write_atomically
+from palm_core.model.portfolio import PORTFOLIO_FILE, Portfolio
 from palm_core.run.artifacts import ARTIFACTS, verify_artifact
 from palm_core.run.assembly import assemble, evaluate_answers
 from palm_core.run.config import Settings
@@ -22,10 +27,16 @@ from palm_core.run.ledger import FILE_NAME, Answer, Ledger
 from palm_core.run.ledger.lock import is_worked_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from palm_core.model.policy import Policy
     from palm_core.oracles.protocol import Claims
+    from palm_core.run.assembly import EvaluatedAnswers
     from palm_core.run.ledger import Counts, Missing, Session
+
+#: The folder of a run for results that took long.
+RESULTS = "results"
+_LARGEST_RESULT = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +50,7 @@ class Run:
         claims: what the oracle claimed of itself.
         task: as it was resolved.
         missing: the weights that the oracle failed at.
+        folder: where its portfolio is and results are stored; ``None`` for neither.
     """
 
     answers: tuple[Answer, ...]
@@ -47,10 +59,14 @@ class Run:
     claims: Claims
     task: dict[str, Any]
     missing: tuple[Missing, ...] = ()
+    folder: Path | None = None
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Read a finished run.
+
+        Args:
+            folder: as given to :func:`palm_core.build_portfolio`.
 
         Raises:
             InputError: no run there, a damaged one, or one whose oracle calls
@@ -84,10 +100,60 @@ class Run:
             claims=claimed,
             task=task,
             missing=tuple(missing),
+            folder=Path(folder),
         )
 
+    @cached_property
+    def evaluated(self) -> EvaluatedAnswers:
+        """The distinct policies and the weights they were the answers at, as arrays."""
+        return evaluate_answers(self.answers, self.objectives, self.settings)
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The distinct policies, in the order of the answers."""
+        return self.evaluated.policies
+
+    @cached_property
+    def portfolio(self) -> Portfolio:
+        """The portfolio of the run, its policies with their rewards by prompt.
+
+        Read from ``portfolio.json``; where that is missing, or is of other answers, chosen
+        as the run's settings say.
+
+        Raises:
+            InputError: a ``portfolio.json`` that is damaged.
+            WorkError: a solver failed.
+        """
+        found = self._stored_portfolio
+        if found is None:
+            return self.prune(self.settings)
+        by_id = {policy.id: policy for policy in self.policies}
+        return replace(found, policies=tuple(by_id[policy.id] for policy in found.policies))
+
+    @cached_property
+    def _stored_portfolio(self) -> Portfolio | None:
+        file = None if self.folder is None else self.folder / PORTFOLIO_FILE
+        if file is None or not file.is_file():
+            return None
+        found = Portfolio.load(file)
+        try:
+            settings = Settings.from_tables(found.task or {})
+        except InputError:
+            return None
+        same = (
+            settings == self.settings
+            and found.oracle_calls == len(self.answers)
+            and found.candidates == len(self.policies)
+            and {policy.id for policy in found.policies} <= {policy.id for policy in self.policies}
+        )
+        return found if same else None
+
     def prune(self, settings: Settings) -> Portfolio:
-        """Choose a portfolio with other pruning settings; the grid stays."""
+        """Choose a portfolio with other pruning settings; the grid stays.
+
+        Why an adaptive run stopped asking stays, too.
+        """
+        certificate = self._stored_portfolio.certificate if self._stored_portfolio else None
         task = {**self.task, **settings.tables()}
         return assemble(
             self.answers,
@@ -95,15 +161,105 @@ class Run:
             settings,
             claimed=self.claims,
             task=task,
+            stopped=certificate.stopped if certificate else None,
             missing=self.missing,
         )
 
     def curve(self, *, most: int | None = None, time_limit: float = 60.0) -> list[SizeGap]:
-        """The least gap of each size among the policies of the run, at every weight."""
-        found = evaluate_answers(self.answers, self.objectives, self.settings)
-        return size_gap_curve(
-            found.candidates, most=most, solver=self.settings.solver, time_limit=time_limit
-        )
+        """The least gap of each size among the policies of the run, at every weight.
+
+        Computed once and stored in the run, with the policies of each size; again only for
+        larger sizes, or where more time may prove more.
+
+        Args:
+            most: the largest size of interest; ``None`` means all.
+            time_limit: seconds for the whole curve.
+
+        Raises:
+            InputError: an argument out of range.
+            WorkError: a solver failed.
+        """
+
+        def answers_this(stored: dict[str, Any]) -> bool:
+            whole = stored["most"] is None or stored["points"][-1]["epsilon"] == 0
+            large = whole or (most is not None and most <= stored["most"])
+            proven = all(point["proven"] for point in stored["points"])
+            return large and (proven or stored["time_limit"] >= time_limit)
+
+        def make() -> dict[str, Any]:
+            curve = size_gap_curve(
+                self.evaluated.candidates,
+                most=most,
+                solver=self.settings.solver,
+                time_limit=time_limit,
+            )
+            points = [vars(point) | {"indices": point.indices.tolist()} for point in curve]
+            return {"most": most, "time_limit": time_limit, "points": points}
+
+        stored = self.stored("curve", {"solver": self.settings.solver}, make, accept=answers_this)
+        return [
+            SizeGap(**point | {"indices": np.array(point["indices"], dtype=np.intp)})
+            for point in stored["points"]
+            if most is None or point["size"] <= most
+        ]
+
+    def stored(
+        self,
+        name: str,
+        key: Mapping[str, Any],
+        make: Callable[[], dict[str, Any]],
+        *,
+        accept: Callable[[dict[str, Any]], bool] | None = None,
+    ) -> dict[str, Any]:
+        """A result that takes long: read from the run, or made and stored there.
+
+        A file below ``results/`` that cannot be read counts as missing; a folder that
+        cannot be written keeps nothing.
+
+        Args:
+            name: of the result, part of the file's name.
+            key: the arguments that the result depends on, besides the answers.
+            make: computes it: numbers (±∞ and NaN too), texts, lists, dictionaries.
+            accept: whether what is stored will do; ``None`` accepts all.
+        """
+        if self.folder is None:
+            return make()
+        asked = json.dumps([__version__, self._digest, key], sort_keys=True)
+        digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        file = self.folder / RESULTS / f"{name}-{digest}.json"
+        try:
+            found = json.loads(read_bounded(file, _LARGEST_RESULT, kind="result"))
+            if isinstance(found, dict) and (accept is None or accept(found)):
+                return found
+        except (PalmError, ValueError, LookupError, TypeError):
+            pass
+        found = make()
+        with suppress(OSError, PalmError):
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, json.dumps(found).encode())
+        return found
+
+    @cached_property
+    def _digest(self) -> str:
+        """A hash of the answers: weights, ids, rewards, regularisers."""
+        digest = hashlib.sha256()
+        for answer in self.answers:
+            policy = answer.policy
+            parts = (answer.weights, policy.rewards, np.float64(policy.regularizer))
+            digest.update(policy.id.encode() + b"".join(np.asarray(x).tobytes() for x in parts))
+        return digest.hexdigest()
+
+
+def open_run(folder: str | Path) -> Run:
+    """Read a finished run.
+
+    Args:
+        folder: as given to :func:`palm_core.build_portfolio`.
+
+    Raises:
+        InputError: no run there, a damaged one, or one whose oracle calls are not all done.
+    """
+    return Run.open(folder)
 
 
 State = Literal["running", "finished", "stopped"]
@@ -237,7 +393,7 @@ def run_status(folder: str | Path, *, certified: bool = True) -> RunStatus:
         oracle = str(task["oracle"]["name"])
     except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{place}: the stored task cannot be read: {error}") from error
-    written = (place / "portfolio.json").exists()
+    written = (place / PORTFOLIO_FILE).exists()
     state: State = "running" if at_work else "finished" if finished else "stopped"
     grid = _grid(answers, settings, claimed, len(objectives))
     found = None if grid is None or settings.normalize != "none" else grid.certificate

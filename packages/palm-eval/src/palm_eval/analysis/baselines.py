@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_core import Oracle, Policy
-    from palm_core.plugin import Run
+    from palm_core import Oracle, Policy, Run
 
 
 @dataclass(frozen=True, eq=False)

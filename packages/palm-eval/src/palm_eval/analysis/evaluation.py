@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_core import Oracle, Portfolio
-    from palm_core.plugin import Run
+    from palm_core import Oracle, Portfolio, Run
     from palm_eval.intervals import Interval
     from palm_eval.metric_plugins import Metric
 
@@ -260,7 +259,7 @@ def evaluate_run(
     check_count(resamples, name="resamples", least=100)
     check_count(seed, name="seed", least=0)
     check_oracle_of(run, oracle)
-    chosen = run.prune(run.settings) if chosen is None else chosen
+    chosen = run.portfolio if chosen is None else chosen
     known = distinct([answer.policy for answer in run.answers])
     asked, missing = ask_baselines(run, oracle, known, size=len(chosen), seed=seed)
     pool = Pool.of(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet, gaps, sample_weights, size_gap_curve
-from palm_core.plugin import check_count, check_number, evaluate_answers, one_line
+from palm_core.plugin import check_count, check_number, one_line
 from palm_eval import figures
 from palm_eval.analysis.baselines import ask_baselines, baseline_label, check_oracle_of, distinct
 from palm_eval.analysis.intervals import RESAMPLES, SAMPLES, gap_intervals
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_core import Oracle, Portfolio, SizeGap, Table
-    from palm_core.plugin import EvaluatedAnswers, GapsRecord, Run
+    from palm_core import Oracle, Portfolio, Run, SizeGap, Table
+    from palm_core.plugin import EvaluatedAnswers, GapsRecord
     from palm_eval.analysis.baselines import RunBaseline
     from palm_eval.figures import PolicyStyle
 
@@ -297,8 +297,8 @@ def run_figures(
     for name, value in zip(("cells, epsilon", "cells, delta"), cells, strict=True):
         check_number(value, name=name, least=0.0)
     check_oracle_of(run, oracle)
-    portfolio = run.prune(run.settings)
-    found = evaluate_answers(run.answers, run.objectives, run.settings)
+    portfolio = run.portfolio
+    found = run.evaluated
     asked, missing = ask_baselines(run, oracle, found.policies, size=len(portfolio), seed=seed)
     notes = [f"{baseline_label(name)}: not drawn, {why}" for name, why in missing.items()]
     groups = {"portfolio": portfolio.policy_set}

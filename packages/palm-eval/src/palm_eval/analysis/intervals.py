@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError, Normalization, WorkError, certify
-from palm_core.plugin import check_count, evaluate_answers
+from palm_core.plugin import check_count
 from palm_eval.intervals import Interval, PromptScores, bootstrap
 from palm_eval.metrics import exact_gap_pairs, tracked_gap_pairs, usage_pairs
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from palm_core import Certificate, Policy, PolicySet
-    from palm_core.plugin import EvaluatedAnswers, Run
+    from palm_core import Certificate, Policy, PolicySet, Run
+    from palm_core.plugin import EvaluatedAnswers
 
     Array = NDArray[np.float64]
 
@@ -252,6 +252,7 @@ class RunCertificate:
         resamples: of the bootstrap, 0 without one.
         prompts: how many, 0 without a bootstrap.
         no_limits: why there are none, or empty.
+        stopped: why an adaptive run stopped asking, as its portfolio says.
     """
 
     found: Certificate
@@ -260,6 +261,7 @@ class RunCertificate:
     resamples: int = 0
     prompts: int = 0
     no_limits: str = ""
+    stopped: str | None = None
 
     def document(self) -> dict[str, Any]:
         """As plain values; an ε that is not certain is null."""
@@ -278,6 +280,7 @@ class RunCertificate:
             "measured_slack": found.measured_slack,
             "exact": found.exact,
             "note": found.note,
+            "stopped": self.stopped,
         }
 
 
@@ -303,7 +306,9 @@ def certificate_of(
     why = _uncertified(run)
     if why:
         return None, why
-    known = evaluate_answers(run.answers, run.objectives, run.settings)
+    known = run.evaluated
+    stored = run.portfolio.certificate
+    stopped = None if stored is None else stored.stopped
     place = {policy.id: index for index, policy in enumerate(known.policies)}
     unknown = [name for name in portfolio if name not in place]
     if unknown or not portfolio:
@@ -313,7 +318,7 @@ def certificate_of(
     try:
         scores = PromptScores.from_policies(known.policies, run.objectives)
     except InputError as error:
-        return RunCertificate(found=found, no_limits=str(error)), ""
+        return RunCertificate(found=found, stopped=stopped, no_limits=str(error)), ""
     began = time.perf_counter()
     _certified(run, known, chosen, known.candidates)  # the first one may have compiled kernels
     seconds = time.perf_counter() - began
@@ -322,7 +327,7 @@ def certificate_of(
         count = LEAST
     if resamples is None and seconds * count > PATIENCE:
         told = f"it takes {seconds:.2g} s to compute, {count} times that is too long"
-        return RunCertificate(found=found, no_limits=told), ""
+        return RunCertificate(found=found, stopped=stopped, no_limits=told), ""
 
     without: list[bool] = []
 
@@ -345,6 +350,7 @@ def certificate_of(
     return (
         RunCertificate(
             found=found,
+            stopped=stopped,
             epsilon_upper=None if none else min(1.0, upper[0]),
             delta_upper=upper[1],
             resamples=interval.n_resamples,

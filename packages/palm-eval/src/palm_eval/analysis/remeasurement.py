@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_core import Oracle
-    from palm_core.plugin import Artifact, Run
+    from palm_core import Oracle, Run
+    from palm_core.plugin import Artifact
 
     Told = Callable[[str], None]
 

@@ -8,8 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from palm_core import Oracle
-    from palm_core.plugin import Run
+    from palm_core import Oracle, Run
 
 #: The folder of a run for what baselines are asked for.
 BASELINES = "baselines"
@@ -35,13 +34,12 @@ def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
 
 def opened_runs(folders: Sequence[Path]) -> dict[str, Run]:
     """Finished runs by their folders as they were typed, each once."""
-    from palm_core import InputError
-    from palm_core.plugin import Run
+    from palm_core import InputError, open_run
 
     runs: dict[str, Run] = {}
     places = set()
     for folder in folders:
-        opened = Run.open(folder)
+        opened = open_run(folder)
         place = folder.resolve()
         if place in places:
             raise InputError(f"{folder}: was given twice")

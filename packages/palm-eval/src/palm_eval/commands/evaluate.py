@@ -19,8 +19,7 @@ from palm_core.plugin import (
 from palm_eval.commands.common import BASELINES, oracle_of
 
 if TYPE_CHECKING:
-    from palm_core import Oracle
-    from palm_core.plugin import Run
+    from palm_core import Oracle, Run
     from palm_eval.analysis.evaluation import Evaluation
     from palm_eval.analysis.intervals import RunCertificate
     from palm_eval.analysis.remeasurement import Remeasurer
@@ -69,22 +68,21 @@ def evaluate(
     json
         Print one JSON document instead.
     """
-    from palm_core import InputError
-    from palm_core.plugin import Run
+    from palm_core import InputError, open_run
     from palm_eval.analysis.evaluation import evaluate_run
     from palm_eval.analysis.intervals import certificate_of
     from palm_eval.diversity import portfolio_diversity
     from palm_eval.metric_plugins import load_metric
 
     metrics = {name: load_metric(name) for name in metric}
-    made = Run.open(run)
+    made = open_run(run)
     if prompts is not None and task is None:
         raise InputError(f"--prompts {prompts}: needs --task, whose oracle measures")
     oracle, chosen, again = None, None, None
     if task is not None:
         oracle = oracle_of(made, run, task)
     if prompts is not None and oracle is not None:
-        chosen = made.prune(made.settings)
+        chosen = made.portfolio
         made, oracle, again = _measured(made, oracle, run, prompts)
     with output.waiting("measuring", None):
         found = evaluate_run(

@@ -113,8 +113,7 @@ def _drawing(
     seed: int,
 ) -> Callable[[], tuple[dict[str, Drawn], list[str]]]:
     """What draws a run, or a portfolio's file; what it needs has been read and checked."""
-    from palm_core import InputError, Portfolio, read_table
-    from palm_core.plugin import Run
+    from palm_core import InputError, Portfolio, open_run, read_table
     from palm_eval.analysis.figures import is_selected, models_of, run_figures, selection_figures
 
     if os.path.isfile(run):  # noqa: PTH113  pathlib raises where nothing may be read
@@ -132,7 +131,7 @@ def _drawing(
             )
         table = models_of(portfolio, read_table(models))
         return lambda: selection_figures(portfolio, table, most=most)
-    made = Run.open(run)
+    made = open_run(run)
     if models is not None:
         raise InputError(f"--models {models}: {run} is a run, which has its policies itself")
     oracle = None if task is None else oracle_of(made, run, task)

@@ -60,8 +60,8 @@ def report(
     json
         Print one JSON document instead.
     """
-    from palm_core import InputError, read_table
-    from palm_core.plugin import Run, is_folder
+    from palm_core import InputError, open_run, read_table
+    from palm_core.plugin import is_folder
     from palm_eval.report import gather_report, write_report
     from palm_eval.report.page import report_file
 
@@ -71,7 +71,7 @@ def report(
     if task is not None:
         if not is_folder(run):
             raise InputError(f"--task {task}: {run} is no run, whose oracle could be asked")
-        oracle = oracle_of(Run.open(run), run, task)
+        oracle = oracle_of(open_run(run), run, task)
     table = None if models is None else read_table(models)
     with output.waiting("measuring and drawing", None):
         found = gather_report(

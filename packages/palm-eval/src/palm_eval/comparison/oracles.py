@@ -18,7 +18,7 @@ from palm_eval.comparison.runs import check_runs, policies_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from palm_core.plugin import Run
+    from palm_core import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def compare_oracles(
             answer.policy.id: policy
             for answer, policy in zip(run.answers, policies[name], strict=True)
         }
-        kept = [answered[policy.id] for policy in run.prune(run.settings).policies]
+        kept = [answered[policy.id] for policy in run.portfolio.policies]
         calls = (len(run.answers), None)
         both = [
             measure(pool.candidates, pool.places(several), weights, reference, calls)

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_core import Oracle, Policy
-    from palm_core.plugin import Run
+    from palm_core import Oracle, Policy, Run
     from palm_eval.analysis.baselines import RunBaseline
 
     Array = NDArray[np.float64]
@@ -321,7 +320,7 @@ def check_sizes(sizes: Sequence[int], runs: Mapping[str, Run]) -> tuple[int, ...
 
 def default_sizes(runs: Mapping[str, Run]) -> tuple[int, ...]:
     """From d (at most 3), as in the paper, to one more than the portfolios have; up to 8."""
-    found = max(len(run.prune(run.settings)) for run in runs.values())
+    found = max(len(run.portfolio) for run in runs.values())
     d = len(next(iter(runs.values())).objectives)
     most = max(len(run.answers) for run in runs.values())
     first = min(d, 3, most)

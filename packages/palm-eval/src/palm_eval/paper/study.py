@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core import InputError, TabularOracle, answers_at, construct_grid, sample_weights
-from palm_core.plugin import Claims, Run, Settings, check_count, check_number, one_line, read_number
+from palm_core import InputError, Run, TabularOracle, answers_at, construct_grid, sample_weights
+from palm_core.plugin import Claims, Settings, check_count, check_number, one_line, read_number
 from palm_eval.analysis.baselines import Pool, distinct
 from palm_eval.analysis.intervals import gap_intervals
 from palm_eval.baselines import RANDOM_RUNS

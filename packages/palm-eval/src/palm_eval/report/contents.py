@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from palm_core import InputError, PalmError, Portfolio
-from palm_core.plugin import Run, check_count, evaluate_answers, is_folder
+from palm_core import InputError, PalmError, Portfolio, open_run
+from palm_core.plugin import check_count, is_folder
 from palm_eval.analysis.baselines import baseline_label
 from palm_eval.analysis.evaluation import SAMPLES, evaluate_run
 from palm_eval.analysis.figures import is_selected, models_of, run_figures, selection_figures
@@ -92,8 +92,8 @@ def gather_report(
         return _of_file(path, models, most=most, prompts=prompts)
     if models is not None:
         raise InputError(f"models {models.source}: {path} is a run, which has its policies itself")
-    run = Run.open(path)
-    portfolio = run.prune(run.settings)
+    run = open_run(path)
+    portfolio = run.portfolio
     missing: list[str] = []
     evaluation = _try(
         lambda: evaluate_run(run, oracle=oracle, samples=samples, seed=seed), "Baselines", missing
@@ -113,7 +113,7 @@ def gather_report(
     return ReportContents(
         path=path,
         portfolio=portfolio,
-        candidates=evaluate_answers(run.answers, run.objectives, run.settings).candidates,
+        candidates=run.evaluated.candidates,
         evaluation=evaluation,
         figures=figures,
         responses=responses,

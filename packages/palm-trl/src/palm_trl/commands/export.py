@@ -45,14 +45,15 @@ def export(
     json
         Print one JSON document instead.
     """
-    from palm_core.plugin import Run, is_folder
+    from palm_core import open_run
+    from palm_core.plugin import is_folder
     from palm_eval.commands.common import oracle_of
     from palm_trl.export.folder import write_export
 
     with output.waiting("checking and copying", None):
         if task is not None:
             home = run if is_folder(run) else run.parent
-            oracle_of(Run.open(home), home, task)
+            oracle_of(open_run(home), home, task)
         place = None if task is None else task.parent
         made = write_export(run, to, out, task_dir=place, base=base)
     models = made.routing.models
