@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sqlite3
@@ -26,7 +25,6 @@ from palm_core.run.artifacts import Artifact
 from palm_core.run.executors.protocol import Failure
 from palm_core.run.ledger import FILE_NAME, Ledger
 from palm_core.run.ledger import schema as _schema
-from palm_core.run.ledger import writer as _reserve
 from palm_core.run.ledger.lock import is_worked_on
 
 TASK = {
@@ -316,119 +314,6 @@ def test_damage_is_told_in_one_line(tmp_path: Path, damage: str) -> None:
         _ = ledger.task, ledger.sessions(), ledger.answers()
     assert "\n" not in str(caught.value)
     assert FILE_NAME in str(caught.value)
-
-
-VERSION_1 = """
-CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE answer (
-    id INTEGER PRIMARY KEY,
-    weights BLOB NOT NULL UNIQUE,    -- float64, little-endian: the exact weights asked for
-    policy TEXT NOT NULL,            -- JSON, as in portfolio.json
-    prompt_rewards BLOB,             -- .npy (n_prompts, d)
-    prompt_regularizer BLOB,         -- .npy (n_prompts,)
-    seconds REAL NOT NULL,
-    finished TEXT NOT NULL           -- UTC
-) STRICT;
-PRAGMA application_id = 1346456653;
-PRAGMA user_version = 1;
-"""
-
-
-def npy(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
-
-
-def version_1(folder: Path, rows: np.ndarray, prompts: bytes | None = None) -> None:
-    """A ledger as palm-core 0.1.0 wrote it before there were attempts."""
-    from palm_core.run.config import task_hash
-
-    with closing(sqlite3.connect(folder / FILE_NAME)) as connection:
-        connection.executescript(VERSION_1)
-        task = '{"grid":{"alpha":0.1,"mu":0.5},"oracle":{"lr":0.0005,"name":"x"},"run":{"seed":0}}'
-        connection.executemany(
-            "INSERT INTO run VALUES (?, ?)",
-            [
-                ("task", task),
-                ("task_hash", task_hash(TASK)),
-                ("objectives", '["helpful", "brief"]'),
-                ("claims", '{"epsilon": 0.1, "delta": 0.0}'),
-                ("begun", "2026-11-21T10:00:00+00:00"),
-            ],
-        )
-        for row in rows:
-            made = f'{{"id":"w{row[0]}","weights":[{row[0]},{row[1]}],"rewards":[1.5,{row[0]}]}}'
-            arrays = prompts or npy(np.array([row, row])), npy(row)
-            connection.execute(
-                "INSERT INTO answer VALUES (NULL, ?, ?, ?, ?, 0.5, '2026')",
-                (row.tobytes(), made, *arrays),
-            )
-        connection.commit()
-
-
-@pytest.mark.parametrize("by", ["reading", "writing"])
-def test_older_ledgers_are_brought_up_to_date(tmp_path: Path, by: str) -> None:
-    rows = np.array([[1.0, 0.0], [0.25, 0.75]])
-    version_1(tmp_path, rows)
-    opened = Ledger.read(tmp_path) if by == "reading" else Ledger.begin(tmp_path, TASK, NAMES)
-    with opened as ledger:
-        first, second = ledger.answers()
-        assert ledger.task == TASK
-        assert ledger.begun == "2026-11-21T10:00:00+00:00"
-        assert ledger.claims == Claims(epsilon=0.1)
-        assert [found.tolist() for found in ledger.rounds()] == [[row.tolist()] for row in rows]
-        assert ledger.counts().done == 2
-    assert first.policy.rewards.tolist() == [1.5, 1.0]
-    np.testing.assert_array_equal(second.policy.prompt_rewards, rows[[1, 1]])
-    np.testing.assert_array_equal(second.policy.prompt_regularizer, rows[1])
-    with begin(tmp_path, np.vstack([rows, HALF])) as ledger:
-        answer(ledger, HALF[0])
-        assert len(ledger.answers()) == 3
-
-
-@pytest.mark.parametrize(
-    "prompts",
-    [b"", npy(np.zeros((1, 3))), npy(np.zeros((2, 2)))[:-8], npy(np.array(["a"])), b"x" * 500],
-)
-def test_older_ledgers_that_are_damaged_stay_as_they_are(tmp_path: Path, prompts: bytes) -> None:
-    version_1(tmp_path, HALF, prompts or b"\x93")
-    before = (tmp_path / FILE_NAME).read_bytes()
-    with pytest.raises(InputError, match="ledger version 1 is damaged"):
-        begin(tmp_path)
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        assert connection.execute("SELECT count(*) FROM answer").fetchone() == (1,)
-    assert len((tmp_path / FILE_NAME).read_bytes()) == len(before)
-
-
-def test_a_header_that_claims_terabytes_allocates_nothing(tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    shape = {"descr": "<f8", "fortran_order": False, "shape": (10**12, 2)}
-    np.lib.format.write_array_header_1_0(stream, shape)
-    version_1(tmp_path, HALF, stream.getvalue())
-    with pytest.raises(InputError, match="ledger version 1 is damaged"):
-        Ledger.read(tmp_path)
-
-
-def test_a_full_disk_costs_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with begin(tmp_path) as ledger:
-        assert (tmp_path / _reserve.FILE_NAME).stat().st_size == _reserve.SIZE
-        pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
-
-        def released(self: _reserve.Reserve) -> bool:  # the space that this gives back
-            ledger._connection.execute("PRAGMA max_page_count = 1000000")
-            return True
-
-        ledger.started(HALF)
-        ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
-        monkeypatch.setattr(_reserve.Reserve, "release", released)
-        with pytest.raises(WorkError, match="the disk is full; every finished call is kept"):
-            ledger.record(HALF[0], policy(HALF[0], prompts=1000), 1.0)
-        monkeypatch.undo()
-    assert not (tmp_path / _reserve.FILE_NAME).exists()
-    with Ledger.read(tmp_path) as ledger:
-        assert len(ledger.answers()) == 1
 
 
 def test_a_disk_that_stays_full_is_told_in_one_line(tmp_path: Path) -> None:

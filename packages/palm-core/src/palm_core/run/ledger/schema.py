@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import sqlite3
 import stat
 from contextlib import closing, contextmanager
@@ -168,19 +166,6 @@ TABLES = (
     bytes INTEGER NOT NULL
 ) STRICT""",
 )
-_TABLES_1 = (
-    _RUN,
-    """CREATE TABLE answer (
-    id INTEGER PRIMARY KEY,
-    weights BLOB NOT NULL UNIQUE,    -- float64, little-endian: the exact weights asked for
-    policy TEXT NOT NULL,            -- JSON, as in portfolio.json
-    prompt_rewards BLOB,             -- .npy (n_prompts, d)
-    prompt_regularizer BLOB,         -- .npy (n_prompts,)
-    seconds REAL NOT NULL,
-    finished TEXT NOT NULL           -- UTC
-) STRICT""",
-)
-_BY_VERSION = {1: _TABLES_1, 2: TABLES}
 
 
 def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.Connection:
@@ -229,12 +214,11 @@ def create_tables(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def check_file(file: Path, connection: sqlite3.Connection) -> int:
-    """Return the version of the ledger, or refuse the file.
+def check_file(file: Path, connection: sqlite3.Connection) -> None:
+    """Refuse a file that is not a ledger of this version.
 
     Raises:
-        InputError: not a ledger, one of a newer palm-core, or one whose tables are not
-            those of its version.
+        InputError: not a ledger, one of another palm-core, or one with other tables.
     """
     with told(file):
         application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -247,78 +231,8 @@ def check_file(file: Path, connection: sqlite3.Connection) -> int:
             f"{file}: ledger version {version}, this palm-core reads up to {VERSION}; "
             "upgrade palm-core to read it"
         )
-    if version not in _BY_VERSION or tables != _expected(version):
-        raise InputError(f"{file}: its tables are not those of a ledger of version {version}")
-    return int(version)
-
-
-def migrate(file: Path, connection: sqlite3.Connection, version: int) -> None:
-    """Bring an older ledger up to date, in one transaction.
-
-    Raises:
-        InputError: what it holds cannot be read.
-        WorkError: it cannot be written; it is then as it was.
-    """
-    if version == VERSION:
-        return
-    with told(file), transaction(connection):
-        try:
-            _from_1(connection)
-        except (KeyError, TypeError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{file}: ledger version {version} is damaged: {one_line(error)}"
-            ) from error
-
-
-def _from_1(connection: sqlite3.Connection) -> None:
-    """Version 1 knew answers only: each was asked alone, by whom is not known."""
-    values = dict(connection.execute("SELECT key, value FROM run"))
-    connection.execute("ALTER TABLE answer RENAME TO answer_1")
-    for statement in TABLES[1:]:
-        connection.execute(statement)
-    since = values["begun"]
-    connection.execute(
-        "INSERT INTO task VALUES (1, ?, ?, ?)", (since, values["task_hash"], values["task"])
-    )
-    connection.execute(
-        "INSERT INTO session VALUES (1, 1, 'unknown', 0, ?, ?, '{}', '{}')", (since, since)
-    )
-    d = len(json.loads(values["objectives"]))
-    rows = connection.execute("SELECT * FROM answer_1 ORDER BY id").fetchall()
-    for place, (number, weights, policy, rewards, regularizer, seconds, end) in enumerate(rows):
-        arrays = _plain(rewards, (None, d)), _plain(regularizer, (None,))
-        digest = answer_digest(weights, policy, *arrays)
-        connection.execute(
-            "INSERT INTO request (id, weights, round) VALUES (?, ?, ?)", (number, weights, place)
-        )
-        connection.execute(
-            "INSERT INTO attempt VALUES (?, ?, 1, ?, ?, 'answered', NULL, NULL)",
-            (number, number, since, end),
-        )
-        connection.execute(
-            "INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, number, policy, *arrays, seconds, end, digest),
-        )
-    connection.execute("DROP TABLE answer_1")
-    connection.execute("DELETE FROM run WHERE key IN ('task', 'task_hash')")
-    connection.execute("UPDATE run SET value = ? WHERE key = 'begun'", (json.dumps(since),))
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _plain(blob: bytes | None, shape: tuple[int | None, ...]) -> bytes | None:
-    """The numbers of a .npy value, without its header."""
-    if blob is None:
-        return None
-    stream = io.BytesIO(blob)
-    np.lib.format.read_magic(stream)
-    found, _, kind = np.lib.format.read_array_header_1_0(stream)
-    fits = len(found) == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, found, strict=True)
-    )
-    rest = blob[stream.tell() :]
-    if not fits or kind != np.dtype("<f8") or len(rest) != 8 * int(np.prod(found, dtype=object)):
-        raise ValueError(f"an array of shape {found} in {len(rest)} bytes")
-    return rest
+    if version != VERSION or tables != _expected():
+        raise InputError(f"{file}: its tables are not those of a ledger of version {VERSION}")
 
 
 @contextmanager
@@ -398,8 +312,8 @@ def _tables(connection: sqlite3.Connection) -> tuple[tuple[str, str | None], ...
 
 
 @cache
-def _expected(version: int) -> tuple[tuple[str, str | None], ...]:
+def _expected() -> tuple[tuple[str, str | None], ...]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        for statement in _BY_VERSION[version]:
+        for statement in TABLES:
             connection.execute(statement)
         return _tables(connection)

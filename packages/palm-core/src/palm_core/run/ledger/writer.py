@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sqlite3
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,7 +21,8 @@ from palm_core.run.ledger.reader import Records
 from palm_core.run.ledger.schema import key_of, row_of, told, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    import sqlite3
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -31,38 +31,6 @@ if TYPE_CHECKING:
     from palm_core.model.policy import Policy
     from palm_core.run.artifacts import Artifact
     from palm_core.run.executors.protocol import Failure
-
-RESERVE_NAME = "reserve"
-SIZE = 4 << 20
-
-
-class Reserve:
-    """A file of zeros in the run's folder, there while the run is worked on."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / RESERVE_NAME
-
-    def hold(self) -> None:
-        """Take the space.
-
-        Raises:
-            OSError: there is not so much.
-        """
-        try:
-            with self._file.open("wb") as stream:
-                stream.write(bytes(SIZE))
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError:
-            self.release()
-            raise
-
-    def release(self) -> bool:
-        """Give the space back; whether there was any."""
-        with suppress(OSError):  # there was none
-            self._file.unlink()
-            return True
-        return False
 
 
 def begin_run(
@@ -151,7 +119,6 @@ class Ledger(Records):
         super().__init__(file, connection)
         self.interrupted = 0
         self._lock = lock
-        self._reserve = Reserve(file.parent)
         self._has_log = False
         self._session: int | None = None
         self._requests: dict[bytes, int] = {}
@@ -232,9 +199,7 @@ class Ledger(Records):
         writable = os.access(file, os.W_OK) and os.access(folder, os.W_OK)
         ledger = cls(file, _schema.connect(file, write=writable))
         try:
-            version = _schema.check_file(file, ledger._connection)
-            if version < _schema.VERSION:
-                ledger._migrate_unattended(version, writable=writable)
+            _schema.check_file(file, ledger._connection)
             with told(file):
                 ledger._connection.execute("PRAGMA query_only = ON")
         except BaseException:
@@ -258,7 +223,6 @@ class Ledger(Records):
             self._session = None
             self._connection.close()
             if self._lock is not None:
-                self._reserve.release()
                 self._lock.release()
 
     def request(self, weights: NDArray[np.float64]) -> None:
@@ -313,39 +277,31 @@ class Ledger(Records):
             )
         request, now = self._requests[key], _now()
 
-        def write() -> None:
-            with self._written():
+        with self._written():
+            self._connection.execute(
+                "INSERT INTO answer (request, policy, prompt_rewards, prompt_regularizer,"
+                " seconds, finished, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (request, record, rewards, regularizer, seconds, now, digest),
+            )
+            if artifact is not None:
                 self._connection.execute(
-                    "INSERT INTO answer (request, policy, prompt_rewards, prompt_regularizer,"
-                    " seconds, finished, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (request, record, rewards, regularizer, seconds, now, digest),
+                    "INSERT INTO artifact VALUES (?, ?, ?, ?)",
+                    (request, artifact.path, artifact.sha256, artifact.bytes),
                 )
-                if artifact is not None:
-                    self._connection.execute(
-                        "INSERT INTO artifact VALUES (?, ?, ?, ?)",
-                        (request, artifact.path, artifact.sha256, artifact.bytes),
-                    )
-                self._connection.execute(
-                    "UPDATE request SET state = 'wanted' WHERE id = ?", (request,)
-                )
-                self._close_attempt(key, now, "answered")
-
-        self._spending_the_reserve(write)
+            self._connection.execute("UPDATE request SET state = 'wanted' WHERE id = ?", (request,))
+            self._close_attempt(key, now, "answered")
 
     def failed(self, weights: NDArray[np.float64], failure: Failure, *, final: bool) -> None:
         """Keep that an attempt failed; ``final``: it was the last one allowed."""
         key = key_of(weights)
 
-        def write() -> None:
-            with self._written():
-                self._close_attempt(key, _now(), failure.kind, failure.message, failure.detail)
-                if final:
-                    self._connection.execute(
-                        "UPDATE request SET state = 'given up' WHERE id = ?",
-                        (self._requests[key],),
-                    )
-
-        self._spending_the_reserve(write)
+        with self._written():
+            self._close_attempt(key, _now(), failure.kind, failure.message, failure.detail)
+            if final:
+                self._connection.execute(
+                    "UPDATE request SET state = 'given up' WHERE id = ?",
+                    (self._requests[key],),
+                )
 
     def set_aside(self, weights: NDArray[np.float64]) -> None:
         """A call for ``weights`` (n, d) ended before they had their turn; they are asked again."""
@@ -368,21 +324,6 @@ class Ledger(Records):
             (now, outcome, message, detail or None, self._attempts.get(key)),
         )
 
-    def _spending_the_reserve(self, write: Callable[[], None]) -> None:
-        """Do ``write``; on a full disk free what was kept back, do it again, and stop."""
-        try:
-            write()
-        except WorkError as error:
-            cause = error.__cause__
-            full = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-            if not (full and self._reserve.release()):
-                raise
-            write()
-            raise WorkError(
-                f"{self.file.parent}: the disk is full; every finished call is kept. "
-                "Free some space and run the same command again"
-            ) from error
-
     def _open(
         self,
         task: Mapping[str, Any],
@@ -402,20 +343,13 @@ class Ledger(Records):
                 _schema.create_tables(self._connection)
                 begin_run(self._connection, task, objectives, claimed, _now())
             return
-        version = _schema.check_file(self.file, self._connection)
-        _schema.migrate(self.file, self._connection, version)
+        _schema.check_file(self.file, self._connection)
         if is_extension(self, task, objectives, asked=extend):
             with self._written():
                 extend_run(self._connection, task, claimed, _now())
 
     def _begin_session(self, versions: Mapping[str, str], execution: Mapping[str, Any]) -> None:
         self._requests = dict(self._rows("SELECT weights, id FROM request"))
-        try:
-            self._reserve.hold()
-        except OSError as error:
-            raise WorkError(
-                f"{self.file.parent}: cannot be written: {error.strerror or error}"
-            ) from error
         with self._written():
             now = _now()
             self.interrupted = self._connection.execute(
@@ -443,22 +377,6 @@ class Ledger(Records):
                 "UPDATE attempt SET outcome = 'stopped', ended = ? WHERE outcome IS NULL", (now,)
             )
             self._connection.execute("UPDATE session SET ended = ? WHERE id = ?", (now, session))
-
-    def _migrate_unattended(self, version: int, *, writable: bool) -> None:
-        if not writable:
-            raise InputError(
-                f"{self.file}: ledger version {version} has to be brought to "
-                f"{_schema.VERSION}, but cannot be written here; copy the run first"
-            )
-        lock = RunLock(self.file.parent)
-        lock.acquire()
-        try:
-            # Another reader may have done it meanwhile.
-            _schema.migrate(
-                self.file, self._connection, _schema.check_file(self.file, self._connection)
-            )
-        finally:
-            lock.release()
 
     @contextmanager
     def _written(self, *, durable: bool = True) -> Iterator[None]:
