@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from palm_core import construct_grid, grid_size
-from palm_core.model.portfolio import package_versions
+from palm_core.model.files import package_versions
 from palm_eval.analysis.figures import drawn_cells
 from palm_eval.baselines import random_weights, uniform_weights
 from palm_eval.figures import covered_share, save

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from palm_core import InputError, PolicySet
 from palm_core.cover.regions import serving_intervals, serving_shares
 from palm_core.guarantees.gaps import gaps
-from palm_core.model.portfolio import PruningRecord, package_versions
+from palm_core.model.files import package_versions
+from palm_core.model.portfolio import PruningRecord
 from palm_core.tables.select import Selection, select_models
 
 FEW = settings(max_examples=25)

@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-LONGEST_MODULE = 700
+# The layers of palm_core from the lowest up; one may import those before it.
+LAYERS = (
+    *("errors", "validation", "geometry", "model", "weights", "guarantees", "cover"),
+    *("tables", "oracles", "run", "cli"),
+)
+# What holds public names, and what starts the command line, may import all.
+PUBLIC_LAYER = {"palm_core", "palm_core.plugin", "palm_core.testing"}
+MOST_ENTRIES, MOST_PLUGIN_NAMES = 16, 60
 
 # Who may import whom: core knows no plugin, and oracles do not know one another.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -89,6 +96,21 @@ def lazy_names(package: str) -> dict[str, str]:
     }
 
 
+def names_for_types(file: Path) -> dict[str, tuple[str, ...]]:
+    """Module → the names that type checkers are told a package imports from it."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    (block,) = (
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    return {
+        str(node.module).partition(".")[2]: tuple(alias.name for alias in node.names)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("palm_")
+    }
+
+
 @pytest.fixture(params=sorted(path.name for path in Path(__file__).parents[2].glob("packages/*")))
 def package(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -97,15 +119,6 @@ def package(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def source(root: Path, package: str) -> Path:
     return root / "packages" / package / "src"
-
-
-def test_modules_are_short(source: Path) -> None:
-    long = {
-        name: lines
-        for name, path in modules(source).items()
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LONGEST_MODULE
-    }
-    assert not long, "a longer file holds two ideas"
 
 
 def test_no_modules_import_one_another_in_a_circle(source: Path, package: str) -> None:
@@ -118,6 +131,52 @@ def test_packages_import_one_another_in_one_direction(source: Path, package: str
         found = imported(path, for_types=True)
         ours = {item.partition(".")[0] for item in found} & MAY_IMPORT.keys()
         assert ours <= MAY_IMPORT[own] | {own}, name
+
+
+def test_other_packages_import_the_public_layer_of_core_alone(source: Path, package: str) -> None:
+    if package == "palm-core":
+        pytest.skip("may import its own modules")
+    core = modules(Path(__file__).parents[2] / "packages" / "palm-core" / "src")
+    for name, path in modules(source).items():
+        found = imported(path, for_types=True) & core.keys()
+        assert found <= PUBLIC_LAYER, name
+
+
+@pytest.fixture
+def core(root: Path) -> dict[str, Path]:
+    """The modules of palm_core."""
+    return modules(root / "packages" / "palm-core" / "src")
+
+
+def test_layers_of_core_import_downwards(core: dict[str, Path]) -> None:
+    def layer(name: str) -> int | None:
+        part = name.split(".")[1] if "." in name else ""
+        return LAYERS.index(part) if part in LAYERS else None
+
+    for name, path in core.items():
+        own = layer(name)
+        if own is not None:
+            found = imported(path, for_types=True) & core.keys()
+            above = {item for item in found if (layer(item) or 0) > own}
+            assert not above, name
+
+
+def test_core_names_no_package_that_extends_it(core: dict[str, Path]) -> None:
+    for name, path in core.items():
+        assert not re.findall(r"palm[-_](?:eval|mod|trl)", path.read_text("utf-8")), name
+
+
+def test_core_has_few_entries_and_plugins_few_names(core: dict[str, Path]) -> None:
+    import palm_core.plugin
+
+    assert len({name.split(".")[1] for name in core if "." in name}) < MOST_ENTRIES
+    plugin = palm_core.plugin
+    assert len(plugin.__all__) <= MOST_PLUGIN_NAMES
+    typed = {name for names in names_for_types(core["palm_core.plugin"]).values() for name in names}
+    assert typed | {"on_demand"} == set(plugin.__all__) <= {*dir(plugin)}
+    for name in plugin.__all__:
+        assert not name.startswith("_")
+        assert getattr(plugin, name).__doc__, name
 
 
 def test_what_is_imported_is_declared(source: Path, package: str, projects: Any) -> None:
@@ -141,17 +200,7 @@ class TestPublicNames:
     def typed(self, source: Path, package: str) -> dict[str, tuple[str, ...]]:
         """Module → the names that type checkers are told it holds."""
         (init,) = source.glob("*/__init__.py")
-        tree = ast.parse(init.read_text(encoding="utf-8"))
-        (block,) = (
-            node
-            for node in tree.body
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        )
-        return {
-            str(node.module).partition(".")[2]: tuple(alias.name for alias in node.names)
-            for node in block.body
-            if isinstance(node, ast.ImportFrom)
-        }
+        return names_for_types(init)
 
     def test_type_checkers_are_told_what_is_loaded(self, door: Any, typed: Any) -> None:
         assert typed == door._HOME

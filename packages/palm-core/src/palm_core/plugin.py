@@ -31,14 +31,18 @@ if TYPE_CHECKING:
     )
     from palm_core.cli.progress import ProgressDisplay, progress_bar, resumable
     from palm_core.geometry.envelope import drop_dominated
-    from palm_core.model.files import is_folder, read_bounded, unportable_name, write_atomically
-    from palm_core.model.normalization import NORMALIZATIONS
+    from palm_core.model.files import (
+        is_folder,
+        oracle_versions,
+        package_versions,
+        read_bounded,
+        unportable_name,
+        write_atomically,
+    )
     from palm_core.model.policy import add_policy
     from palm_core.model.portfolio import (
         GapsRecord,
         NormalizationRecord,
-        oracle_versions,
-        package_versions,
         record_of_normalization,
     )
     from palm_core.oracles.protocol import Claims, check_answer, check_oracle, weight_id
@@ -129,16 +133,15 @@ _HOME = {
         "weight_id",
     ),
     "model.policy": ("add_policy",),
-    "model.normalization": ("NORMALIZATIONS",),
     "geometry.envelope": ("drop_dominated",),
     "model.portfolio": (
         "GapsRecord",
         "NormalizationRecord",
         "record_of_normalization",
-        "package_versions",
-        "oracle_versions",
     ),
     "model.files": (
+        "oracle_versions",
+        "package_versions",
         "is_folder",
         "read_bounded",
         "write_atomically",
@@ -190,7 +193,6 @@ _HOME = {
 
 __all__ = [
     "ARTIFACTS",
-    "NORMALIZATIONS",
     "Answer",
     "Artifact",
     "Claims",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from contextlib import suppress
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from palm_core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -50,6 +51,8 @@ def check_weights(
         ...
         palm_core.errors.InputError: weights: 0.5, 0.6 add to 1.1, must add to 1
     """
+    import numpy as np  # not for the text functions here, which command lines start with
+
     try:
         rows = np.array(weights, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
@@ -79,7 +82,7 @@ def _complaint(rows: NDArray[np.float64], index: int, name: str) -> str:
     row = rows[index]
     where = name if len(rows) == 1 else f"{name} row {index}"
     shown = ", ".join(f"{value:.6g}" for value in row[:8]) + (", …" if row.size > 8 else "")
-    if not np.isfinite(row).all():
+    if not all(map(math.isfinite, row)):
         return f"{where}: {shown} must be finite numbers"
     if (row < 0).any():
         return f"{where}: {shown} must not be negative"
@@ -88,7 +91,7 @@ def _complaint(rows: NDArray[np.float64], index: int, name: str) -> str:
 
 def check_count(value: object, *, name: str, least: int) -> int:
     """Return ``value`` as an int of at least ``least``, or raise :class:`InputError`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} = {value!r}: must be a whole number of at least {least}")
     if value < least:
         raise InputError(f"{name} = {value}: must be at least {least}")
@@ -110,17 +113,14 @@ def check_number(
         InputError: naming the field, the value and the interval; ``hint`` is
             appended after a semicolon.
     """
-    number_text = float("nan")
-    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        number_text = float(value)
-    low = -np.inf if least is None else least
-    high = np.inf if most is None else most
-    if (
-        np.isfinite(number_text)
-        and low <= number_text <= high
-        and (above is None or number_text > above)
-    ):
-        return number_text
+    number = float("nan")
+    if not isinstance(value, bool) and isinstance(value, Real):
+        with suppress(OverflowError):
+            number = float(value)
+    low = -math.inf if least is None else least
+    high = math.inf if most is None else most
+    if math.isfinite(number) and low <= number <= high and (above is None or number > above):
+        return number
     if above is not None and most is not None:
         accepted = f"must be in ({above:g}, {most:g}]"
     elif least is not None and most is not None:

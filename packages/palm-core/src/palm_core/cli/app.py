@@ -126,8 +126,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def _versions() -> str:
-    from palm_core.model.files import known_packages
-    from palm_core.model.portfolio import package_versions
+    from palm_core.model.files import known_packages, package_versions
 
     names = tuple(known_packages())
     found = {"palm-core": __version__} | package_versions(*names)

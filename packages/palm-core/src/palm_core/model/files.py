@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import stat
 import tomllib
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 
@@ -171,3 +173,27 @@ def providers(kind: str) -> dict[str, tuple[str, ...]]:
         for package, entry in known_packages().items()
         for name in entry.get(kind, ())
     }
+
+
+#: What the arithmetic on answers depends on.
+PACKAGES = ("palm-core", "numpy", "scipy", "numba", "pulp")
+# Libraries that answers may depend on.
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "ray")
+
+
+def package_versions(*more: str) -> dict[str, str]:
+    """Package → version, of Python, of ours and of ``more``, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in (*PACKAGES, *more):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # only what is installed has a version
+    return found
+
+
+def oracle_versions() -> dict[str, str]:
+    """:func:`package_versions`, with all packages that answers may depend on."""
+    return package_versions(
+        *(name for name in known_packages() if name != "palm-core"), *_LIBRARIES
+    )

@@ -9,7 +9,7 @@ normalised space prefers the same policies as w'_i ∝ w_i/(b_i − a_i) in raw 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -20,8 +20,6 @@ from palm_core.validation import check_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-NORMALIZATIONS = ("minmax", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +33,9 @@ class Normalization:
         upper: d values b_i > a_i.
         over: the set of policies that the limits were taken over, in words.
     """
+
+    #: What ``method`` may be.
+    METHODS: ClassVar = ("minmax", "none")
 
     method: Literal["minmax", "none"]
     lower: tuple[float, ...]
@@ -57,7 +58,7 @@ class Normalization:
         if method == "none":
             return cls.none(policies.n_objectives)
         if method != "minmax":
-            accepted = ", ".join(NORMALIZATIONS)
+            accepted = ", ".join(cls.METHODS)
             raise InputError(f"normalize = {method!r}: must be one of {accepted}")
         low = policies.vertex_values.min(axis=0)
         high = policies.vertex_values.max(axis=0)

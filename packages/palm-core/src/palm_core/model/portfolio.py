@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-import platform
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, overload
 
@@ -17,7 +15,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from palm_core.errors import InputError, WorkError
-from palm_core.model.files import is_folder, known_packages, read_bounded, write_atomically
+from palm_core.model.files import is_folder, read_bounded, write_atomically
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import LARGEST_REWARD, Policy, PolicySet
 from palm_core.validation import complaint, one_line
@@ -290,30 +288,6 @@ def record_of_certificate(found: Certificate, stopped: str | None = None) -> Cer
             "stopped": stopped,
         },
         CertificateRecord,
-    )
-
-
-#: What the arithmetic on answers depends on.
-PACKAGES = ("palm-core", "numpy", "scipy", "numba", "pulp")
-# Libraries that answers may depend on.
-_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "ray")
-
-
-def package_versions(*more: str) -> dict[str, str]:
-    """Package → version, of Python, of ours and of ``more``, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for package in (*PACKAGES, *more):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # only what is installed has a version
-    return found
-
-
-def oracle_versions() -> dict[str, str]:
-    """:func:`package_versions`, with all packages that answers may depend on."""
-    return package_versions(
-        *(name for name in known_packages() if name != "palm-core"), *_LIBRARIES
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from palm_core.errors import RefutedClaimWarning
 from palm_core.guarantees.certificate import Accuracy, Answers, certify
+from palm_core.model.files import package_versions
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import Policy, PolicySet, add_policy
 from palm_core.model.portfolio import (
@@ -17,7 +18,6 @@ from palm_core.model.portfolio import (
     PruningRecord,
     SlackRecord,
     TheoremRecord,
-    package_versions,
     record_of_certificate,
     record_of_gaps,
 )

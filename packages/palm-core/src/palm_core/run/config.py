@@ -23,7 +23,7 @@ from palm_core.errors import (
 from palm_core.geometry.compilation import available_cores
 from palm_core.geometry.exact import rounded_down, tolerance
 from palm_core.model.files import read_bounded
-from palm_core.model.normalization import NORMALIZATIONS
+from palm_core.model.normalization import Normalization
 from palm_core.oracles.registry import make_oracle
 from palm_core.validation import (
     check_choice,
@@ -304,7 +304,7 @@ class Settings:
         check_number(self.prune_alpha, name="prune_alpha", least=0.0)
         check_number(self.time_limit, name="time_limit", above=0.0)
         check_choice(self.method, METHODS, name="method")
-        check_choice(self.normalize, NORMALIZATIONS, name="normalize")
+        check_choice(self.normalize, Normalization.METHODS, name="normalize")
         if self.solver is not None:
             check_choice(self.solver, SOLVERS, name="solver")
 
@@ -623,7 +623,7 @@ _TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
         "method": _choice(METHODS),
         "solver": _choice(SOLVERS),
         "time_limit": _number(above=0.0),
-        "normalize": _choice(NORMALIZATIONS),
+        "normalize": _choice(Normalization.METHODS),
     },
     "run": {
         "seed": _count(0),

@@ -16,8 +16,9 @@ import numpy as np
 
 from palm_core.errors import InputError, OracleAnswerError, WorkError
 from palm_core.guarantees.adaptive import AdaptiveGrid
+from palm_core.model.files import oracle_versions
 from palm_core.model.policy import add_policy
-from palm_core.model.portfolio import PORTFOLIO_FILE, oracle_versions
+from palm_core.model.portfolio import PORTFOLIO_FILE
 from palm_core.oracles.protocol import Oracle, check_certifiable, check_oracle, claims
 from palm_core.run.artifacts import ARTIFACTS
 from palm_core.run.assembly import assemble

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core.errors import InputError
+from palm_core.model.files import package_versions
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import Policy
-from palm_core.model.portfolio import Portfolio, PruningRecord, package_versions, record_of_gaps
+from palm_core.model.portfolio import Portfolio, PruningRecord, record_of_gaps
 from palm_core.validation import check_number
 from palm_core.weights.simplex import sample_weights
 

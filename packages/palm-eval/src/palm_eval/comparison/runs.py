@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core import InputError, PolicySet, sample_weights, size_gap_curve
-from palm_core.plugin import NORMALIZATIONS, check_choice, check_count
+from palm_core import InputError, Normalization, PolicySet, sample_weights, size_gap_curve
+from palm_core.plugin import check_choice, check_count
 from palm_eval.analysis.baselines import (
     Pool,
     ask_all,
@@ -275,7 +275,7 @@ def check_runs(
                 f"{other}: is not of the same {what} as {first}: {'; '.join(differences)}"
             )
     if normalize is not None:
-        check_choice(normalize, NORMALIZATIONS, name="normalize")
+        check_choice(normalize, Normalization.METHODS, name="normalize")
     methods = {run.settings.normalize for run in runs.values()}
     if len(methods) > 1 and normalize is None:
         raise InputError(
