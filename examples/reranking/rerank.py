@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from palm_core import Policy
-from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import write_artifact
+from palm_core.plugin import weight_id, write_artifact
 from palm_eval import read_responses, score, write_responses
 from palm_eval.rewards import length, regex
 

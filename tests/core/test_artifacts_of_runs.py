@@ -14,7 +14,7 @@ from palm_core.run.ledger import Ledger
 ORACLE = """
 from dataclasses import replace
 from pathlib import Path
-from palm_core.run.artifacts import writing
+from palm_core.plugin import write_artifact
 from palm_core.oracles.tabular import load
 
 class Saving:
@@ -26,7 +26,7 @@ class Saving:
     def solve(self, weights):
         for policy in self.oracle.solve(weights):
             name = policy.id
-            with writing(self.folder, name) as folder:
+            with write_artifact(self.folder, name) as folder:
                 (folder / "adapter.bin").write_text(f"{self.seed} {policy.rewards.tolist()}")
             if policy.weights[0] == 0.5:
                 name = {"": name, "nothing": "nowhere", "outside": "../../x"}[self.fault]

@@ -584,7 +584,7 @@ if where == "removing":  # half of what the older one holds is gone
     artifacts.shutil.rmtree = rmtree
 if where == "renaming":
     pathlib.Path.rename = die
-with artifacts.writing(folder, "p") as inside:
+with artifacts.write_artifact(folder, "p") as inside:
     (inside / "new").write_text("half")
     if where == "writing":
         die()

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from palm_core import Policy
-from palm_core.run.artifacts import writing
+from palm_core.plugin import write_artifact
 
 class Circle:
     objectives = ("east", "north")
@@ -36,7 +36,7 @@ class Circle:
     def solve(self, weights):
         for w in weights:
             name = f"p{w[0]:.4f}"
-            with writing(self.artifact_dir, name) as folder:
+            with write_artifact(self.artifact_dir, name) as folder:
                 (folder / "model.json").write_text(json.dumps(list(w)))
             policy = Policy(id=name, weights=w, rewards=[0, 0], artifact=name)
             yield self.measured(policy, w, 10)

@@ -161,6 +161,15 @@ def test_layers_of_core_import_downwards(core: dict[str, Path]) -> None:
             assert not above, name
 
 
+def test_pages_and_examples_import_the_public_layer_alone(root: Path) -> None:
+    pages = [root / "README.md", *root.glob("docs/**/*.md"), *root.glob("examples/**/*.py")]
+    for page in pages:
+        found = set(
+            re.findall(r"^(?:from|import) (palm_core[\w.]*)", page.read_text("utf-8"), re.M)
+        )
+        assert found <= PUBLIC_LAYER, page
+
+
 def test_core_names_no_package_that_extends_it(core: dict[str, Path]) -> None:
     for name, path in core.items():
         assert not re.findall(r"palm[-_](?:eval|mod|trl)", path.read_text("utf-8")), name

@@ -130,6 +130,12 @@ class Run:
         by_id = {policy.id: policy for policy in self.policies}
         return replace(found, policies=tuple(by_id[policy.id] for policy in found.policies))
 
+    @property
+    def stopped(self) -> str | None:
+        """Why an adaptive run stopped asking, as its ``portfolio.json`` says."""
+        stored = self._stored_portfolio
+        return stored.certificate.stopped if stored and stored.certificate else None
+
     @cached_property
     def _stored_portfolio(self) -> Portfolio | None:
         file = None if self.folder is None else self.folder / PORTFOLIO_FILE
@@ -153,7 +159,6 @@ class Run:
 
         Why an adaptive run stopped asking stays, too.
         """
-        certificate = self._stored_portfolio.certificate if self._stored_portfolio else None
         task = {**self.task, **settings.tables()}
         return assemble(
             self.answers,
@@ -161,7 +166,7 @@ class Run:
             settings,
             claimed=self.claims,
             task=task,
-            stopped=certificate.stopped if certificate else None,
+            stopped=self.stopped,
             missing=self.missing,
         )
 

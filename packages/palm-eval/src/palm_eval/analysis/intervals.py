@@ -307,8 +307,6 @@ def certificate_of(
     if why:
         return None, why
     known = run.evaluated
-    stored = run.portfolio.certificate
-    stopped = None if stored is None else stored.stopped
     place = {policy.id: index for index, policy in enumerate(known.policies)}
     unknown = [name for name in portfolio if name not in place]
     if unknown or not portfolio:
@@ -318,7 +316,7 @@ def certificate_of(
     try:
         scores = PromptScores.from_policies(known.policies, run.objectives)
     except InputError as error:
-        return RunCertificate(found=found, stopped=stopped, no_limits=str(error)), ""
+        return RunCertificate(found=found, stopped=run.stopped, no_limits=str(error)), ""
     began = time.perf_counter()
     _certified(run, known, chosen, known.candidates)  # the first one may have compiled kernels
     seconds = time.perf_counter() - began
@@ -327,7 +325,7 @@ def certificate_of(
         count = LEAST
     if resamples is None and seconds * count > PATIENCE:
         told = f"it takes {seconds:.2g} s to compute, {count} times that is too long"
-        return RunCertificate(found=found, stopped=stopped, no_limits=told), ""
+        return RunCertificate(found=found, stopped=run.stopped, no_limits=told), ""
 
     without: list[bool] = []
 
@@ -350,7 +348,7 @@ def certificate_of(
     return (
         RunCertificate(
             found=found,
-            stopped=stopped,
+            stopped=run.stopped,
             epsilon_upper=None if none else min(1.0, upper[0]),
             delta_upper=upper[1],
             resamples=interval.n_resamples,
