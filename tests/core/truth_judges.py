@@ -55,7 +55,7 @@ def digits(x: float) -> int:
 
 
 def readings(given: Instance) -> list[tuple[Table, Fraction, Fraction]]:
-    """(policies, ε, δ) as binary numbers, with a decimal tolerance, and all decimal."""
+    """(policies, ε, δ): each of policies and tolerances as binary numbers and as decimals."""
     exact = given.exact
     binary = Fraction(given.epsilon), Fraction(given.delta)
     written = decimal(given.epsilon), decimal(given.delta)
@@ -67,6 +67,8 @@ def readings(given: Instance) -> list[tuple[Table, Fraction, Fraction]]:
         table = Table(rows, [decimal(x) for x in given.regularizer])
         if table.rows != exact.rows:
             found.append((table, *written))
+            if written != binary:
+                found.append((table, *binary))
     return found
 
 

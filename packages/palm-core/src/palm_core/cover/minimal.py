@@ -612,7 +612,7 @@ def size_gap_curve(
         while best.gaps.epsilon > 0 and left() > 0:
             gap = best.gaps.epsilon
             just_below = just_below or gap - low <= _NEAR * gap
-            found = ask(gap * (1.0 - step) if just_below else (low + gap) / 2)
+            found = ask(max(gap * (1.0 - step), 0.0) if just_below else (low + gap) / 2)
             if len(found.indices) > size:
                 low, more = found.epsilon, found
                 proven = found.lower_bound > size and step == _SAME

@@ -32,7 +32,7 @@ def envelope_values(
     """
     if values.shape[1] == 2 and len(values) > 8:
         best, ends = segments(values)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             place = np.searchsorted(ends[1:-1, 1] / ends[1:-1, 0], weights[:, 1] / weights[:, 0])
         # The neighbours too: a weight next to a corner may be looked up beside it.
         near = np.clip(place[:, np.newaxis] + np.array([-1, 0, 1]), 0, len(best) - 1)
