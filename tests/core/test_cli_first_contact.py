@@ -19,8 +19,8 @@ from palm_core import Portfolio
 from palm_core.cli import commands as plugin_commands
 from palm_core.cli import output
 from palm_core.cli.app import HELP, OWN, add_completion, make_app
-from palm_core.cli.commands import PACKAGES
 from palm_core.cli.progress import ProgressDisplay
+from palm_core.model.files import providers
 from palm_core.run.engine import Progress
 
 COMMANDS = [*(function.__name__ for function in OWN), "completion"]
@@ -152,14 +152,14 @@ def test_progress_fits_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) ->
         assert told in line
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGES))
+@pytest.mark.parametrize("name", sorted(providers("commands")))
 def test_a_command_that_is_not_installed_is_known(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugin_commands, "entry_points", lambda group: [])
     told = palm(name, "run")
     assert told.code == 2
-    package = PACKAGES[name][-1]
+    package = providers("commands")[name][-1]
     assert told.err.startswith(f"palm: palm {name} comes with {package}, which is not installed; ")
     assert f"./packages/{package}" in told.err
 

@@ -39,6 +39,7 @@ FLAGS = {"--help": "Say what a command does and takes.", "--version": "Tell what
 OWN = (
     model_commands.select,
     model_commands.route,
+    model_commands.export,
     run_commands.oracles,
     run_commands.plan,
     run_commands.build,

@@ -1,9 +1,11 @@
-"""Commands on models that exist: ``select`` from a table, ``route`` among a few."""
+"""Commands on models that exist: ``select``, ``route``, ``export``."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from palm_core.cli import output
 from palm_core.cli.commands import has_command
@@ -12,9 +14,12 @@ from palm_core.cli.parameters import (
     Count,
     File,
     Flag,
+    Folder,
     Number,
     PortfolioPath,
+    RunFolder,
     TablePath,
+    TaskOption,
     Weightings,
     check_apart,
     check_curve,
@@ -297,3 +302,69 @@ def _gap_text(found: Selection) -> str:
         return "no loss at all"
     where = weights_text(gaps.epsilon_weights.tolist(), names)
     return f"{percent_text(gaps.epsilon, up=True)}, at {where}"
+
+
+def export(
+    run: RunFolder,
+    /,
+    *,
+    to: Annotated[str, Parameter(metavar="NAME")],
+    out: Folder | None = None,
+    task: TaskOption | None = None,
+    base: Annotated[str | None, Parameter(metavar="MODEL")] = None,
+    json: Flag = False,
+) -> None:
+    """Copy a portfolio's models to be served or published.
+
+        palm export runs/first --to vllm --out served
+
+    Every model is checked against the hash that the run recorded: what is exported is what
+    was measured.
+
+    Parameters
+    ----------
+    run
+        The folder of a run that palm build made, or its portfolio.json.
+    to
+        The target: vllm (adapters or models, the command that serves them, and a routing
+        table from weights to model names), hf (a folder for each model, with a model card),
+        or one that another package announces.
+    out
+        The folder to write, which may be an earlier export; by default export/NAME in the
+        run's folder.
+    task
+        The task file of the run: adapters of a model in a folder beside it need it, and then
+        that model, too, is checked against what the run recorded.
+    base
+        The model that adapters are for, where it is elsewhere now: a folder, or a name on
+        the hub, "name@revision". Nothing checks that it is the same.
+    json
+        Print one JSON document instead.
+    """
+    from palm_core.oracles.registry import load_exporter
+
+    options = {"out": out, "task": task, "base": base}
+    options = {name: value for name, value in options.items() if value is not None}
+    exporter = load_exporter(to, options)
+    with output.waiting("checking and copying", None):
+        made = exporter(run, **options)
+    if json:
+        output.print_json({name: value for name, value in made.items() if name != "next"})
+        return
+    output.say(made["export"])
+    rows = [
+        [
+            model["name"],
+            percent_text(model["share"], 1)
+            if model["serves"] is None
+            else f"{model['serves']['least']:.2f} ─ {model['serves']['most']:.2f}",
+        ]
+        for model in made["models"]
+    ]
+    of_first = bool(rows) and made["models"][0]["serves"] is not None
+    what = f"serves weight on {made['objectives'][0]}" if of_first else "serves share of weights"
+    output.table(["model", what], rows)
+    for line in made["missing"]:
+        output.note(line)
+    if made.get("next"):
+        output.note(made["next"])

@@ -166,7 +166,7 @@ def providers(kind: str) -> dict[str, tuple[str, ...]]:
     """Name → the packages to install for it, the one that announces it last.
 
     Args:
-        kind: "oracles" or "commands".
+        kind: "oracles", "commands" or "exporters".
     """
     return {
         name: (*entry["requires"], package)

@@ -355,6 +355,9 @@ _ORACLE = PluginKind(
 )
 
 
+_EXPORTER = PluginKind(noun="export target", group="palm.exporters", table="--to")
+
+
 @dataclass(frozen=True, kw_only=True)
 class OracleInfo:
     """What is known of an oracle without importing it.
@@ -483,3 +486,31 @@ def _installed(name: str) -> Any:
             + how_to_install(packages)
         )
     return _ORACLE.load(name, known=known)
+
+
+def load_exporter(name: str, options: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
+    """The exporter called ``name``: an entry point of ``palm.exporters``, or "module:function".
+
+    It is called with the path of a run or portfolio and ``options``, and returns what it made:
+    ``export`` (the folder), ``to``, ``objectives``, ``models`` (each ``name``, ``share``,
+    ``serves``), ``missing`` (sentences), and ``next`` (what to type now) or nothing.
+
+    Args:
+        name: of the target.
+        options: "out", "task", "base", as far as they are given.
+
+    Raises:
+        PluginError: it cannot be had.
+        InputError: it does not take an option.
+    """
+    _EXPORTER.check_name(name)
+    known = providers("exporters")
+    if name in known and name not in _EXPORTER.names():
+        packages = known[name]
+        raise PluginError(
+            f"--to {name}: comes with {packages[-1]}, which is not installed; "
+            + how_to_install(packages)
+        )
+    exporter = _EXPORTER.load_function(name, None, "(source, *, out, task, base) -> dict")
+    _EXPORTER.check_options(name, exporter, {"source": None, **options}, offers=("source",))
+    return cast("Callable[..., dict[str, Any]]", exporter)

@@ -1,1 +1,0 @@
-"""Commands that palm-trl adds to `palm`."""
