@@ -135,7 +135,8 @@ def install(
         taken = (extras or PACKAGES[name].extras) if name in names else ()
         listed = ",".join(extra for extra in taken if extra not in without)
         wanted.append(f"{name}[{listed}] @ {path.as_uri()}" if listed else str(path))
-    session.install(*wanted, *tools)
+    # Python compiles on import what is used; all of PyTorch takes pip minutes.
+    session.install("--no-compile", *wanted, *tools)
     # An environment that is used again (nox -r) holds an older build of the same version.
     session.install("--quiet", "--force-reinstall", "--no-deps", *map(str, ours.values()))
     for name in ours:
