@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import palm_core
 from palm_core import (
     InputError,
     OracleAnswerError,
@@ -273,3 +274,19 @@ def test_one_policy_may_answer_many_weights(tmp_path: Path) -> None:
     pruned = found.baselines["uniform_palm"]
     assert (pruned.oracle_calls, pruned.size) == (len(Run.open(tmp_path).answers), 2)
     assert pruned.epsilon == pytest.approx(0.1)
+
+
+def test_an_evaluation_is_stored_in_its_run(tmp_path: Path) -> None:
+    oracle = palm_core.TabularOracle(np.random.default_rng(0).random((3, 8, 2)), beta=0.1)
+    palm_core.build_portfolio(oracle, mu=0.3, alpha=0.05, run_dir=tmp_path)
+    first = evaluate_run(palm_core.open_run(tmp_path), oracle=oracle, resamples=100)
+    again = evaluate_run(palm_core.open_run(tmp_path), oracle=oracle, resamples=100)
+    assert json.dumps(again.document()) == json.dumps(first.document())
+    (file,) = (tmp_path / "results").glob("evaluation-*.json")
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps(stored | {"candidates": 7}))
+    again = evaluate_run(palm_core.open_run(tmp_path), oracle=oracle, resamples=100)
+    assert again.candidates == 7
+    # Of other arguments it is another one.
+    other = evaluate_run(palm_core.open_run(tmp_path), oracle=oracle, resamples=100, seed=1)
+    assert other.candidates != 7

@@ -8,8 +8,9 @@ candidates as in the paper (section 4).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import numpy as np
 
 from palm_core import PolicySet, gaps, sample_weights
@@ -23,6 +24,7 @@ from palm_eval.analysis.baselines import (
 )
 from palm_eval.analysis.intervals import RESAMPLES, plain_intervals, portfolio_intervals
 from palm_eval.baselines import SWEEP_MUS, best_pruning, best_single, prunings, sampled_score
+from palm_eval.intervals import Interval  # noqa: TC001  msgspec reads the annotations
 from palm_eval.metric_plugins import metric_value
 from palm_eval.metrics import (
     ExpectedUtility,
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core import Oracle, Portfolio, Run
-    from palm_eval.intervals import Interval
     from palm_eval.metric_plugins import Metric
 
 
@@ -236,10 +237,10 @@ def evaluate_run(
     seed: int = 0,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Evaluation:
-    """Evaluate the portfolio of a run.
+    """Evaluate the portfolio of a run; stored in the run, but with ``metrics``.
 
     Args:
-        run: see :class:`palm_core.run.run.Run`; its portfolio is chosen as it was built.
+        run: see :func:`palm_core.open_run`.
         oracle: asked for the baselines at weights that the run has no policy for. ``None``
             leaves those baselines out, and says so.
         chosen: the portfolio, of policies of the run; by default the run's own. Where the
@@ -260,12 +261,44 @@ def evaluate_run(
     check_count(seed, name="seed", least=0)
     check_oracle_of(run, oracle)
     chosen = run.portfolio if chosen is None else chosen
+    options: dict[str, Any] = {
+        "normalize": normalize or run.settings.normalize,
+        "samples": samples,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    if metrics:
+        return _evaluate(run, oracle, chosen, metrics=metrics, **options)
+    asked = {"portfolio": [policy.id for policy in chosen.policies], "oracle": oracle is not None}
+
+    def make() -> dict[str, Any]:
+        found = _evaluate(run, oracle, chosen, metrics=None, **options)
+        return cast("dict[str, Any]", msgspec.to_builtins(found, enc_hook=_as_plain))
+
+    return msgspec.convert(run.stored("evaluation", asked | options, make), Evaluation)
+
+
+def _as_plain(value: Any) -> Any:
+    return np.asarray(value).tolist()
+
+
+def _evaluate(
+    run: Run,
+    oracle: Oracle | None,
+    chosen: Portfolio,
+    *,
+    normalize: str,
+    samples: int,
+    resamples: int,
+    seed: int,
+    metrics: Mapping[str, Metric] | None,
+) -> Evaluation:
     known = distinct([answer.policy for answer in run.answers])
     asked, missing = ask_baselines(run, oracle, known, size=len(chosen), seed=seed)
     pool = Pool.of(
         [*known, *(policy for found in asked.values() for policy in found.policies)],
         run.objectives,
-        normalize or run.settings.normalize,
+        normalize,
     )
     candidates = pool.candidates
     weights = sample_weights(samples, len(run.objectives), seed=seed)
