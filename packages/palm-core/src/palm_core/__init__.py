@@ -1,7 +1,7 @@
-"""PALM: which few policies are enough, and how good is "enough", provably.
+"""PALM: small portfolios of policies for every weight vector, with proven guarantees.
 
-The public names below are loaded when first used, so that ``import palm_core``
-costs milliseconds and needs neither Numba nor SciPy.
+Public names are imported lazily, so that ``import palm_core`` takes milliseconds
+and needs neither Numba nor SciPy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``palm`` and ``python -m palm_core``."""
+"""Entry point of ``palm`` and ``python -m palm_core``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or say in one line what it needs."""
+    """Run the command line; if its dependencies are missing, print how to install them."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # ε on a terminal or in a file that has none
+        if isinstance(stream, io.TextIOWrapper):  # the encoding may have no ε
             stream.reconfigure(errors="backslashreplace")
     try:
         from palm_core.cli.app import run
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in {"cyclopts", "rich"}:
             raise
-        # Not "palm-core[cli]" by name alone: that name is not ours on any index yet.
+        # Not "palm-core[cli]": the name is not registered on a package index yet.
         sys.stderr.write(
             "palm: the command line needs two more packages (the extra palm-core[cli]): "
             'python -m pip install "cyclopts>=5.4,<6" "rich>=14"\n'

@@ -1,31 +1,31 @@
-"""The errors PALM raises, each one line: the field, the value, what is accepted.
+"""Exceptions and warnings of PALM; messages are one line: field, value, accepted values.
 
-Two families, told apart by who has to act: an :class:`InputError` means the
-request was wrong (command line: exit code 2), a :class:`WorkError` that a
-sound request could not be carried out (exit code 1).
+Two families: an :class:`InputError` is an invalid request (command line: exit
+code 2), a :class:`WorkError` a valid request that could not be carried out (exit
+code 1).
 """
 
 from __future__ import annotations
 
 
 class PalmError(Exception):
-    """Base of every error that PALM raises on purpose."""
+    """Base class of all errors of PALM."""
 
 
 class InputError(PalmError, ValueError):
-    """The request was wrong: a value, a file or a name that is not accepted."""
+    """Invalid request: a value, a file or a name that is not accepted."""
 
 
 class WorkError(PalmError, RuntimeError):
-    """The request was sound, but the work failed."""
+    """A valid request could not be carried out."""
 
 
 class OracleAnswerError(WorkError):
-    """An oracle answered with something that is not a policy of its task."""
+    """An oracle's answer is not a policy of its task."""
 
 
 class PluginError(InputError):
-    """A plugin cannot be had by its name; for oracles, rewards and metrics."""
+    """A plugin (oracle, reward, metric) cannot be loaded by its name."""
 
 
 class UnknownOracleError(PluginError):
@@ -37,7 +37,7 @@ class OracleNotInstalledError(PluginError):
 
 
 class OracleImportError(PluginError):
-    """The oracle is installed, but importing it failed; ``__cause__`` says why."""
+    """The oracle is installed, but importing it failed; ``__cause__`` is the reason."""
 
 
 class DuplicateOracleError(PluginError):
@@ -45,7 +45,7 @@ class DuplicateOracleError(PluginError):
 
 
 class PalmWarning(UserWarning):
-    """The work is done, but something about it is not as it was asked or claimed."""
+    """The work is done, but a part of it differs from the request or from a claim."""
 
 
 class RefutedClaimWarning(PalmWarning):

@@ -1,8 +1,8 @@
-"""The API for plugins: oracles, rewards, metrics, commands, executors, exporters, trackers.
+"""API for plugins: oracles, rewards, metrics, commands, executors, exporters, trackers.
 
-What a package may import of palm-core beside the names of :mod:`palm_core` itself; the packages
-of this repository import nothing else. Every name is documented where it is defined and loaded
-when first used, so that importing this module takes neither NumPy nor anything heavier.
+The public names for packages that extend palm-core, beside those of :mod:`palm_core`; the
+packages of this repository import no others. Every name is documented where it is defined and
+imported lazily, so that importing this module needs no NumPy.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
 def on_demand(
     module: str, home: Mapping[str, tuple[str, ...]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of ``module``: names loaded when first used (PEP 562).
+    """``__getattr__`` and ``__dir__`` of a module with lazy imports (PEP 562).
 
     Args:
         module: its ``__name__``.
@@ -101,7 +101,7 @@ def on_demand(
         # A submodule itself is public under the last part of its name.
         itself = place.endswith(f".{name}") and not hasattr(value, name)
         value = value if itself else getattr(value, name)
-        # From now on found without this function, even where a submodule has the name.
+        # Cached in the module, where it takes precedence over a submodule of that name.
         setattr(own, name, value)
         return value
 

@@ -15,11 +15,11 @@ or one test per rule::
         def make_oracle(self):
             return MyOracle(...)
 
-The rules are what a run relies on: answers in the order of the weights, named
-and computed by the weight alone and not by the batch it came in, so that a
-resumed, re-ordered or distributed run gives the same answer as a straight one,
-and as near the optimum as the oracle claims. That answers come one by one
-*while* the others are computed cannot be seen from outside and is not checked.
+A run relies on these rules: answers in the order of the weights, with ids and
+values that depend on the weight alone and not on its batch, so that a resumed,
+re-ordered or distributed run gives the same answers as an uninterrupted one, and as
+near to the optimum as the oracle claims. That answers arrive one by one *while*
+others are computed cannot be observed and is not checked.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Batch:
-    """One call of ``solve``: what was asked, and all that came of it."""
+    """One call of ``solve``: weights, answers and exception."""
 
     asked: NDArray[np.float64]
-    given: NDArray[np.float64]  # the array the oracle got, as it left it
+    given: NDArray[np.float64]  # the array passed to the oracle, after the call
     stream: Any = None
     answers: list[Any] = field(default_factory=list)
     # the numbers in each answer at the moment it was yielded
@@ -60,7 +60,7 @@ class Batch:
 
 
 class Trial:
-    """The oracle under test, and its answers to the same weights asked in many ways."""
+    """A trial of an oracle: its answers to the same weights in different batches and orders."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Trial:
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
-        """(k, d) what is asked for; the first row is asked for again as the last."""
+        """(k, d) weights of the trial; the last row repeats the first."""
         d = len(self.objectives)
         if self.asked_for is None:
             centre = np.full((1, d), 1.0 / d)
@@ -106,7 +106,7 @@ class Trial:
         return np.vstack([rows, rows[:1]])
 
     def run(self, oracle: Oracle, weights: NDArray[np.float64]) -> Batch:
-        """Ask ``oracle`` for ``weights``; whatever happens is kept, not raised."""
+        """Ask ``oracle`` for ``weights``; exceptions are recorded, not raised."""
         batch = Batch(asked=weights, given=weights.copy())
         try:
             batch.stream = oracle.solve(batch.given)
@@ -118,13 +118,13 @@ class Trial:
                         break
                     batch.answers.append(answer)
                     batch.at_once.append(values(answer))
-        except Exception as error:  # noqa: BLE001  # reported by the rule that looks at the batch
+        except Exception as error:  # noqa: BLE001  # reported by the rule for the batch
             batch.error = error
         return batch
 
     @cached_property
     def first(self) -> Batch:
-        """The first batch, before anything else was asked of the oracle."""
+        """The first batch asked of the oracle."""
         return self.run(self.oracle, self.weights)
 
     @cached_property
@@ -139,18 +139,18 @@ class Trial:
 
     @cached_property
     def reversed(self) -> list[Policy]:
-        """The same weights asked in reverse; answers in the weights' order."""
+        """Answers to the same weights asked in reverse, in the weights' order."""
         return self.again("batches", self.weights[::-1])[::-1]
 
     @cached_property
     def alone(self) -> list[Policy]:
-        """Each weight asked for in a batch of its own."""
+        """Answers to each weight asked in a separate batch."""
         return [self.again("batches", row[np.newaxis])[0] for row in self.weights]
 
     def again(
         self, rule: str, weights: NDArray[np.float64], oracle: Oracle | None = None
     ) -> list[Policy]:
-        """Checked answers of a later batch; whatever is wrong breaks ``rule``."""
+        """Validated answers of a later batch; errors break ``rule``."""
         batch = self.run(self.oracle if oracle is None else oracle, weights)
         if batch.error is not None or batch.too_many or len(batch.answers) != len(weights):
             broken(rule, "asked again, " + count(batch), batch.error)
@@ -163,7 +163,7 @@ class Trial:
             broken(rule, f"asked again, {error}", error)
 
     def compare(self, rule: str, how: str, others: list[Policy]) -> None:
-        """Refuse answers that differ from the first batch's."""
+        """Fail for answers that differ from the first batch's."""
         for row, one, other in zip(self.weights, self.policies, others, strict=True):
             difference = self.difference(one, other)
             if one.id != other.id:
@@ -172,7 +172,7 @@ class Trial:
                 broken(rule, f"at {shown(row)} {how} gives another answer: {difference}")
 
     def difference(self, one: Policy, other: Policy) -> str:
-        """In what two policies differ by more than the tolerance, or nothing."""
+        """The difference of two policies beyond the tolerance, or empty."""
         if not self.equal(one.rewards, other.rewards):
             return f"rewards {shown(one.rewards)}, then {shown(other.rewards)}"
         if not self.equal(one.regularizer, other.regularizer):
@@ -193,10 +193,10 @@ class Trial:
 
 
 def iterator(trial: Trial) -> None:
-    """``solve`` returns an iterator, which may be left before its end."""
+    """``solve`` returns an iterator, which may be closed before its end."""
     stream = trial.first.stream
     if trial.first.error is not None:
-        return  # that is for the next rule to tell
+        return  # reported by the next rule
     if not isinstance(stream, Iterator):
         broken(
             "iterator",
@@ -225,7 +225,7 @@ def rows(trial: Trial) -> None:
 
 
 def unchanged(trial: Trial) -> None:
-    """The oracle leaves the weights it is given as they are."""
+    """The oracle does not modify the weights passed to it."""
     if not np.array_equal(trial.first.given, trial.first.asked):
         index = int(np.argmax((trial.first.given != trial.first.asked).any(axis=1)))
         broken(
@@ -236,7 +236,7 @@ def unchanged(trial: Trial) -> None:
 
 
 def kept(trial: Trial) -> None:
-    """An answer stays as it was when it came: no buffer is used twice."""
+    """An answer does not change after it is yielded: no buffer is reused."""
     for index, (answer, then) in enumerate(
         zip(trial.first.answers, trial.first.at_once, strict=True)
     ):
@@ -277,7 +277,7 @@ def broken(rule: str, text: str, cause: Exception | None = None) -> NoReturn:
 
 
 def values(answer: Any) -> dict[str, NDArray[np.float64]]:
-    """Copies of the numbers in an answer, as far as they are numbers."""
+    """Copies of the numeric values in an answer."""
     found = {}
     for name in ("weights", "rewards", "regularizer"):
         with suppress(TypeError, ValueError):  # the rule about numbers reports it
@@ -286,7 +286,7 @@ def values(answer: Any) -> dict[str, NDArray[np.float64]]:
 
 
 def count(batch: Batch) -> str:
-    """How many answers a batch has, and how it ended."""
+    """Describe the number of answers of a batch, and its exception."""
     text = f"the oracle answered {len(batch.answers)} of {len(batch.asked)} weights"
     if batch.too_many:
         return f"{text} and then another one"
@@ -296,7 +296,7 @@ def count(batch: Batch) -> str:
 
 
 def shown(numbers: ArrayLike) -> str:
-    """Numbers to six digits."""
+    """Format numbers with six digits."""
     return "(" + ", ".join(f"{number:.6g}" for number in np.ravel(numbers)) + ")"
 
 
@@ -348,7 +348,7 @@ def prompts(trial: Trial) -> str | None:
 
 
 def deterministic(trial: Trial) -> None:
-    """Asked for the same weights, this oracle and an equal one answer alike."""
+    """The oracle and an equal one give the same answers to the same weights."""
     first, last = trial.policies[0], trial.policies[-1]
     difference = trial.difference(first, last)
     if difference:
@@ -363,13 +363,13 @@ def deterministic(trial: Trial) -> None:
 
 
 def ids(trial: Trial) -> None:
-    """One id stands for one policy, in whatever batch it was found."""
+    """An id identifies one policy, in all batches."""
     seen: dict[str, tuple[Policy, NDArray[np.float64]]] = {}
     for answered in (trial.policies, trial.reversed, trial.alone):
         for policy, row in zip(answered, trial.weights, strict=True):
             known, where = seen.setdefault(policy.id, (policy, row))
             difference = trial.difference(known, policy)
-            # Two answers to one weight are for the next rule to tell.
+            # Two answers to one weight are reported by the next rule.
             if difference and not np.array_equal(where, row):
                 broken(
                     "ids",
@@ -400,7 +400,7 @@ def bounds(trial: Trial) -> str | None:
 
 
 def optimality(trial: Trial) -> None:
-    """No other answer is better at a weight than claimed slack allows; without a claim, at all."""
+    """No other answer is better at a weight than the claimed slack (0 without a claim) allows."""
     own, best = trial.slack()
     size = np.maximum(1.0, np.maximum(np.abs(own), np.abs(best)))
     allowed = trial.claims.epsilon * np.maximum(best, 0.0) + trial.claims.delta
@@ -418,8 +418,8 @@ def optimality(trial: Trial) -> None:
 
 
 def picklable(trial: Trial) -> None:
-    """Oracle and answers can be handed to and from a worker process."""
-    # What a process pool does to its arguments and results.
+    """Oracle and answers can be pickled, for worker processes."""
+    # As a process pool does with arguments and results.
     from multiprocessing.reduction import ForkingPickler
 
     row = trial.weights[:1]
@@ -460,11 +460,11 @@ RULES: dict[str, Callable[[Trial], str | None]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ConformanceReport:
-    """What was checked, and how good the answers were.
+    """Report of a conformance test: rules checked and measured slack.
 
     Attributes:
         objectives: the d objectives.
-        checked: the rules that hold.
+        checked: the rules that passed.
         skipped: rule → why it was not checked.
         weights: (k, d) the weights that were asked for.
         policies: the k answers.
@@ -504,15 +504,15 @@ def check_conformance(
     """Check an oracle against every rule of the protocol.
 
     Args:
-        make_oracle: makes the oracle; called several times, and the oracles it
-            makes must answer alike.
-        weights: (k, d) what to ask for; ``None`` means the vertices, the
-            centre and three weights between. Every weight is asked for about
-            five times: give few where a call is expensive.
-        tolerance: how far values may be apart that should be equal, relative
-            to the larger of their size and 1.
-        skip: rules to leave out, for instance ``("picklable",)`` for an oracle
-            that is never given to worker processes.
+        make_oracle: factory of the oracle; called several times, and its oracles
+            must give the same answers.
+        weights: (k, d) weights to ask; ``None`` means the vertices, the centre
+            and three weights between. Every weight is asked about five times:
+            pass few where a call is expensive.
+        tolerance: tolerance of equality, relative to the larger of the values'
+            size and 1.
+        skip: rules to skip, for instance ``("picklable",)`` for an oracle that
+            never runs in worker processes.
 
     Returns:
         The rules checked and the slack measured.
@@ -540,7 +540,7 @@ def check_conformance(
 
 
 class OracleConformance:
-    """The same rules as one test each, for pytest: subclass as ``Test…``.
+    """The conformance rules as one test each, for pytest: subclass as ``Test…``.
 
     Override :meth:`make_oracle`, and the attributes, which are the arguments of
     :func:`check_conformance`.
@@ -556,11 +556,11 @@ class OracleConformance:
 
     def _check(self, rule: str) -> None:
         cls: Any = type(self)
-        if "_trial" not in vars(cls):  # one for all tests of the class
+        if "_trial" not in vars(cls):  # one trial for all tests of the class
             cls._trial = Trial(self.make_oracle, self.weights, self.tolerance)
         why = _check(cls._trial, rule, _left_out(self.skip))
         if why:
-            from unittest import SkipTest  # pytest shows it as a skip
+            from unittest import SkipTest  # pytest reports a skip
 
             raise SkipTest(why)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-# Written weights (0.333 + 0.333 + 0.334) and sums of many floats are off by
-# far less than this; a forgotten objective is off by far more.
+# Tolerance of the sum: rounded weights (0.333 + 0.333 + 0.334) and sums of many floats
+# are off by far less, a forgotten objective by far more.
 SUM_TOLERANCE = 1e-6
 
 
@@ -32,7 +32,7 @@ def check_weights(
     Args:
         weights: one weight vector (d,) or one per row (k, d).
         n_objectives: the d that is expected; ``None`` accepts any d ≥ 2.
-        name: what the error message calls the argument.
+        name: name of the argument in error messages.
 
     Returns:
         Array (k, d). Rows whose sum differs from one by rounding only are
@@ -51,7 +51,7 @@ def check_weights(
         ...
         palm_core.errors.InputError: weights: 0.5, 0.6 add to 1.1, must add to 1
     """
-    import numpy as np  # not for the text functions here, which command lines start with
+    import numpy as np  # lazy: the text functions here are used at start-up
 
     try:
         rows = np.array(weights, dtype=np.float64, order="C")
@@ -143,7 +143,7 @@ def check_choice(value: object, accepted: tuple[str, ...], *, name: str) -> str:
 
 
 def percent_text(value: float | None, digits: int = 2, *, up: bool = False) -> str:
-    """Write 0.0142 as "1.42 %"; "—" for nothing, "unbounded" where it is infinite.
+    """Format 0.0142 as "1.42 %", ``None`` as "—", ∞ as "unbounded".
 
     ``up`` rounds up, as a bound must be.
     """
@@ -162,7 +162,7 @@ def percent_text(value: float | None, digits: int = 2, *, up: bool = False) -> s
 
 
 def number_text(value: float, *, up: bool = False) -> str:
-    """Write a number with four significant digits, whole ones without a point.
+    """Format a number with four significant digits, whole numbers without a decimal point.
 
     ``up`` rounds up, as a bound must be.
     """
@@ -174,31 +174,31 @@ def number_text(value: float, *, up: bool = False) -> str:
 
 
 def weights_text(weights: Sequence[float], objectives: Sequence[str]) -> str:
-    """Name a weight vector: "helpful = 0.70, brief = 0.30"; for two, the first says all."""
+    """Format a weight vector as "helpful = 0.70, …"; with two objectives only the first."""
     if len(objectives) == 2:
         return f"{objectives[0]} = {weights[0]:.2f}"
     named = zip(objectives, weights, strict=True)
     return ", ".join(f"{name} = {weight:.2f}" for name, weight in named if weight >= 0.005)
 
 
-#: The longest message: what was given is shown, a megabyte of it is not.
+#: Maximum length of a message.
 LONGEST = 600
-#: The longest of what an exception says.
+#: Maximum length of an exception's text.
 LONGEST_REASON = 300
-#: The longest name of a policy, an objective or an artifact.
+#: Maximum length of the name of a policy, an objective or an artifact.
 LONGEST_NAME = 4096
-# Controls (a terminal obeys them), line breaks, turns of the reading direction, and
-# halves of characters, which cannot be encoded.
+# Control characters, line breaks, bidirectional controls, and lone surrogates, which cannot
+# be encoded.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def is_plain(text: str) -> bool:
-    """Whether ``text`` can be shown as it is: no controls, line breaks or half characters."""
+    """Whether ``text`` has no control characters, line breaks or lone surrogates."""
     return _UNFIT.search(text) is None
 
 
 def complaint(name: str) -> str | None:
-    """Why ``name`` cannot be a name: it would act on a terminal, or fill it. Or ``None``."""
+    """Why ``name`` is not accepted as a name (control characters, length), or ``None``."""
     if not is_plain(name):
         return f"{one_line(repr(name), 80)} has characters that cannot be shown"
     if len(name) > LONGEST_NAME:
@@ -207,10 +207,10 @@ def complaint(name: str) -> str | None:
 
 
 def one_line(text: object, most: int = LONGEST) -> str:
-    r"""Return ``text`` fit to be shown: controls escaped (``\x1b``), the middle of more cut out.
+    r"""Return ``text`` on one line: control characters escaped (``\x1b``), the middle elided.
 
     Args:
-        text: any object, written by ``str``.
+        text: any object, converted by ``str``.
         most: the greatest number of characters.
     """
     written = str(text)
@@ -221,12 +221,12 @@ def one_line(text: object, most: int = LONGEST) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return ``text`` with its controls escaped, but for line breaks."""
+    """Return ``text`` with control characters escaped, except line breaks."""
     return "\n".join(one_line(line, max(LONGEST, len(line))) for line in text.split("\n"))
 
 
 def nearest(given: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that may have been meant, capitals aside; ``None`` where none is near.
+    """The nearest of ``names``, ignoring case; ``None`` where none is near.
 
     Example:
         >>> nearest("Helpfull", ["helpful", "brief"])
@@ -244,7 +244,7 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
 
 
 def error_reason(error: Exception) -> str:
-    """What ``error`` says, on one line; its type too where the text alone is no sentence."""
+    """The text of ``error`` on one line, with its type where the text alone is no sentence."""
     text = " ".join(str(error).split())
     if len(text) > LONGEST_REASON:
         text = text[:LONGEST_REASON] + " …"
@@ -254,18 +254,18 @@ def error_reason(error: Exception) -> str:
 
 
 def read_number(text: str) -> float:
-    """A number or a fraction, as the paper writes its parameters: "0.02", "8/30".
+    """Parse a number or a fraction, as the paper writes its parameters: "0.02", "8/30".
 
     Raises:
         ValueError, ZeroDivisionError: it is neither.
     """
-    # in floats: an exact Fraction("1e999999999") would take all the memory there is
+    # in floats: an exact Fraction("1e999999999") would exhaust memory
     above, slash, below = text.partition("/")
     return float(above) / (float(below) if slash else 1.0)
 
 
 def bound_text(value: float, *, percent: bool = False, digits: int = 3) -> str:
-    """Write a bound in three digits, rounded up: what is shown is still a bound.
+    """Format a bound in three digits, rounded up, so that the text is still a bound.
 
     Args:
         value: the bound.

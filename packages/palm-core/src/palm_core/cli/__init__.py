@@ -1,1 +1,1 @@
-"""The command line ``palm``; nothing here is imported by the library."""
+"""Command line ``palm``; no library module imports it."""

@@ -1,4 +1,4 @@
-"""The application: its commands, and how what went wrong is told."""
+"""Application of the command line: commands, error handling, completion, help pages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ OWN = (
 
 
 def make_app(arguments: Sequence[str] = ()) -> App:
-    """Return the application with all the commands that ``arguments`` may name."""
+    """Return the application with the commands that ``arguments`` may name."""
     app = App(
         name="palm",
         help=HELP,
@@ -70,7 +70,7 @@ def make_app(arguments: Sequence[str] = ()) -> App:
         group, place = group_of(function.__name__)
         app.command(function, group=group, sort_key=place)
     add_completion(app)
-    asked = () if arguments[:1] == ["completion"] else arguments  # it completes them all
+    asked = () if arguments[:1] == ["completion"] else arguments  # completion needs all commands
     add_commands(app, asked, [*(function.__name__ for function in OWN), "completion"])
     for flag in ("--help", "--version"):
         app[flag].group, app[flag].sort_key = group_of(flag)
@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line.
 
     Returns:
-        The exit code: 0 done, 1 the work failed, 2 the request was wrong.
+        Exit code: 0 success, 1 the work failed, 2 invalid request.
     """
     asked = [*arguments[1:], "--help"] if arguments[:1] == ["help"] else list(arguments)
     try:
@@ -99,8 +99,8 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         return _fail("stopped", 143 if type(error).__name__ == "Terminated" else 130)
     except BrokenPipeError:
-        # The reader (head, less) went away: nothing is wrong, but nothing more
-        # can be said, not even by the interpreter's last flush.
+        # Broken pipe (head, less): not an error, but nothing more can be written,
+        # not even by the interpreter's last flush.
         _say_no_more()
     except OSError as error:
         _say_no_more()
@@ -111,7 +111,7 @@ def run(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Show a :class:`PalmWarning` as a line on standard error, whatever Python's filters say."""
+    """Print each :class:`PalmWarning` as a line on standard error, whatever the filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", PalmWarning)
         show = warnings.showwarning
@@ -135,7 +135,7 @@ def _versions() -> str:
 
 
 def _say_no_more() -> None:
-    with suppress(OSError, ValueError, AttributeError):  # no output, or not a file: nothing to turn
+    with suppress(OSError, ValueError, AttributeError):  # no standard output, or no file descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -147,7 +147,7 @@ def _fail(message: str, code: int) -> int:
 def _write_line(message: str) -> None:
     if sys.stderr is not None:
         line = one_line(" ".join(message.split()), LONGEST_ERROR)
-        with suppress(OSError):  # nobody listens
+        with suppress(OSError):  # standard error is closed
             sys.stderr.write(f"palm: {line}\n")
 
 
@@ -155,7 +155,7 @@ Shell = Annotated[Literal["bash", "zsh", "fish", "powershell"], Parameter(name="
 
 
 def add_completion(app: App) -> None:
-    """Add the command to the application whose commands it completes."""
+    """Add the command ``completion`` to the application."""
 
     def completion(shell: Shell, /, *, install: Flag = False) -> None:
         """Let the Tab key complete commands and options.
@@ -181,20 +181,20 @@ def add_completion(app: App) -> None:
     app.command(completion, group=group, sort_key=place)
 
 
-#: The longest line of prose, and the narrowest terminal that names stand beside it on.
+#: Line length of prose, and the least terminal width for names and descriptions side by side.
 WIDEST, NARROW = 92, 60
-#: The longest name of an option that stands beside its description.
+#: The longest option name that is printed beside its description.
 LONGEST_LABEL = 26
 
 
 class HelpPages:
-    """Writes help as plain lines; on a terminal, headings and names are set off.
+    """Formatter of help pages: plain lines; on a terminal, headings and names are highlighted.
 
-    A paragraph of a docstring whose lines begin with "palm" is examples: they stay as they are.
+    Paragraphs of a docstring whose lines begin with "palm" are examples, printed verbatim.
     """
 
     def render_usage(self, console: Console, _: ConsoleOptions, usage: Any) -> None:
-        """Print how the command is typed."""
+        """Print the usage line."""
         line = str(usage).strip().removeprefix("Usage: ")
         line = re.sub(r"(\w+) \[ARGS\.\.\.\]", r"\1 [\1...]", line)
         _print(console, Text.assemble(("Usage: ", "bold"), line))
@@ -203,7 +203,7 @@ class HelpPages:
     def render_description(
         self, console: Console, options: ConsoleOptions, description: Any
     ) -> None:
-        """Print what the command does, and its examples."""
+        """Print the description and the examples of the command."""
         for paragraph in _plain(description).split("\n\n"):
             lines = [line.strip() for line in paragraph.splitlines()]
             if all(line.startswith("palm ") for line in lines):
@@ -214,7 +214,7 @@ class HelpPages:
             console.print()
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
-        """Print commands or options; what is needed comes first."""
+        """Print commands or options, required ones first."""
         needed = [entry for entry in panel.entries if entry.required]
         others = [entry for entry in panel.entries if not entry.required]
         parts = [(str(panel.title), others)]
@@ -257,7 +257,7 @@ def _described(entry: HelpEntry) -> str:
 
 
 def _plain(described: Any) -> str:
-    """The text of what cyclopts hands over, which is set up to be plain."""
+    """The plain text of a value from cyclopts, which is configured to render plain text."""
     if described is None or not hasattr(described, "primary_renderable"):
         return str(described or "")
     return str(described.primary_renderable).rstrip()

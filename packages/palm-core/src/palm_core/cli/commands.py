@@ -1,4 +1,4 @@
-"""The list of commands, and the commands of plugins."""
+"""Registration of commands: built-in and from plugins."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _LISTED = {
     "From other packages": (),
     "This program": ("completion", "--help", "--version"),
 }
-#: All that a command takes, in its help.
+#: Heading of a command's parameters in its help.
 PARAMETERS = Group("Parameters")
 _GROUPS = {title: Group(title, sort_key=place) for place, title in enumerate(_LISTED)}
 
 
 def group_of(command: str) -> tuple[Group, int]:
-    """Where a command is listed: under which heading, and how far down."""
+    """The help group of a command and its position in that group."""
     for title, names in _LISTED.items():
         if command in names:
             return _GROUPS[title], names.index(command)
@@ -41,12 +41,12 @@ GROUP = "palm.commands"
 
 
 def add_commands(app: App, arguments: Sequence[str], own: Sequence[str]) -> None:
-    """Add the installed packages' commands to ``app``; ours cannot be replaced.
+    """Add the commands of installed packages to ``app``; built-in commands cannot be replaced.
 
     Args:
-        app: gets them.
-        arguments: the command line: other commands than the one it names need not be loaded.
-        own: the names of our commands.
+        app: the application to extend.
+        arguments: the command line; only the command that it names is loaded.
+        own: names of the built-in commands.
     """
     if arguments and arguments[0] in own:
         return
@@ -54,7 +54,7 @@ def add_commands(app: App, arguments: Sequence[str], own: Sequence[str]) -> None
         if entry.name in own:
             continue
         if arguments and not arguments[0].startswith("-") and arguments[0] != entry.name:
-            # Not asked for, but known: a mistyped name is compared with it.
+            # Registered without loading, for suggestions on a mistyped name.
             function = _unloaded
         else:
             function = _loaded(entry)
@@ -63,7 +63,7 @@ def add_commands(app: App, arguments: Sequence[str], own: Sequence[str]) -> None
 
 
 def has_command(name: str) -> bool:
-    """Whether an installed package brings the command; loads nothing."""
+    """Whether an installed package provides the command; imports nothing."""
     return any(entry.name == name for entry in _entries())
 
 
@@ -79,7 +79,7 @@ def _loaded(entry: EntryPoint) -> Callable[..., Any]:
         function = entry.load()
         if not callable(function):
             raise TypeError(f"{entry.value} is no function")
-    except Exception as error:  # noqa: BLE001  whatever another package's import raises
+    except Exception as error:  # noqa: BLE001
         reason = one_line(f"{type(error).__name__}: {error}")
 
         def broken(*_: str) -> None:
@@ -87,7 +87,7 @@ def _loaded(entry: EntryPoint) -> Callable[..., Any]:
 
         broken.__doc__ = f"(comes with {package} but does not load: {reason})"
         return broken
-    return function  # type: ignore[no-any-return]  # it is callable, as was checked
+    return function  # type: ignore[no-any-return]  # checked to be callable
 
 
 def _unloaded() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cyclopts import CycloptsError
 
-#: What other programs call our options.
+#: Option names of other programs → ours.
 SAME = {
     "-o": "--out",
     "-j": "--workers",
@@ -41,7 +41,7 @@ SAME = {
 
 
 def told(error: CycloptsError) -> str:
-    """What cyclopts did not understand, in PALM's words."""
+    """Translate an error of cyclopts into a message of PALM."""
     name = " ".join(error.command_chain or ["palm"])
     unknown = _unknown_option(error)
     if unknown is not None:
@@ -69,7 +69,7 @@ def _too_many(extra: Sequence[str], name: str) -> str:
 
 
 def _unknown_option(error: CycloptsError) -> str | None:
-    """An option that the command does not have, also where something else is missing."""
+    """Message for an unknown option, also where another argument is missing."""
     if isinstance(error, UnknownOptionError):
         return str(error.token.keyword or error.token.value).partition("=")[0]
     if isinstance(error, MissingArgumentError) and not _has_keyword(error):
@@ -79,7 +79,7 @@ def _unknown_option(error: CycloptsError) -> str | None:
 
 
 def _near_option(given: str, error: CycloptsError, name: str) -> str:
-    """The option that may have been meant, or where they are listed."""
+    """Suggest the nearest option, or the help that lists them."""
     known = _options(error)
     if SAME.get(given) in known and given not in known:
         return f"; did you mean {SAME[given]}?"
@@ -114,7 +114,7 @@ def _unknown_command(given: str, error: CycloptsError) -> str:
 
 
 def _command_for(given: str) -> str:
-    """What is done with a file that was given in place of a command."""
+    """The command to suggest for a file that was passed in place of a command."""
     ending = given.rpartition(".")[2].lower()
     if ending == "toml":
         return f"; for a task file: palm build {given} --out RUN"
@@ -139,7 +139,7 @@ def _missing(error: MissingArgumentError, name: str) -> str:
 
 
 def _has_keyword(error: MissingArgumentError) -> bool:
-    """Whether the option was given, and its value is what is missing."""
+    """Whether the option was passed without its value."""
     argument = error.argument
     return error.keyword is not None or (argument is not None and bool(argument.tokens))
 
@@ -156,7 +156,7 @@ def _refused(error: CoercionError) -> str:
 
 
 def _choices(hint: Any) -> list[str]:
-    """The values of a ``Literal``, also of many of them."""
+    """The values of a ``Literal``, also inside a container type."""
     hint = resolve_optional(hint)
     if get_origin(hint) is Literal:
         return [str(value) for value in get_args(hint)]

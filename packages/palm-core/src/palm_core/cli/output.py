@@ -1,4 +1,4 @@
-"""How the command line speaks: results on standard output, the rest on standard error."""
+"""Output of the command line: results on standard output, the rest on standard error."""
 
 from __future__ import annotations
 
@@ -25,33 +25,32 @@ if TYPE_CHECKING:
 
 
 class Lines(Console):
-    """A console that leaves it to the command line that its reader went away."""
+    """A console that leaves broken pipes to the command line."""
 
     def on_broken_pipe(self) -> None:
-        """Pass the error on; rich would end the program."""
+        """Re-raise the error; rich would exit."""
         raise BrokenPipeError
 
 
 def out() -> Console:
-    """Return the console for results; plain text when it is not a terminal."""
+    """Return the console for standard output; plain text when it is not a terminal."""
     return Lines(highlight=False, soft_wrap=True, emoji=False)
 
 
 def err() -> Console:
-    """Return the console for progress, notes and errors."""
+    """Return the console for standard error: progress, notes, errors."""
     return Lines(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
-    """Print a line of the result; brackets are not markup, control characters do nothing."""
+    """Print a line of the result; markup is off, control characters are escaped."""
     out().print(harmless(text), style=style, markup=False)
 
 
 def tell(text: str, *, indent: int = 0) -> None:
-    """Print a sentence of the result; on a terminal it is broken between words, not within.
+    """Print a sentence of the result, wrapped between words on a terminal.
 
-    In a file or a pipe it stays one line, as :func:`say` prints it: nothing to copy into a
-    shell may be told like this.
+    In a file or a pipe it stays one line, as with :func:`say`. Not for shell commands to copy.
     """
     console = out()
     room = console.width - indent if console.is_terminal else 10_000
@@ -65,26 +64,26 @@ def note(text: str) -> None:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print one JSON document; numbers JSON cannot write become null."""
+    """Print one JSON document; ∞ and NaN become null."""
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain)).decode()
     if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
-        text = json.dumps(json.loads(text), indent=2)  # escapes what is not ASCII
+        text = json.dumps(json.loads(text), indent=2)  # escapes non-ASCII characters
     sys.stdout.write(f"{text}\n")
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's arrays and numbers as JSON's."""
+    """Convert NumPy arrays and scalars for JSON."""
     return value.tolist()
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Print a table: the first ``left`` columns to the left, numbers to the right.
+    """Print a table, the first ``left`` columns left-aligned, numbers right-aligned.
 
-    Long headers are broken at their underscores and spaces. On a terminal too narrow for all
-    columns, numbers follow in further tables with the same first column, and the cells of a
-    table of words (``left`` is all columns) are broken, the longest first: nothing is cut off.
+    Long headers are wrapped at underscores and spaces. On a terminal too narrow for all
+    columns, numbers continue in further tables with the same first column, and the cells of
+    a table of text (``left`` is all columns) are wrapped, the longest first: nothing is cut off.
     """
     cells = [[harmless(broken(name) if i else name) for i, name in enumerate(headers)]]
     cells += [[harmless(cell) for cell in row] for row in rows]
@@ -92,7 +91,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     if not console.is_terminal:
         console.width = 10_000  # a file or a pipe has no width to fit
     widths = [max(map(_width, column)) + _GAP for column in zip(*cells, strict=True)]
-    room = console.width - _GAP  # which all tables are indented by
+    room = console.width - _GAP  # the indent of all tables
     blocks = [range(len(headers))] if left == len(headers) else _blocks(widths, room)
     for place, block in enumerate(blocks):
         if place:
@@ -101,12 +100,12 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
 
 
 _GAP = 2
-#: To so many cells a first column is broken before numbers are put into a table below.
+#: Width to which a first column is wrapped before numbers go into a table below.
 _NARROWEST = 20
 
 
 def _blocks(widths: Sequence[int], room: int) -> list[Sequence[int]]:
-    """Columns that fit side by side, each time with the first one, which may be broken."""
+    """Groups of columns that fit side by side, each with the first column, which may be wrapped."""
     blocks: list[list[int]] = [[0]]
     left = room - min(widths[0], _NARROWEST)
     for index, width in enumerate(widths[1:], start=1):
@@ -148,7 +147,7 @@ def broken(name: str, width: int = 16) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write 5400 as "1 h 30 min"; the larger two units are enough."""
+    """Format 5400 as "1 h 30 min", with the two largest units."""
     units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
     left, parts = max(0, round(seconds)), []
     for name, size in units:
@@ -161,7 +160,7 @@ def duration(seconds: float) -> str:
 
 
 def show_curve(find: Callable[[], list[SizeGap]], what: str, *, json: bool) -> None:
-    """Find and print the least gap of each size."""
+    """Compute and print the least gap of each size."""
     with waiting("looking for each size", None):
         points = find()
     if json:
@@ -186,7 +185,7 @@ def show_curve(find: Callable[[], list[SizeGap]], what: str, *, json: bool) -> N
 
 
 def example_weights(objectives: Sequence[str]) -> str:
-    """Write a weighting to copy, one that adds to 1: "helpful=0.34,brief=0.33,safe=0.33"."""
+    """Format example weights that add to 1: "helpful=0.34,brief=0.33,safe=0.33"."""
     d = len(objectives)
     share = round(1 / d, 2) if d <= 20 else 0.0
     shares = [round(1 - (d - 1) * share, 2)] + [share] * (d - 1)
@@ -195,7 +194,7 @@ def example_weights(objectives: Sequence[str]) -> str:
 
 @contextmanager
 def waiting(what: str, seconds: float | None) -> Iterator[None]:
-    """Say on standard error what takes so long, at most how long, and since when."""
+    """Show a long computation on standard error: name, time limit, elapsed time."""
     from rich.progress import Progress as Bar
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -214,12 +213,12 @@ def waiting(what: str, seconds: float | None) -> Iterator[None]:
 
 
 def objectives(names: tuple[str, ...]) -> str:
-    """Write "2 objectives: helpful, brief"."""
+    """Format "2 objectives: helpful, brief"."""
     return f"{len(names)} objectives: {', '.join(names)}"
 
 
 def document(portfolio: Portfolio) -> dict[str, Any]:
-    """What ``--json`` prints of a portfolio."""
+    """The JSON document of a portfolio for ``--json``."""
     pruning = portfolio.pruning
     return {
         "portfolio": [policy.id for policy in portfolio.policies],
@@ -246,7 +245,7 @@ def document(portfolio: Portfolio) -> dict[str, Any]:
 
 
 def show(portfolio: Portfolio) -> None:
-    """Print a portfolio: what is enough, which policies, and what is proven."""
+    """Print a portfolio: size, policies, guarantees."""
     pruning, gaps = portfolio.pruning, portfolio.gaps
     assert pruning is not None
     assert gaps is not None
@@ -333,7 +332,7 @@ def _show_missing(portfolio: Portfolio) -> None:
         say("What is certified above does without them.")
 
 
-#: Weights without an answer that are listed; the others are in the portfolio.
+#: How many weights without an answer are printed; the portfolio has all.
 SHOWN = 5
 BELOW_ZERO = (
     "The target was not reached: values are below 0, where a share of the best means nothing"

@@ -1,4 +1,4 @@
-"""Parameters of commands: types, checks, weights."""
+"""Parameters of commands: types, validation, weights."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _number(_: Any, tokens: Sequence[Token]) -> float:
 
 
 def _meant(text: str) -> str:
-    """What was meant by a share in percent, or by a decimal comma."""
+    """Suggestion for a share in percent or a decimal comma."""
     share = text.endswith("%")
     written = text.removesuffix("%").strip().replace(",", ".")
     try:
@@ -61,7 +61,7 @@ def _path(_: Any, tokens: Sequence[Token]) -> Path:
     if not text:
         raise ValueError("must not be empty")
     try:
-        return Path(text).expanduser()  # --out=~/runs: shells leave that one to us
+        return Path(text).expanduser()  # shells do not expand --out=~/runs
     except RuntimeError:
         raise ValueError("no such home folder") from None
 
@@ -101,12 +101,12 @@ Weightings = Annotated[
     Parameter(consume_multiple=True, negative="", show_default=False, metavar="NAME=VALUE,..."),
 ]
 
-#: How far into a file its kind is looked for.
+#: Bytes of a file that are searched for its kind.
 BEGINNING = 4096
 
 
 def check_curve(curve: bool, most: object, others: Mapping[str, Any]) -> None:
-    """Refuse options that ``--curve`` leaves nothing to do for, and ``--most`` without it."""
+    """Refuse options without effect beside ``--curve``, and ``--most`` without it."""
     for name, value in others.items():
         if curve and value is not None:
             raise InputError(f"--curve finds all sizes itself: it does not go with --{name}")
@@ -115,7 +115,7 @@ def check_curve(curve: bool, most: object, others: Mapping[str, Any]) -> None:
 
 
 def check_portfolio_file(save: Path | None) -> None:
-    """Refuse a ``--save`` that would write over something else than a portfolio."""
+    """Refuse a ``--save`` that would overwrite a file other than a portfolio."""
     if save is not None:
         from palm_core.model.portfolio import PORTFOLIO_FILE
 
@@ -124,7 +124,7 @@ def check_portfolio_file(save: Path | None) -> None:
 
 
 def check_output_folder(folder: Path, option: str = "--out") -> None:
-    """Refuse a folder that cannot be written to, or made. Makes none."""
+    """Refuse a folder that is not writable or cannot be created; creates none."""
     name = f"{option} {one_line(folder)}"
     try:
         if folder.is_file():
@@ -140,7 +140,7 @@ def check_output_folder(folder: Path, option: str = "--out") -> None:
 
 
 def check_apart(option: str, names: Iterable[str], columns: Collection[str]) -> None:
-    """Refuse columns that were named with commas between: a column's name may have one."""
+    """Refuse comma-separated columns, since a column's name may contain a comma."""
     for name in names:
         parts = [part.strip() for part in name.split(",") if part.strip()]
         if name not in columns and "," in name and all(part in columns for part in parts):
@@ -153,7 +153,7 @@ def check_apart(option: str, names: Iterable[str], columns: Collection[str]) -> 
 def objectives_example(
     table: Table, file: Path, maximize: Sequence[str], minimize: Sequence[str]
 ) -> str:
-    """Return "; for example: palm select …" with two of the table's columns, if fewer are named."""
+    """Return "; for example: palm select …" with two columns of the table, if fewer are named."""
     given = [*maximize, *minimize]
     more = [name for name in table.columns if name not in given and _holds_numbers(table, name)]
     if len(given) > 1 or len(given) + len(more) < 2 or not {*given} <= {*table.columns}:
@@ -175,13 +175,13 @@ def _holds_numbers(table: Table, column: str) -> bool:
 
 
 def check_new_file(file: Path, option: str, kind: str, mark: bytes) -> None:
-    """Refuse to write over a file that is something else, before any work is done.
+    """Refuse to overwrite a file of another kind, before any work is done.
 
     Args:
-        file: that is going to be written; where there is none, all is well.
-        option: that named it.
+        file: the file to write; it need not exist.
+        option: the option that named it.
         kind: what the command writes.
-        mark: what such a file has near its beginning.
+        mark: bytes near the beginning of such a file.
 
     Raises:
         InputError: the file is there and is not of that kind.
@@ -197,13 +197,13 @@ def check_new_file(file: Path, option: str, kind: str, mark: bytes) -> None:
         with file.open("rb") as stream:
             beginning = stream.read(BEGINNING)
     except (OSError, ValueError):
-        return  # what is wrong with it is said where it is written
+        return  # the later write reports the error
     if beginning and mark not in beginning:
         raise InputError(f"{name}: is there already and is no {kind}; name another file")
 
 
 def read_weightings(texts: Sequence[str], objectives: Sequence[str]) -> list[list[float]]:
-    """One row of weights for each text, in the order of the objectives; what is left out is 0.
+    """Parse weights, one row per text, in the order of the objectives; omitted ones are 0.
 
     Raises:
         InputError: a text is no weighting of these objectives; what one would be.
@@ -238,7 +238,7 @@ def _named(text: str, objectives: Sequence[str]) -> dict[str, float]:
 
 
 def _check(text: str, named: Mapping[str, float], others: Sequence[Mapping[str, float]]) -> None:
-    """Refuse weights that do not add to 1; say what may have been meant."""
+    """Refuse weights that do not add to 1, with a suggestion."""
     total = math.fsum(named.values())
     if abs(total - 1.0) <= SUM_TOLERANCE:
         return
@@ -255,7 +255,7 @@ def _check(text: str, named: Mapping[str, float], others: Sequence[Mapping[str, 
 
 
 def _in_proportion(named: Mapping[str, float], total: float) -> dict[str, float]:
-    """The weights over their sum, in three digits that add to 1."""
+    """The weights divided by their sum, in three digits that add to 1."""
     shares = {name: round(value / total, 3) for name, value in named.items()}
     largest = max(shares, key=lambda name: shares[name])
     shares[largest] = round(shares[largest] + 1.0 - math.fsum(shares.values()), 3)

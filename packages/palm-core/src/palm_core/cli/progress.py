@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class Terminated(KeyboardInterrupt):
-    """Asked to end by SIGTERM, as schedulers do before they kill."""
+    """Termination requested by SIGTERM, as schedulers send before SIGKILL."""
 
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C: finished calls are kept, workers are ended."""
+    """Handle SIGTERM like Ctrl-C: finished calls are persisted, workers are terminated."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -41,18 +41,18 @@ def stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-#: Characters of a task's name that are shown.
+#: Maximum length of a task's name in the display.
 _NAME = 16
 
 
 class ProgressDisplay:
-    """Shows the calls of a run while it lasts, if a person watches; a context manager.
+    """Live display of a run's calls on an interactive terminal; a context manager.
 
     Args:
-        task: what is being run.
+        task: name of the task.
 
     Attributes:
-        last: the last progress that was told.
+        last: the last progress received.
     """
 
     def __init__(self, task: str) -> None:
@@ -68,7 +68,7 @@ class ProgressDisplay:
             transient=True,
             disable=not console.is_terminal,
         )
-        # Short, for what comes behind is not to be cut off on 80 columns.
+        # Short, so that the columns after it fit into 80 characters.
         what = f"{one_line(task, _NAME)}: calls"
         self._task = self._bar.add_task(what, total=None, calls="", more="")
 
@@ -80,7 +80,7 @@ class ProgressDisplay:
         self._bar.stop()
 
     def __call__(self, now: Progress) -> None:
-        """Take in how far the run is."""
+        """Update the display."""
         if self.last is None and now.done:
             output.note(f"Going on where the run stood: {calls(now.done)} finished before.")
         self.last = now
@@ -100,7 +100,7 @@ class ProgressDisplay:
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of ``total`` are done, if a person watches; yields what is told of it."""
+    """Show a progress bar on an interactive terminal; yields its update function."""
     console = output.err()
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         shown = bar.add_task(what, total=total)
@@ -109,11 +109,11 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def resumable(watch: ProgressDisplay, again: Sequence[str]) -> Iterator[None]:
-    """Show how far a run is; where a person stops it, say what is kept and how to go on.
+    """Show the progress of a run; on interruption print what is saved and how to resume.
 
     Args:
-        watch: what shows it.
-        again: the command that goes on with the run.
+        watch: the display.
+        again: the command that resumes the run.
     """
     try:
         with stopped_by_sigterm(), watch:
@@ -125,5 +125,5 @@ def resumable(watch: ProgressDisplay, again: Sequence[str]) -> Iterator[None]:
 
 
 def calls(count: int) -> str:
-    """Write a number of calls."""
+    """Format a number of calls."""
     return "1 call" if count == 1 else f"{count} calls"

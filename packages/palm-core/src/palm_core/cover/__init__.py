@@ -1,1 +1,1 @@
-"""Covers: which policies serve which weights, and the fewest that serve all."""
+"""Covers: policies that cover weights, smallest covers, regions served."""

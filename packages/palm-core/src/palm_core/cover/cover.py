@@ -1,4 +1,4 @@
-"""Which policy serves which weight: Algorithm 1, PRUNE, steps 2 to 4 (greedy).
+"""Cover matrix of policies and weights: Algorithm 1, PRUNE, steps 2 to 4 (greedy).
 
 One bit per policy and weight; the k × m matrix of values is never built.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cover:
-    """Which of m policies cover which of k weights, one bit each.
+    """Cover matrix of m policies and k weights, one bit each.
 
     Attributes:
         bits: uint64 (m, ⌈k/64⌉), C-contiguous: bit j of word b says whether the
@@ -60,11 +60,11 @@ class Cover:
 
     @property
     def n_negative(self) -> int:
-        """How many weights have opt_w < 0, where only α' counts."""
+        """The number of weights with opt_w < 0, where only α' counts."""
         return int(np.count_nonzero(self.best.values < 0))
 
     def counts(self) -> NDArray[np.int64]:
-        """(m,) how many weights each policy covers."""
+        """(m,) number of weights that each policy covers."""
         from palm_core.geometry import kernels as _kernels
 
         counts = np.empty(self.n_policies, np.int64)
@@ -77,15 +77,15 @@ class Cover:
         return counts
 
     def counts_at_most_one(self) -> bool:
-        """Whether no policy covers two of the weights: then each needs a policy of its own."""
+        """Whether no policy covers two weights, so that each weight needs a separate policy."""
         return bool((np.bitwise_count(self.bits).sum(axis=1) <= 1).all())
 
     def row(self, index: int) -> NDArray[np.bool_]:
-        """(k,) which weights policy ``index`` covers."""
+        """(k,) whether policy ``index`` covers each weight."""
         return _unpacked(self.bits[index], self.n_weights)
 
     def matrix(self) -> NDArray[np.bool_]:
-        """(m, k) all rows, a byte per pair: for small sets only."""
+        """(m, k) booleans, a byte per pair: for small sets only."""
         return _unpacked(self.bits, self.n_weights)
 
 
@@ -97,7 +97,7 @@ def cover_weights(
     alpha: float = 0.0,
     best: Best | None = None,
 ) -> Cover:
-    """Which policies cover which weights (paper, Algorithm 1, PRUNE, step 3).
+    """Compute which policies cover which weights (paper, Algorithm 1, PRUNE, step 3).
 
     π covers w if J_w(π) ≥ opt_w − μ'·max(opt_w, 0) − α' − tol. Where opt_w ≥ 0
     this is the paper's J_w(π) ≥ (1 − μ')·opt_w − α'; where opt_w < 0 a share of
@@ -105,8 +105,8 @@ def cover_weights(
 
     tol bounds the rounding of the two values compared, by their own operands
     Σ_i w_i·|u_i|, and nothing else: whatever covers w in exact arithmetic does so
-    here, and rescaling all rewards together with α' changes nothing. Who is not
-    certain to cover a weight is told apart by :func:`proven`.
+    here, and rescaling all rewards together with α' changes nothing. :func:`proven`
+    decides uncertain pairs in exact arithmetic.
 
     The policy that is best at w always covers w.
 
@@ -115,7 +115,7 @@ def cover_weights(
         weights: (d,) or (k, d) on the simplex.
         mu: μ' in [0, 1].
         alpha: α' ≥ 0, in units of reward.
-        best: opt_w at ``weights`` if known already, for example for another μ',
+        best: opt_w at ``weights`` if computed already, for example for another μ',
             or from a larger set of policies.
 
     Returns:
@@ -162,7 +162,7 @@ def proven(
     certain = (weights @ u[rows].T - error * (weights @ np.abs(u[rows]).T)).max(axis=1)
 
     def unsure(top: NDArray[np.float64], places: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Places at which ``chosen`` may not cover, if opt is at most ``top`` there."""
+        """Indices of weights that ``chosen`` may not cover, if opt is at most ``top`` there."""
         with np.errstate(over="ignore"):
             most = top - cover.mu * np.maximum(top, 0.0) - cover.alpha * (1.0 - 4 * UNIT)
             most += error * np.abs(top) + TINY
@@ -199,7 +199,7 @@ def covering(
     *,
     among: NDArray[np.intp] | None = None,
 ) -> NDArray[np.bool_]:
-    """Which policies cover one weight vector, in exact arithmetic.
+    """Decide in exact arithmetic which policies cover one weight vector.
 
     Args:
         values: m policies; opt is the best of them.
@@ -238,14 +238,13 @@ def covering(
 
 
 def greedy(cover: Cover) -> NDArray[np.int64]:
-    """Greedy set cover: again and again the policy that covers most of what is left.
+    """Greedy set cover: repeatedly choose the policy that covers most uncovered weights.
 
     Paper, appendix B.1; within a factor ln k + 1 of the smallest cover (Chvátal,
     1979).
 
     Returns:
-        Indices of policies in the order of their choice; of equally good ones
-        the lowest index.
+        Indices of policies in the order of their choice; ties: lowest index.
 
     Raises:
         InputError: a weight that no policy covers (possible only where
@@ -282,10 +281,10 @@ def _cover_bits(
     from palm_core.geometry import kernels as _kernels
 
     # w·(u + τ|u|) = J_w + τ·w·|u|: the policy's own rounding. Adding is monotone, so
-    # nothing that reaches a threshold without it fails to reach it with it.
+    # whatever reaches a threshold without it also reaches it with it.
     groups = _groups(raised(u))
     words = _words(np.column_stack([rows, least]))
-    # No value reaches an infinite threshold: the padding's bits stay zero.
+    # No value reaches an infinite threshold: the padding bits stay zero.
     words[-1, -1, len(rows) - _kernels.WORD * (len(words) - 1) :] = np.inf
     bits = np.zeros((len(u), len(words)), np.uint64)
     kernel = _kernels.cover_words(u.shape[1])

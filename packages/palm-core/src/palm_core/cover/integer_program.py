@@ -1,4 +1,4 @@
-"""Set cover as an integer program: by CBC or HiGHS through PuLP, or by SciPy's HiGHS."""
+"""Set cover as an integer program: CBC or HiGHS through PuLP, or SciPy's HiGHS."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SOLVERS = ("cbc", "highs")
 # Codes of scipy.optimize.milp.
 _MILP_OPTIMAL, _MILP_INFEASIBLE = 0, 2
 
-#: The paths of the programs CBC that failed in this process: they are not tried again.
+#: Paths of CBC executables that failed in this process: they are not tried again.
 _failed: set[str] = set()
 
 
 def check_solver(solver: object) -> None:
-    """Raise :class:`InputError` unless ``solver`` is ``None`` or one that is here."""
+    """Raise :class:`InputError` unless ``solver`` is ``None`` or an installed solver."""
     if solver is None:
         return
     if solver not in SOLVERS:
@@ -51,21 +51,21 @@ def integer_program(
 ) -> tuple[str, bool, Indices | None]:
     """Cover every column by the fewest rows.
 
-    CBC is a program of its own that PuLP brings. Where it is missing, is for another
-    processor, crashes or answers with something that is no cover, HiGHS takes its place,
-    which is a part of SciPy; a :class:`PalmWarning` says so once.
+    CBC is an executable shipped with PuLP. Where it is missing, is built for another
+    processor, crashes or returns no cover, SciPy's HiGHS is used instead, with a
+    :class:`PalmWarning`, once.
 
     Args:
         table: (r, c) which row covers which column.
-        solver: "cbc", "highs" (both by PuLP, and an error where they fail), or ``None``
-            for cbc, or HiGHS in its place.
+        solver: "cbc", "highs" (both through PuLP, an error where they fail), or ``None``
+            for cbc with HiGHS as the fallback.
         seconds: time limit.
-        start: a cover to begin from (cbc).
-        most: no more rows than that.
+        start: initial cover (cbc).
+        most: maximum number of rows.
 
     Returns:
-        The name of the solver that answered; whether its answer is proven to be minimum,
-        or that there is none; the rows of the best cover, ``None`` where none was found.
+        The name of the solver; whether the cover is proven minimum, or infeasibility
+        proven; the rows of the best cover, ``None`` where none was found.
 
     Raises:
         WorkError: the solver failed, or answered with something that is not a cover.
@@ -118,7 +118,7 @@ def _by_scipy(
 def _checked(
     name: str, table: NDArray[np.bool_], chosen: Indices, *, proven: bool
 ) -> tuple[bool, Indices | None]:
-    """What a solver answered, or nothing where it is no cover.
+    """Validate a solver's answer; ``None`` where it is no cover.
 
     Raises:
         WorkError: it says that it is the smallest cover, and it is none.
@@ -162,11 +162,11 @@ def _by_pulp(
         with tempfile.TemporaryDirectory(prefix="palm-") as folder:
             engine.tmpDir = folder
             status = model.solve(engine)
-    except Exception as error:  # what PuLP makes of a program that dies, or writes nonsense
+    except Exception as error:  # PuLP, after a crash or malformed output of the solver
         raise WorkError(f"{_title(name)} failed: {error_reason(error)}") from error
     if status == pulp.LpStatusInfeasible:
         return True, None
-    # After a timeout the status may still be Optimal: only sol_status tells.
+    # After a timeout the status may still be Optimal: use sol_status.
     if model.sol_status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
         return False, None
     chosen = np.array([i for i, row in enumerate(rows) if (row.varValue or 0) > 0.5], np.intp)
@@ -175,7 +175,7 @@ def _by_pulp(
 
 
 def _title(name: str) -> str:
-    """The solver, for messages; a program with its path."""
+    """The solver's name for messages, with the path of an executable."""
     return f"the solver cbc ({_cbc_path()})" if name == "cbc" else f"the solver {name}"
 
 
@@ -183,13 +183,13 @@ def _engine(pulp: Any, name: str, seconds: float, *, warm: bool) -> Any:
     if name == "highs":
         engine = pulp.HiGHS(msg=False, timeLimit=seconds)
         if not engine.available():
-            # PuLP hides why; highspy and ortools cannot be in one process, for example.
+            # PuLP hides the reason; for example, highspy and ortools conflict in one process.
             try:
                 importlib.import_module("highspy")
             except ImportError as error:
                 raise WorkError(f"the solver highs does not load: {error_reason(error)}") from error
         return engine
-    # On covers CBC is two to five times as fast without its cuts and heuristics.
+    # On set covers CBC is two to five times as fast without cuts and heuristics.
     engine = pulp.COIN_CMD(
         path=_cbc_path(),
         msg=False,

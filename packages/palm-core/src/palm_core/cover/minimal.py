@@ -1,8 +1,8 @@
-"""Smallest portfolios of two objectives: covered weights are intervals, no solver needed.
+"""Smallest portfolios: intervals for two objectives, cut loop, size curve.
 
-Where opt keeps its sign, opt − ε·max(opt, 0) − δ is convex, so the weights at which a
+For d = 2, where opt keeps its sign, opt − ε·max(opt, 0) − δ is convex, so the weights at which a
 linear J_w(π) is at least that form an interval. The fewest intervals that cover
-[0, 1] are found by always taking the one that reaches furthest.
+[0, 1] are found by repeatedly taking the one that reaches furthest; no solver is needed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def covered_intervals(values: Array, epsilon: float, delta: float) -> Array | No
     heights = factor * heights - delta * (1.0 - 4 * UNIT) - rounding - TINY
 
     def excess(place: NDArray[np.intp]) -> Array:
-        """By how much that is above J at end ``place[i]`` for policy i."""
+        """The threshold minus J at end ``place[i]`` for policy i."""
         return np.asarray(heights[place] - (ends[place] * values).sum(axis=1))
 
     slopes = factor * (hull[:, 1] - hull[:, 0])
@@ -84,10 +84,10 @@ def covered_intervals(values: Array, epsilon: float, delta: float) -> Array | No
 def _last(
     excess: Callable[[NDArray[np.intp]], Array], start: NDArray[np.intp], step: int, n: int
 ) -> NDArray[np.intp]:
-    """The last place from ``start`` on in direction ``step`` whose excess is ≤ 0, by halving."""
+    """The last place from ``start`` in direction ``step`` whose excess is ≤ 0, by bisection."""
     near = start.copy()
     room = start if step < 0 else n - 1 - start
-    far = room + 1  # this many steps on, there is no place or it is above
+    far = room + 1  # at this distance there is no place, or its excess is > 0
     done = np.zeros_like(start)
     while (far - done > 1).any():
         middle = (far + done) // 2
@@ -100,9 +100,9 @@ def _last(
 def fewest_intervals(intervals: Array, end: float = np.inf) -> NDArray[np.intp] | None:
     """Indices of the fewest intervals (m, 2) that cover [0, end], in order; NaN rows are none.
 
-    From what is covered always the interval that reaches furthest, of several the one with
-    the lowest index. No interval holds two of the places at which a new one had to be taken,
-    so no cover is smaller. O(m log m). ``None`` where they leave a hole.
+    Repeatedly takes the interval that reaches furthest from what is covered; ties: lowest
+    index. No interval holds two of the places at which a new one had to be taken,
+    so no cover is smaller. O(m log m). ``None`` where the intervals leave a hole.
     """
     order = np.argsort(intervals[:, 0], kind="stable")
     order = order[~np.isnan(intervals[order, 0])]
@@ -124,9 +124,9 @@ def fewest_intervals(intervals: Array, end: float = np.inf) -> NDArray[np.intp] 
 
 
 def witnesses(intervals: Array, chosen: NDArray[np.intp]) -> Array:
-    """Weights (k, 2) no two of which one interval holds, one for each of ``chosen``.
+    """Weights (k, 2), one for each of ``chosen``, no two of which lie in one interval.
 
-    The first is (1, 0); then from what is covered halfway to whatever begins or ends next.
+    The first is (1, 0); each next one is halfway from what is covered to the next end point.
     """
     places = [0.0]
     marks = np.unique(intervals[np.isfinite(intervals)])
@@ -137,30 +137,30 @@ def witnesses(intervals: Array, chosen: NDArray[np.intp]) -> Array:
     return np.asarray(np.column_stack([1.0 / (1.0 + ratios), ratios / (1.0 + ratios)]))
 
 
-# The first weights to cover: the finest uniform lattice of at most so many.
+# Size limit of the uniform lattice of first weights.
 _FIRST_WEIGHTS = 3000
-# Pairs of policy and weight up to which covers are improved by local search.
+# Pairs of policy and weight up to which local search improves covers.
 _MOST_PAIRS = 1 << 26
-# Up to so many candidates each is compared with each when time is up.
+# Number of candidates up to which all pairs are compared after the time limit.
 _MOST_SINGLES = 5000
-# What a lower bound may take when time is up.
+# Seconds for a lower bound after the time limit.
 _SECONDS_FOR_A_BOUND = 1.0
 
 
 class CutLoop:
-    """Search for the smallest portfolio within (ε, δ) of all policies at every weight.
+    """Cut loop: search the smallest portfolio within (ε, δ) of all policies at every weight.
 
     Args:
         values: the numbers of m candidates.
         epsilon: ε in [0, 1].
         delta: δ ≥ 0.
-        weights: (k, d) weights to cover from the start, besides a lattice.
+        weights: (k, d) initial weights to cover, besides a lattice.
 
     Attributes:
         valid: the smallest portfolio found that violates no weight, ascending.
-        lower: no portfolio with fewer policies violates none.
-        rounds: covers made.
-        solver: what the last cover was made by.
+        lower: lower bound on the size of a valid portfolio.
+        rounds: number of covers computed.
+        solver: solver of the last cover.
     """
 
     def __init__(
@@ -173,17 +173,17 @@ class CutLoop:
         self.weights = first_weights(d)
         if weights is not None:
             self.weights = np.concatenate([self.weights, weights])
-        # Which policies cover the weights that float64 cannot tell apart, exactly.
+        # Exact covers of the weights that float64 cannot decide.
         self.decided: NDArray[np.bool_] = np.zeros((len(values.floats), 0), dtype=bool)
         self.valid: Indices = np.arange(len(values.floats))
         self.lower, self.rounds, self.solver = 1, 0, "greedy"
 
     def run(self, *, solver: str | None, deadline: float) -> None:
-        """Until the bounds meet, or ``deadline`` (as ``time.perf_counter``) has passed.
+        """Search until the bounds meet or ``deadline`` (as ``time.perf_counter``) has passed.
 
-        Any cover shows weights that matter. Greedy covers show most of them, local
-        search most of the others; only then is a proof asked for. Ends: each round adds
-        a weight at which a portfolio of that round fails, so no portfolio is met twice.
+        Violated weights come from any cover: most from greedy covers, most others from
+        local search; only then is a proof computed. Terminates: each round adds a weight
+        at which a portfolio of that round fails, so no portfolio occurs twice.
         """
         try:
             self._search(_greedy, deadline)
@@ -192,12 +192,12 @@ class CutLoop:
                 if not self._prove(solver, deadline):
                     break
         except TimeoutError:
-            pass  # what is known by now is the answer
+            pass  # return the bounds found so far
         if self.lower < len(self.valid):
             self._settle_for_less()
 
     def _prove(self, solver: str | None, deadline: float) -> bool:
-        """Ask for the smallest cover of the weights so far; false if it ends the search."""
+        """Compute the smallest cover of the weights so far; false if it ends the search."""
         from palm_core.cover.set_cover import solve_set_cover
 
         left = deadline - time.perf_counter()
@@ -220,7 +220,7 @@ class CutLoop:
         return True
 
     def _search(self, make: Callable[[Cover, float], Indices], deadline: float) -> None:
-        """Cover and complete until a cover is valid, or no smaller than what is."""
+        """Cover and complete until a cover is valid, or not smaller than the best valid one."""
         while self.lower < len(self.valid):
             self.rounds += 1
             chosen = make(self._cover(), deadline)
@@ -230,9 +230,9 @@ class CutLoop:
                 return
 
     def _complete(self, chosen: Indices, deadline: float) -> None:
-        """Add policies until ``chosen`` is valid, or no smaller than what is.
+        """Add policies until ``chosen`` is valid, or not smaller than the best valid one.
 
-        What is violated on the way is added to the weights.
+        Violated weights are added to the weights to cover.
 
         Raises:
             TimeoutError: ``deadline`` has passed.
@@ -249,7 +249,7 @@ class CutLoop:
         return len(self.weights) + int(self.decided.shape[1])
 
     def _cover(self) -> Cover:
-        """Which policies cover the weights so far: all that do in exact arithmetic."""
+        """The cover of the weights so far: a superset of the one in exact arithmetic."""
         cover = self._near(self.weights)
         if not self.decided.shape[1]:
             return cover
@@ -280,7 +280,7 @@ class CutLoop:
         return True
 
     def _settle_for_less(self) -> None:
-        """After time is up: the best lower bound at hand, and a portfolio, if there is none yet."""
+        """After the time limit: compute a lower bound, and a portfolio if there is none."""
         cover = self._cover()
         if len(self.valid) == len(self.values.floats):
             chosen = _each_by_one(self.values.floats, self.epsilon, self.delta)
@@ -295,7 +295,7 @@ class CutLoop:
 
 
 def first_weights(n_objectives: int) -> Array:
-    """The weights (k, d) that are covered first: a lattice, the vertices among it."""
+    """The initial weights (k, d): a lattice that contains the vertices."""
     d, resolution = n_objectives, 1
     while comb(resolution + d, d - 1) <= _FIRST_WEIGHTS:
         resolution += 1
@@ -303,7 +303,7 @@ def first_weights(n_objectives: int) -> Array:
 
 
 def _covered(cover: Cover, chosen: Indices) -> NDArray[np.bool_]:
-    """Which weights (k,) one of the chosen policies covers."""
+    """(k,) whether one of the chosen policies covers each weight."""
     covered = np.zeros(cover.n_weights, dtype=bool)
     for index in chosen:
         covered |= cover.row(int(index))
@@ -311,7 +311,7 @@ def _covered(cover: Cover, chosen: Indices) -> NDArray[np.bool_]:
 
 
 def _without(cover: Cover, done: NDArray[np.bool_]) -> Cover:
-    """The columns that are not done."""
+    """The cover of the columns that are not in ``done``."""
     table = cover.matrix()[:, ~done]
     return replace(cover, bits=packed(table), n_weights=table.shape[1])
 
@@ -319,7 +319,7 @@ def _without(cover: Cover, done: NDArray[np.bool_]) -> Cover:
 def _each_by_one(values: Array, epsilon: float, delta: float) -> Indices:
     """A portfolio in which one policy is within (ε, δ) of each candidate at every vertex.
 
-    Then it is so at every weight: quickly found, and larger than need be.
+    Then this holds at every weight: fast to compute, but larger than necessary.
     """
     from palm_core.cover.cover import Cover, greedy
     from palm_core.model.policy import Best
@@ -353,24 +353,24 @@ def _near_smallest(cover: Cover, deadline: float) -> Indices:
     rows = greedy_rows(core)
     least = packing_bound(core.bits, core.n_columns)
     if len(rows) > least and len(core.rows) * core.n_columns <= _MOST_PAIRS:
-        # Its number of steps is bounded, and the same on every machine that is in time.
+        # The number of steps is bounded and, within the time limit, the same on every machine.
         rows = local_search(core.matrix(), rows, target=least, deadline=deadline)
     return np.sort(np.concatenate([core.forced, core.rows[rows]]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Minimal:
-    """A portfolio within (ε, δ) of all candidates at every weight, and how small it is.
+    """A portfolio within (ε, δ) of all candidates at every weight, with bounds on its size.
 
     Args:
         indices: the chosen candidates, ascending.
         status: "optimal" if no smaller one exists (proven), else "feasible".
         lower_bound: no portfolio with fewer policies is within (ε, δ).
-        upper_bound: the size of this one.
+        upper_bound: the size of this portfolio.
         epsilon: ε as asked.
         delta: δ as asked.
         gaps: its exact gaps against all candidates.
-        rounds: covers of finitely many weights that were solved; 0 for intervals.
+        rounds: number of covers of finitely many weights; 0 for intervals.
         seconds: time taken.
         solver: "intervals", or the integer programming solver's name.
     """
@@ -395,11 +395,11 @@ def minimal_portfolio(
     Args:
         candidates: m policies, or their rewards (m, d).
         epsilon: ε in [0, 1], the share of opt(w) that may be lost.
-        delta: δ ≥ 0, what may be lost besides, in units of reward.
+        delta: δ ≥ 0, the additive loss allowed, in units of reward.
 
     Returns:
         Indices into ``candidates``, ascending. Not proven smallest if that takes
-        more than a minute: :func:`minimal_report` says.
+        more than a minute: see :func:`minimal_report`.
 
     Raises:
         InputError: ε or δ out of range, or rewards that are not (m, d).
@@ -420,17 +420,17 @@ def minimal_report(
     solver: str | None = None,
     time_limit: float = 60.0,
 ) -> Minimal:
-    """:func:`minimal_portfolio` with proof of how small it is.
+    """:func:`minimal_portfolio` with a proven lower bound on its size.
 
     A portfolio P is within (ε, δ) if for every w in Δ_d
         max_{π∈P} J_w(π) ≥ opt(w) − ε·max(opt(w), 0) − δ,
     which is Definition 3.2 of the paper where opt(w) ≥ 0; where opt(w) < 0 only δ
     counts. Decided in exact arithmetic; a tolerance that is met exactly counts as met.
 
-    Method: a cover of finitely many weights by the fewest policies, by integer
-    program; the weights that it violates are added, all of them; repeated until
-    none is. Each round's lower bound holds for the whole simplex. There are
-    finitely many portfolios and none is met twice, so it ends. For d = 2 (ε = 0, or
+    Method: a smallest cover of finitely many weights, by integer program; all
+    weights that it violates are added; repeated until there are none. Each round's
+    lower bound holds for the whole simplex. There are finitely many portfolios and
+    none occurs twice, so the loop terminates. For d = 2 (ε = 0, or
     opt of one sign) exact by intervals in O(m log m).
 
     Args:
@@ -438,8 +438,8 @@ def minimal_report(
         epsilon: ε in [0, 1].
         delta: δ ≥ 0, in units of reward.
         solver: for the integer programs, as in :func:`palm_core.prune`.
-        time_limit: seconds for the search and the proof. When it is met, the best
-            portfolio at hand is returned, with its exact gaps and the best lower bound.
+        time_limit: seconds for the search and the proof. After it, the best portfolio
+            found is returned, with its exact gaps and the best lower bound.
 
     Raises:
         InputError: ε or δ out of range, rewards that are not (m, d), or an unknown
@@ -465,9 +465,9 @@ def least_policies(
     solver: str | None = None,
     time_limit: float = 60.0,
 ) -> Minimal:
-    """:func:`minimal_report` with gaps in every reading of the numbers.
+    """:func:`minimal_report` with gaps valid in every reading of the numbers.
 
-    They may be above a tolerance that is met in one of them, in the last bits.
+    In the last bits they may exceed a tolerance that is met in one reading.
     """
     begun = time.perf_counter()
     epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
@@ -475,7 +475,7 @@ def least_policies(
     time_limit = check_number(time_limit, name="time_limit", above=0.0)
     check_solver(solver)
     policies = candidates if isinstance(candidates, PolicySet) else PolicySet(candidates)
-    # Whatever a dominated policy covers, its better covers too.
+    # Whatever a dominated policy covers, its dominating policy covers too.
     values = policies.values()
     useful = drop_dominated(values.order)
     values = values.take(useful)
@@ -502,7 +502,7 @@ def least_policies(
 
 
 class _Found(NamedTuple):
-    """Policies, weights no two of which one policy covers, and whether both are proven."""
+    """Policies, weights no two of which are covered by one policy, and whether proven."""
 
     chosen: NDArray[np.intp]
     witnesses: NDArray[np.float64]
@@ -525,7 +525,7 @@ def _by_intervals(values: Values, epsilon: float, delta: float) -> _Found | None
 
 
 def _within(found: Gaps, epsilon: float, delta: float) -> Gaps:
-    """Gaps of a portfolio that is within (ε, δ): not above it by rounding up."""
+    """Cap the gaps of a portfolio within (ε, δ), which rounding up may have exceeded."""
     if not delta and found.epsilon > epsilon:
         found = replace(found, epsilon=epsilon)
     if not epsilon and found.delta > delta:
@@ -533,11 +533,11 @@ def _within(found: Gaps, epsilon: float, delta: float) -> Gaps:
     return found
 
 
-# Below this share of the gap in hand, probe just under it rather than halfway.
+# Below this share of the current gap, probe just under it instead of halfway.
 _NEAR = 1e-2
-# What is asked when time is up gets that long: a portfolio without a proof.
+# Seconds for a portfolio without a proof after the time limit.
 _LEAST_SECONDS = 1e-3
-# Gaps that differ by this share count as one: float64 tells them apart, exact ties cost nothing.
+# Gaps that differ by less than this share count as equal.
 _SAME = 2.0**-30
 
 
@@ -546,12 +546,11 @@ class SizeGap:
     """The best portfolio of one size.
 
     Args:
-        size: how many policies.
+        size: number of policies.
         epsilon: its exact multiplicative gap ε_s.
         delta: its exact additive gap, in units of reward.
         indices: the policies, ascending.
-        proven: no portfolio of that size has a gap that is smaller by more than a share of
-            1e-9.
+        proven: no portfolio of that size has a gap smaller by more than a share of 1e-9.
     """
 
     size: int
@@ -568,17 +567,17 @@ def size_gap_curve(
     solver: str | None = None,
     time_limit: float = 60.0,
 ) -> list[SizeGap]:
-    """The least gap for each portfolio size, over the whole simplex, with proof.
+    """The least gap of each portfolio size over the whole simplex, with proof.
 
-    A size is left out where one policy less does as well. The curve ends at gap 0, or
-    where more than ``most`` policies are needed for less.
+    A size is omitted where a smaller portfolio has the same gap. The curve ends at gap 0,
+    or where a smaller gap needs more than ``most`` policies.
 
     Args:
         candidates: m policies, or their rewards (m, d).
         most: the largest size of interest; ``None`` means all.
         solver: for the integer programs, as in :func:`palm_core.prune_report`.
-        time_limit: seconds for the whole curve. When they are over, the size in hand is the
-            last one, unproven.
+        time_limit: seconds for the whole curve. After them the curve ends with the current
+            size, unproven.
 
     Raises:
         InputError: rewards that are not (m, d), or an argument out of range.
@@ -606,9 +605,9 @@ def size_gap_curve(
     while most is None or len(current.indices) <= most:
         size, best, more = len(current.indices), current, None
         low, proven, just_below, step = 0.0, True, True, _SAME
-        # Asked just below the gap in hand, or, after that found a better one, halfway.
-        # Ends: what is found has a smaller gap than the last, of finitely many, or the step
-        # grows; where nothing is found just below, there is nothing.
+        # Probe just below the current gap or, after that found a better portfolio, halfway.
+        # Terminates: each portfolio found has a smaller gap, of finitely many, or the step
+        # grows; where none is found just below the gap, there is none.
         while best.gaps.epsilon > 0 and left() > 0:
             gap = best.gaps.epsilon
             just_below = just_below or gap - low <= _NEAR * gap
@@ -621,7 +620,7 @@ def size_gap_curve(
                 just_below = True
             elif found.gaps.epsilon < gap:
                 best, just_below = found, False
-            else:  # next to the least number that there is
+            else:  # near the smallest float64 number
                 just_below, step = True, 16 * step
         else:
             proven = best.gaps.epsilon == 0

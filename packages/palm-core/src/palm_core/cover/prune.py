@@ -1,13 +1,13 @@
-"""PRUNE of Algorithm 1, steps 3 and 4: few policies that cover all given weights.
+"""PRUNE of Algorithm 1, steps 3 and 4: small covers of given weights.
 
 π covers w if J_w(π) ≥ opt_w − μ'·max(opt_w, 0) − α' (:func:`palm_core.cover_weights`).
 A minimal cover is a minimum set cover. The greedy algorithm comes within a factor
-ln k + 1 of it; "exact" proves the minimum, or says how far it got.
+ln k + 1 of it; "exact" proves the minimum, or returns the bounds reached.
 
 With two objectives the weights that a policy covers are an interval of w_1 wherever
 opt ≥ 0, since there J is affine and the threshold is convex: then the policy that
-reaches furthest from the first uncovered weight is always a right choice, and no
-integer program is needed. Where opt changes sign the threshold is not convex, and
+reaches furthest from the first uncovered weight is always an optimal choice, and
+no integer program is needed. Where opt changes sign the threshold is not convex, and
 rounding could break an interval too: so the intervals are read off the cover's bits,
 and where one has a hole the integer program decides.
 """
@@ -37,31 +37,31 @@ if TYPE_CHECKING:
 
     Indices = NDArray[np.intp]
 
-#: Covers of the weights asked, and of all weights.
+#: Methods: covers of the weights asked, and of all weights.
 COVERS = ("greedy", "exact")
 
-# Bits unpacked at a time where intervals are read off.
+# Bits unpacked at a time when intervals are read.
 _BLOCK = 1 << 25
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pruned:
-    """The policies kept, and how few are needed at least.
+    """A cover of the weights, with a lower bound on its size.
 
     Attributes:
-        indices: the policies kept: in the order of their choice for "greedy",
+        indices: the policies chosen, in the order of their choice for "greedy",
             ascending for "exact".
         status: "optimal" if no fewer policies cover all weights (proven), else
             "feasible".
         lower_bound: no fewer policies cover all weights.
         method: "greedy" or "exact".
-        solver: what decided: "greedy", "intervals", "reduction" (bounds met without an
-            integer program), "cbc" or "highs".
+        solver: "greedy", "intervals", "reduction" (bounds met without an integer
+            program), "cbc" or "highs".
         seconds: time taken.
         mu: μ'.
         alpha: α'.
-        n_weights: k, the weights covered.
-        n_negative: weights with opt_w < 0, where only α' counts.
+        n_weights: k, the number of weights covered.
+        n_negative: number of weights with opt_w < 0, where only α' counts.
     """
 
     indices: Indices
@@ -77,7 +77,7 @@ class Pruned:
 
     @property
     def upper_bound(self) -> int:
-        """How many policies are kept."""
+        """The number of policies chosen."""
         return len(self.indices)
 
     @property
@@ -94,7 +94,7 @@ def prune(
     alpha: float = 0.0,
     method: str = "greedy",
 ) -> Indices:
-    """Policies that together cover all weights (paper, Algorithm 1, PRUNE, step 4).
+    """Choose policies that together cover all weights (paper, Algorithm 1, PRUNE, step 4).
 
     For each weight w one of them has J_w(π) ≥ opt_w − μ'·max(opt_w, 0) − α', where
     opt_w is the best value over all of ``policies``.
@@ -134,7 +134,7 @@ def prune_report(
     solver: str | None = None,
     time_limit: float = 60.0,
 ) -> Pruned:
-    """:func:`prune`, with proof of how few policies are needed.
+    """:func:`prune` with a proven lower bound on the number of policies.
 
     Args:
         policies: m policies in d objectives.
@@ -149,7 +149,7 @@ def prune_report(
             :func:`palm_core.cover.set_cover.solve_set_cover`.
 
     Returns:
-        :class:`Pruned`; "exact" never keeps more policies than "greedy".
+        :class:`Pruned`; "exact" never has more policies than "greedy".
 
     Raises:
         InputError: as for :func:`prune`, or an unknown or missing solver.
@@ -180,8 +180,8 @@ def prune_curve(
 ) -> list[Pruned]:
     """:func:`prune_report` for each μ' of ``mus``; the optima opt_w are computed once.
 
-    With method "exact" a cover for a smaller μ' is the one to beat for the next
-    larger, so that sizes never grow with μ', whatever the time limit.
+    With method "exact" a cover for a smaller μ' is the incumbent for the next larger,
+    so that sizes never grow with μ', whatever the time limit.
 
     Args:
         policies: m policies in d objectives.
@@ -215,7 +215,7 @@ def prune_curve(
 
 
 class _Request:
-    """What is asked for, checked, but for μ'."""
+    """A validated pruning request, without μ'."""
 
     def __init__(
         self,
@@ -245,7 +245,7 @@ class _Request:
         begun = time.perf_counter()
         cover = cover_weights(self.policies, self.weights, mu=mu, alpha=self.alpha, best=best)
         better: Cover | None = cover
-        # Ends: each time at least one of finitely many bits is taken away.
+        # Terminates: each round clears at least one of finitely many bits.
         while better is not None:
             cover = better
             chosen, lower, used = (

@@ -1,15 +1,15 @@
-"""Set cover without branching: what may be left out, and how few rows cannot do.
+"""Set cover without branching: reductions and lower bounds.
 
 Rows are sets of columns, one bit per pair. Three rules shrink an instance and keep
 at least one minimum cover (Garfinkel and Nemhauser, 1972; Beasley, 1987):
 
-* a row whose columns another row covers too is left out;
-* a column that is covered whenever another one is, is left out;
+* a row whose columns another row covers too is removed;
+* a column that is covered whenever another column is, is removed;
 * the only row that covers a column is taken.
 
-Two bounds say how many rows are needed at least: columns no two of which share a row,
-and the linear relaxation, through its dual: prices y ≥ 0 of columns such that no row
-is worth more than 1. Both are proofs that anyone can check.
+Two lower bounds on the number of rows: columns no two of which share a row, and the
+linear relaxation, through its dual: prices y ≥ 0 of columns such that no row
+is worth more than 1. Both are verifiable proofs.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     Bits = NDArray[np.uint64]
     Indices = NDArray[np.intp]
 
-#: Sums of a few thousand prices are off by far less.
+#: Tolerance: rounding of a sum of a few thousand prices is far smaller.
 ROUNDING = 1e-6
-# Some milliseconds of work: less is not worth waking a thread for.
+# Some milliseconds of work: with less a thread does not pay off.
 _BLOCKS_WORTH_A_THREAD = 1 << 14
 _SETS_WORTH_A_THREAD = 1 << 10
-# Pairs of row and column that a packing looks at; more columns are sampled.
+# Limit on pairs of row and column in a packing; beyond it columns are sampled.
 _PACKING_PAIRS = 1 << 25
-# Columns that the linear program begins with, and that it adds at a time.
+# Initial columns of the linear program, and columns added at a time.
 _FIRST_COLUMNS = 200
-# Up to so many columns HiGHS' simplex method is faster than its interior points.
+# Number of columns up to which HiGHS' simplex method is faster than interior point.
 _FEW_COLUMNS = 1000
 _WORD = 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Core:
-    """What is left of an instance of set cover.
+    """The core of an instance of set cover after the reductions.
 
     Attributes:
-        bits: uint64 (r, words), which columns each row covers.
-        rows: (r,) the rows that are left, in the original numbering, ascending.
-        n_columns: c, columns that are left.
-        forced: (f,) original rows that are taken besides, ascending.
+        bits: uint64 (r, words), the columns that each row covers.
+        rows: (r,) remaining rows, in the original numbering, ascending.
+        n_columns: c, number of remaining columns.
+        forced: (f,) original rows of every cover, ascending.
     """
 
     bits: Bits
@@ -69,7 +69,7 @@ class Core:
         return _reduced(every)
 
     def parts(self) -> list[Core]:
-        """The core's parts that share neither row nor column, smaller first, none forced."""
+        """The connected components of the core, smallest first, without forced rows."""
         parts = []
         todo = np.ones(len(self.rows), dtype=bool)
         while todo.any():
@@ -89,7 +89,7 @@ class Core:
         return sorted(parts, key=lambda part: len(part.rows))
 
     def matrix(self) -> NDArray[np.bool_]:
-        """(r, c) which row covers which column, a byte per pair."""
+        """(r, c) booleans, row covers column, a byte per pair."""
         return unpacked(self.bits, self.n_columns)
 
     def only(self, keep: NDArray[np.bool_]) -> Core | None:
@@ -110,8 +110,8 @@ class Relaxation:
     Attributes:
         value: Σ_j y_j for prices y ≥ 0 of the columns with Σ_{j∈i} y_j ≤ 1 for each
             row i: no cover is smaller.
-        reduced: (r,) 1 − Σ_{j∈i} y_j ≥ 0: a cover that uses row i is larger by that.
-        shares: (r,) of each row, the primal solution.
+        reduced: (r,) reduced costs 1 − Σ_{j∈i} y_j ≥ 0: a cover with row i is larger by that.
+        shares: (r,) the primal solution.
     """
 
     value: float
@@ -120,7 +120,7 @@ class Relaxation:
 
     @property
     def bound(self) -> int:
-        """No cover has fewer rows."""
+        """The lower bound on the rows of a cover."""
         return ceil(self.value - ROUNDING)
 
 
@@ -160,13 +160,13 @@ def uncovered(bits: Bits, n_columns: int) -> Indices:
 
 
 def sizes(bits: Bits) -> NDArray[np.int64]:
-    """How many bits are set in each row."""
+    """The number of bits set in each row."""
     counts: NDArray[np.int64] = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
     return counts
 
 
 def _reduced(core: Core) -> Core:
-    """Apply the three rules until none does anything."""
+    """Apply the three rules until none applies."""
     bits, rows, forced = core.bits, core.rows, core.forced
     n_columns = core.n_columns
     while n_columns:
@@ -191,7 +191,7 @@ def _reduced(core: Core) -> Core:
 
 
 def _inclusions(bits: Bits, by_element: Bits) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which sets are a subset of another, and which a superset; the first of equal ones is not.
+    """Mark subsets and supersets of other sets; the first of equal sets is neither.
 
     Args:
         bits: uint64 (m, words), a set per row.
@@ -210,10 +210,10 @@ def _inclusions(bits: Bits, by_element: Bits) -> tuple[NDArray[np.bool_], NDArra
 
 
 def packing_bound(bits: Bits, n_columns: int) -> int:
-    """How many columns were found no two of which are covered by one row.
+    """The size of a packing: columns no two of which are covered by one row.
 
-    Each of them needs a row of its own, so no cover has fewer rows. They are
-    picked greedily, columns with few rows first; m·c/8 bytes are read once.
+    Each of them needs a separate row, so no cover has fewer rows. They are
+    chosen greedily, columns with few rows first; m·c/8 bytes are read once.
     """
     if not n_columns:
         return 0
@@ -234,18 +234,18 @@ def packing_bound(bits: Bits, n_columns: int) -> int:
 
 
 def relaxation(core: Core, *, seconds: float, enough: int | None = None) -> Relaxation | None:
-    """Solve the linear relaxation by HiGHS, or return ``None`` when time is up.
+    """Solve the linear relaxation by HiGHS; ``None`` after the time limit.
 
-    The prices of a few columns often say it all. So first only columns with few rows
-    count, then also those that the shares found so far leave uncovered, until none is
-    or half of all columns count: then the whole program is solved. The prices are
-    scaled so that they are feasible whatever the solver's tolerance.
+    Column generation: first only columns with few rows, then also those that the
+    current shares leave uncovered, until there are none or half of all columns are in
+    use: then the whole program is solved. The prices are scaled so that they are
+    feasible whatever the solver's tolerance.
 
     Args:
-        core: what is left after the reductions.
+        core: the core after the reductions.
         seconds: time limit.
-        enough: a bound of so many rows will do: stop there, before ``value`` is the
-            largest possible.
+        enough: stop at a bound of that many rows, before ``value`` is the largest
+            possible.
     """
     from scipy.sparse import csr_array
 
@@ -256,7 +256,7 @@ def relaxation(core: Core, *, seconds: float, enough: int | None = None) -> Rela
     while True:
         whole = len(columns) > core.n_columns // 2
         columns = np.arange(core.n_columns) if whole else columns
-        # Without the other columns more rows are inside another.
+        # On these columns alone more rows are subsets of another.
         rows = np.arange(len(table)) if whole else _outermost(table[:, columns])
         left = deadline - time.perf_counter()
         found = _fewest_shares(sparse[rows][:, columns], left) if left > 0 else None
@@ -278,7 +278,7 @@ def relaxation(core: Core, *, seconds: float, enough: int | None = None) -> Rela
 
 
 def _outermost(table: NDArray[np.bool_]) -> Indices:
-    """The rows that are no subset of another."""
+    """The rows that are not a subset of another."""
     inside, _ = _inclusions(packed(table), packed(np.ascontiguousarray(table.T)))
     return np.flatnonzero(~inside)
 
@@ -286,7 +286,7 @@ def _outermost(table: NDArray[np.bool_]) -> Indices:
 def _fewest_shares(
     table: Any, seconds: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The least sum of shares x ≥ 0 of the rows with x·table ≥ 1, and the columns' prices."""
+    """Minimise the sum of shares x ≥ 0 with x·table ≥ 1; return x and the columns' prices."""
     from scipy.optimize import linprog
 
     r, c = table.shape

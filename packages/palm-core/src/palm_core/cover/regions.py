@@ -1,4 +1,4 @@
-"""Regions of the simplex that policies serve: corners, intervals, shares, polygons."""
+"""Regions of the simplex that policies serve: corner weights, intervals, shares, polygons."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def corner_weights(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
 
 
 def serving_intervals(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
-    """For d = 2, the weights w_1 at which each policy is the best of the set.
+    """For d = 2, the interval of w_1 on which each policy is the best of the set.
 
     Returns:
         Array (m, 2): the ends of the interval of w_1; NaN for a policy that is

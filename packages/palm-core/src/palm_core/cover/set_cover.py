@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from palm_core.cover.reductions import Bits, Indices, Relaxation
 
-#: Steps of the local search that lead nowhere before it is given up.
+#: Steps of the local search without improvement before it stops.
 PATIENCE = 2000
 
 
 def greedy_rows(core: Core, start: Indices | None = None) -> Indices:
-    """Rows of ``core`` that cover it: ``start``, then always the row that covers most."""
+    """Greedy cover of ``core``: ``start``, then repeatedly the row that covers most."""
     if not core.n_columns:
         return np.zeros(0, dtype=np.intp)
     from palm_core.geometry.kernels import greedy_cover
@@ -46,17 +46,17 @@ def local_search(
     deadline: float,
     patience: int = PATIENCE,
 ) -> Indices:
-    """A cover at most as large as ``start``: drop a row, swap rows until all is covered.
+    """Improve the cover ``start``: drop a row, swap rows until all columns are covered.
 
-    Each step takes out the row that costs least, and puts in the one that is worth
-    most among those that cover some open column. Columns that stay open grow in
-    worth, which leads out of dead ends (Gao, Weise and Li, 2015).
+    Each step removes the row with the least loss and adds the row with the largest
+    gain among those that cover some uncovered column. Weights of columns that stay
+    uncovered grow, to escape local minima (Gao, Weise and Li, 2015).
 
     Args:
-        table: (r, c) which row covers which column.
+        table: (r, c) booleans, row covers column.
         start: rows that cover every column.
-        target: stop at so many rows.
-        patience: stop after so many steps, and twice as many as led to the best cover.
+        target: stop at that many rows.
+        patience: stop after that many steps, and twice the steps to the best cover.
         deadline: stop at that :func:`time.perf_counter`.
     """
     random = np.random.default_rng(0)
@@ -101,15 +101,15 @@ def local_search(
     return best
 
 
-# Pairs of row and column that are unpacked for the local search and the solvers.
+# Limit on pairs of row and column unpacked for the local search and the solvers.
 _MOST_PAIRS = 1 << 28
-# What PuLP takes to write down one nonzero of a model.
+# Seconds that PuLP takes to write one nonzero of a model.
 _SECONDS_PER_NONZERO = 4e-6
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SetCover:
-    """A cover, and how small a cover can be at all.
+    """A cover with a lower bound on its size.
 
     Attributes:
         chosen: the rows of the cover, ascending.
@@ -119,7 +119,7 @@ class SetCover:
         seconds: time taken.
         n_rows: rows left after the reductions.
         n_columns: columns left after the reductions.
-        n_forced: rows taken because nothing else covers some column.
+        n_forced: rows that alone cover some column.
     """
 
     chosen: Indices
@@ -160,9 +160,8 @@ def solve_set_cover(
     Args:
         bits: uint64 (m, ⌈n_columns/64⌉): bit j of word b of a row says whether the
             row covers column 64·b + j; bits beyond ``n_columns`` are ignored.
-        n_columns: how many columns there are.
-        incumbent: rows that are a cover already; it is returned if none smaller is
-            found.
+        n_columns: the number of columns.
+        incumbent: a known cover, returned if no smaller one is found.
         solver: "cbc" (as shipped with PuLP) or "highs" (extra ``palm-core[highs]``)
             for the integer program; ``None`` takes cbc.
         time_limit: seconds for bounds, search and integer program; the reductions
@@ -189,7 +188,7 @@ def solve_set_cover(
     bits = _checked(bits, n_columns)
     known = None if incumbent is None else _checked_incumbent(incumbent, bits, n_columns)
     core = Core.of(bits, n_columns)
-    # Parts that share neither row nor column: their bounds add up, each rounded up.
+    # Connected components: their bounds add up, each rounded up.
     parts = core.parts()
     floor = packing_bound(bits, n_columns)
     best, lower, used = [core.forced], len(core.forced), "reduction"
@@ -252,12 +251,12 @@ def _checked_incumbent(incumbent: ArrayLike, bits: Bits, n_columns: int) -> Indi
 
 
 class _Search:
-    """Bounds from both sides on the cover of a core, until they meet or time is up.
+    """Search with lower and upper bounds on the cover of a core, until they meet or time is up.
 
     Attributes:
         lower: no cover has fewer rows, the forced ones included.
         best: the smallest cover found, original rows, ascending.
-        used: the solver that was needed.
+        used: the integer programming solver used.
     """
 
     def __init__(self, core: Core, solver: str | None, deadline: float) -> None:
@@ -269,7 +268,7 @@ class _Search:
         self.used = "reduction"
 
     def narrow(self, lower: int, upper: int) -> None:
-        """Take over that no cover has fewer than ``lower`` rows, and that one has ``upper``."""
+        """Tighten the bounds: no cover has fewer than ``lower`` rows, one has ``upper``."""
         self.lower, self.upper = max(self.lower, lower), min(self.upper, upper)
 
     def run(self) -> None:
@@ -284,14 +283,14 @@ class _Search:
         relaxed = relaxation(core, seconds=self._left() / 3, enough=enough)
         if relaxed is not None:
             self.lower = max(self.lower, len(core.forced) + relaxed.bound)
-            # Where the relaxation is a cover itself, rounding finds it.
+            # Where the relaxation is integral, rounding finds the cover.
             self._offer(core, greedy_rows(core, np.flatnonzero(relaxed.shares > 0.5)))
         if self.lower < self.upper:
             self._swap(core, start, self.lower)
         target = self.lower
         while self.lower < self.upper and self._left() > 0:
-            # A proof that fewer rows will not do often takes little, for few rows are
-            # left to choose from. Where it takes long, look for a better cover.
+            # An infeasibility proof for fewer rows is often fast, since few rows remain.
+            # Where it takes long, search for a better cover.
             last = target >= self.upper - 1
             target = min(target, self.upper - 1)
             answer = self._decide(target, relaxed, self._left() / (1 if last else 2), last=last)
@@ -306,7 +305,7 @@ class _Search:
         return self.deadline - time.perf_counter()
 
     def _offer(self, core: Core, rows: Indices) -> int:
-        """Keep that cover of ``core`` if it is the smallest yet; its size."""
+        """Record the cover of ``core`` if it is the smallest so far; returns its size."""
         size = len(core.forced) + len(rows)
         if size < self.upper:
             self.best = np.sort(np.concatenate([core.forced, core.rows[rows]]))
@@ -316,7 +315,7 @@ class _Search:
     def _swap(
         self, core: Core, start: Indices, target: int, *, patience: int = PATIENCE
     ) -> Indices:
-        """The best cover of ``core`` that the local search finds in half the time left."""
+        """Run the local search on ``core`` for half the time left."""
         rows = local_search(
             core.matrix(),
             start,
@@ -330,7 +329,7 @@ class _Search:
     def _decide(
         self, target: int, relaxed: Relaxation | None, seconds: float, *, last: bool
     ) -> str:
-        """Is there a cover by ``target`` rows? "found", "none" or "open" when time is up."""
+        """Whether ``target`` rows can cover: "found", "none", or "open" after the time limit."""
         deadline = time.perf_counter() + seconds
         core = _without_costly(self.core, target, relaxed, deadline)
         if core is None:

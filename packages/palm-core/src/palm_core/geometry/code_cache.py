@@ -1,12 +1,13 @@
-"""The machine code of kernels on disk: a cache for Numba's dispatcher that never raises.
+"""Disk cache of compiled kernels for Numba's dispatcher; errors never propagate.
 
-Numba's own index is read, changed and written again without a lock, so that two processes
-which compile the same function for different closures can leave the code of one under the
-name of the other. And what Numba loads is not verified: a page of zeros in a file of the
-right length, as a power failure leaves it, is run as machine code. Here each signature,
-closure and processor has a file of its own, with a digest at its end.
+Numba updates its index without a lock, so that two processes which compile the same function
+for different closures can store the code of one under the name of the other. And Numba does
+not verify the files that it loads: a page of zeros in a file of the right length, as after a
+power failure, is run as machine code. Here each signature, closure and processor has a
+separate file, with a digest at its end.
 
-Apart from :mod:`palm_core.geometry.compilation`, which does without where Numba has changed.
+Separate from :mod:`palm_core.geometry.compilation`, which works without this cache where the
+internals of Numba have changed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SIZE = hashlib.sha256().digest_size
 
 
 class DamagedFileError(Exception):
-    """A file of machine code is not as it was written."""
+    """A cache file is corrupted."""
 
 
 class CodeCache(_numba.FunctionCache):  # type: ignore[misc]  # untyped
@@ -35,7 +36,7 @@ class CodeCache(_numba.FunctionCache):  # type: ignore[misc]  # untyped
 
     Args:
         function: the kernel.
-        report: called where the cache cannot be used; the kernel is then compiled in memory.
+        report: called where the cache is unusable; the kernel is then compiled in memory.
 
     Raises:
         RuntimeError: no folder can be written.
@@ -52,15 +53,15 @@ class CodeCache(_numba.FunctionCache):  # type: ignore[misc]  # untyped
             report(wanted, PermissionError(0, "it cannot be written"))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The code for a signature, or ``None``: it has to be compiled."""
+        """Load the code for a signature; ``None`` if it has to be compiled."""
         try:
             return super().load_overload(sig, target_context)
-        except Exception as error:  # noqa: BLE001  of any kind: bytes from a disk
+        except Exception as error:  # noqa: BLE001  untrusted bytes
             self._report(self.cache_path, error)
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the code for a signature, if that is possible."""
+        """Save the code for a signature, if possible."""
         try:
             super().save_overload(sig, data)
         except Exception as error:  # noqa: BLE001
@@ -68,10 +69,10 @@ class CodeCache(_numba.FunctionCache):  # type: ignore[misc]  # untyped
 
 
 class _CodeFiles(_numba.IndexDataCacheFile):  # type: ignore[misc]  # untyped
-    """A file per key: the pickled code, the digest of its key, the digest of both."""
+    """One cache file per key: the pickled code, the digest of its key, the digest of both."""
 
     def load(self, key: object) -> Any:
-        """What was saved under ``key``; ``None`` if nothing was, or from another source.
+        """Load the data of ``key``; ``None`` if there is none, or from another source version.
 
         Raises:
             DamagedFileError: it is not what was saved.
@@ -87,7 +88,7 @@ class _CodeFiles(_numba.IndexDataCacheFile):  # type: ignore[misc]  # untyped
         return self._load_data(name) if data[-2 * _SIZE : -_SIZE] == made_from else None
 
     def save(self, key: object, data: object) -> None:
-        """Put ``data`` in the place of what is there, all of it or nothing.
+        """Write ``data`` atomically, replacing an existing file.
 
         Raises:
             OSError: it cannot be written.
@@ -101,7 +102,7 @@ class _CodeFiles(_numba.IndexDataCacheFile):  # type: ignore[misc]  # untyped
         """Do nothing: there is no index, and code made from another source is not loaded."""
 
     def _place(self, key: object) -> tuple[str, bytes]:
-        """The file for ``key``, and the digest of all that its code depends on."""
+        """The path for ``key``, and the digest of everything that its code depends on."""
         name = self._data_name(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:6]))
         made_from = repr((key, self._version, self._source_stamp)).encode()
         return name, hashlib.sha256(made_from).digest()

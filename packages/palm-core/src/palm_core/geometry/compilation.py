@@ -1,4 +1,4 @@
-"""Numba compilation: cached on disk where a cache works, in memory where none does."""
+"""Numba compilation with a disk cache, in memory where the cache is unusable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores available to this process."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
@@ -28,11 +28,11 @@ _UNREADABLE = re.compile(r"Environment variable '(\w+)' is defined but [a-z ]*va
 
 
 def _check_environment() -> None:
-    """Remove the ``NUMBA_…`` variables that would end the process."""
+    """Remove ``NUMBA_…`` variables with values that would abort the process."""
     cores = available_cores()
     text = os.environ.get("NUMBA_NUM_THREADS", "1")
     if not (text.strip().isdecimal() and 1 <= int(text) <= cores):
-        del os.environ["NUMBA_NUM_THREADS"]  # which Numba reads again at each compilation
+        del os.environ["NUMBA_NUM_THREADS"]  # Numba re-reads it at each compilation
         _warn(
             f"NUMBA_NUM_THREADS = {text!r}: must be a whole number from 1 to {cores}, the cores "
             f"that this process may use; {cores} is used"
@@ -47,7 +47,7 @@ def _check_environment() -> None:
 
 
 def _import_numba() -> Any:
-    """Import Numba; say in one line each what it cannot use of the environment.
+    """Import Numba, with a warning for each unusable environment variable.
 
     Raises:
         InputError: it does not start with the ``NUMBA_…`` variables as they are.
@@ -87,25 +87,25 @@ _reported: list[object] = []
 
 
 def n_threads() -> int:
-    """Threads to use: ``NUMBA_NUM_THREADS``, or else the cores that this process may use."""
+    """Number of threads: ``NUMBA_NUM_THREADS``, or the cores available to this process."""
     return min(max(int(numba.config.NUMBA_NUM_THREADS), 1), available_cores())
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile at the first call; keep the machine code on disk where possible."""
+    """Compile ``function`` at its first call; cache the machine code on disk where possible."""
     dispatcher = numba.njit(nogil=True)(function)
-    if dispatcher is not function:  # with NUMBA_DISABLE_JIT it is
+    if dispatcher is not function:  # equal under NUMBA_DISABLE_JIT
         try:
             from palm_core.geometry.code_cache import CodeCache
 
             dispatcher._cache = CodeCache(function, _report)
-        except Exception as error:  # noqa: BLE001  the cache saves time and nothing else
+        except Exception as error:  # noqa: BLE001  the cache is optional
             _report(numba.config.CACHE_DIR or Path(__file__).parent, error)
     return dispatcher
 
 
 def _report(folder: object, error: Exception) -> None:
-    """Warn of the folder for compiled code, once in a process."""
+    """Warn about the cache folder, once per process."""
     if not _reported:
         _reported.append(folder)
         _warn(

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     Members = NDArray[np.intp]
 
-# A corner is qhull's if its height is the envelope's, values scaled to [0, 1].
+# Tolerance of the height of qhull's corners above the envelope, values scaled to [0, 1].
 _CORNER_TOLERANCE = 1e-9
-# Coordinates below this are a face of the simplex, hit up to rounding.
+# Coordinates below this are zero up to rounding: the point lies on a face of the simplex.
 _FACE = 1e-14
-# Pivots after which the search for dominated policies stops looking.
+# Number of pivots after which the search for dominated policies stops.
 _MOST_PIVOTS = 2000
-# Entries of the largest matrix (weights × policies) held at once.
+# Entries of the largest matrix (weights × policies) in memory.
 _BLOCK = 4_000_000
 
 
@@ -28,13 +28,13 @@ def envelope_values(
 ) -> NDArray[np.float64]:
     """L(w) = max_j w·u_j for ``values`` (m, d) at ``weights`` (k, d); array (k,).
 
-    For d = 2 each weight is looked up in its segment, O((m + k) log m).
+    For d = 2 by binary search of each weight's segment, O((m + k) log m).
     """
     if values.shape[1] == 2 and len(values) > 8:
         best, ends = segments(values)
         with np.errstate(divide="ignore", over="ignore"):
             place = np.searchsorted(ends[1:-1, 1] / ends[1:-1, 0], weights[:, 1] / weights[:, 0])
-        # The neighbours too: a weight next to a corner may be looked up beside it.
+        # The neighbours too: next to a corner, rounding may select the adjacent segment.
         near = np.clip(place[:, np.newaxis] + np.array([-1, 0, 1]), 0, len(best) - 1)
         return np.asarray((values[best[near]] * weights[:, np.newaxis, :]).sum(axis=2).max(axis=1))
     rows = max(1, _BLOCK // len(values))
@@ -46,11 +46,11 @@ def envelope_values(
 
 
 def drop_dominated(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Indices of ``values`` (m, d) without rows that another row is nowhere below.
+    """Indices of the rows of ``values`` (m, d) that no other row dominates.
 
-    Of equal rows the first stays. L is the same without the others, and so is
-    the smallest portfolio: what a dominated policy covers, its better covers.
-    For d ≥ 3 the search stops after 2000 policies; then some dominated ones may stay.
+    Of equal rows the first remains. L is unchanged, and so is the smallest portfolio:
+    whatever a dominated policy covers, its dominating policy covers. For d ≥ 3 the
+    search stops after 2000 policies; then some dominated ones may remain.
     """
     if values.shape[1] == 2:
         return np.sort(_stairs(values))
@@ -65,7 +65,7 @@ def drop_dominated(values: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _stairs(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """For d = 2 the policies that no other is nowhere below, by falling u_1."""
+    """For d = 2 the policies that are not dominated, by descending u_1."""
     order = np.lexsort((-values[:, 1], -values[:, 0]))
     height = values[order, 1]
     before = np.concatenate([[-np.inf], np.maximum.accumulate(height)[:-1]])
@@ -85,7 +85,7 @@ def segments(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.
     """
     stairs = _stairs(values)
     hull: list[int] = [int(stairs[0])]
-    # Ratio w_1 / w_2 at which hull[i] hands over to hull[i + 1]: must fall.
+    # Ratio w_1 / w_2 of the corner between hull[i] and hull[i + 1]: must decrease.
     ratios: list[float] = []
     first, second = values[:, 0].tolist(), values[:, 1].tolist()
     for index in stairs[1:].tolist():
@@ -106,12 +106,12 @@ def segments(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.
 
 
 def corners_and_members(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Members]:
-    """:func:`corner_weights` of vertex values (m, d), and what meets there.
+    """:func:`corner_weights` of vertex values (m, d), and the policies and faces that meet there.
 
     Returns:
-        The weights (v, d), and ``members`` (v, d): of each corner d policies that are
-        best there, or faces w_i = 0, numbered m + i. As float64 finds them: where more
-        meet, or rounding decides, they may be the wrong ones.
+        The weights (v, d), and ``members`` (v, d): for each corner d policies that are
+        best there, or faces w_i = 0, numbered m + i. In float64: where more than d
+        meet, or rounding decides, they may be wrong.
     """
     m, d = values.shape
     if d == 2:
@@ -125,7 +125,7 @@ def corners_and_members(values: NDArray[np.float64]) -> tuple[NDArray[np.float64
     spread[spread == 0] = 1.0
     corners, members = _corners((values - low) / spread)
     names = np.concatenate([useful, m + np.arange(d)])
-    # w_i ∝ corner_i / spread_i, with exponents apart: units may differ by 10^600.
+    # w_i ∝ corner_i / spread_i, with separate exponents: units may differ by 10^600.
     mantissa, exponent = np.frexp(spread)
     nearest = np.where(corners > 0, exponent, np.iinfo(np.int32).max).min(axis=1, keepdims=True)
     corners = np.ldexp(corners / mantissa, np.minimum(nearest - exponent, 0))
@@ -146,7 +146,7 @@ def _corners(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Members]
     halfspaces[m : m + d - 1, : d - 1] = -np.eye(d - 1)
     halfspaces[m + d - 1, : d - 1] = 1.0
     halfspaces[m + d - 1, d] = -1.0
-    # The lid closes the polytope; its own vertices stand over those of Δ_d.
+    # The upper bound on t closes the polytope; its vertices lie above those of Δ_d.
     halfspaces[m + d, d - 1 :] = [1.0, -highest]
     inside = np.full(d, 1.0 / d)
     inside[-1] = (values.mean(axis=1).max() + highest) / 2

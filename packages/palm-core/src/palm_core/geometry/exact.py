@@ -1,12 +1,12 @@
-"""Exact numbers: what the data mean, how far float64 is from it, rounding outward.
+"""Exact arithmetic: decimal readings of data, float64 error bounds, outward rounding.
 
-The one module that owns tolerances of the mathematics. Comparisons are decided in three
-steps: in float64 where the difference exceeds :func:`rounding_error` of its own operands,
-in rational arithmetic where it does not, and what is reported is rounded outward.
+The only module with numerical tolerances of the mathematics. Comparisons are decided in
+float64 where the difference exceeds :func:`rounding_error` of its operands, otherwise in
+rational arithmetic; reported values are rounded outward.
 
 A table of float64 numbers has two exact readings: itself, and, if all are written with at
-most 15 significant digits, those decimals, for every decimal of 15 digits has a float64
-number of its own. So has a tolerance. A tolerance counts as met if it is met in either: 0.95
+most 15 significant digits, those decimals, since different decimals of 15 digits have
+different float64 numbers. The same holds for a tolerance, which is met if it is met in either: 0.95
 loses 5 % of 1 although the float64 number next to 0.95 is 4e-17 further away.
 """
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 #: Half of the distance from 1 to the next float64 number.
 UNIT = 2.0**-53
-#: Products below the smallest normal number are off by no more than this.
+#: Largest rounding error of products below the smallest normal number.
 TINY = 2.0**-1060
-#: Decimals of that many digits are told apart by float64.
+#: Number of decimal digits that float64 distinguishes.
 _DIGITS = 15
 _counts = {"comparisons": 0, "rational": 0}
 
 
 def counts() -> dict[str, int]:
-    """How many comparisons were made since the start, and how many needed rationals."""
+    """The numbers of comparisons so far, in all and in rational arithmetic."""
     return dict(_counts)
 
 
@@ -50,14 +50,14 @@ def rounding_error(n_terms: int) -> float:
     """Relative error of a sum of ``n_terms`` products of given numbers, per Σ|a_i·b_i|.
 
     (n + 2)·UNIT bounds the rounding of the sum and of what it is compared with (Higham,
-    2002, section 3.1); each of two numbers may stand for another one, 4·UNIT away, besides.
+    2002, section 3.1); in addition each of two numbers may represent another, 4·UNIT away.
     Doubled, so that computing the bound may round, too.
     """
     return 2 * (n_terms + 10) * UNIT
 
 
 def raised(values: Array) -> Array:
-    """Vertex values (m, d) with which w·u is never below the exact one, rounding included."""
+    """Vertex values (m, d) raised so that the computed w·u is never below the exact one."""
     return np.asarray(values + rounding_error(values.shape[1]) * np.abs(values))
 
 
@@ -84,8 +84,8 @@ class Values:
     Args:
         floats: (m, d), each within 4·UNIT, relative, of the exact numbers.
         readings: one or two.
-        order: (m, d) numbers that are ordered in each objective as the exact ones are;
-            ``None`` if the floats were rounded, so that equal ones may differ.
+        order: (m, d) numbers ordered in each objective as the exact ones; ``None`` if the
+            floats were rounded, so that different exact numbers may be equal.
     """
 
     def __init__(self, floats: Array, readings: Sequence[Reading], *, order: Array | None) -> None:
@@ -107,7 +107,7 @@ class Values:
 
     @classmethod
     def of(cls, rewards: Array, regularizer: Array | None = None) -> Values:
-        """Rewards (m, d) as given, less the regulariser (m,)."""
+        """Vertex values of rewards (m, d) minus the regulariser (m,)."""
         powers = [_denominator(column) for column in rewards.T]
         if regularizer is not None and regularizer.any():
             least = _denominator(regularizer)
@@ -152,7 +152,7 @@ class Values:
 def scaled(values: Values, lower: Array, upper: Array) -> tuple[Array, Reading]:
     """(u − lower)/(upper − lower) by objective: nearest float64 numbers (m, d), and exactly.
 
-    Where a column and its limits are decimals, they are read as such.
+    A column and its limits are read as decimals where all of them are.
     """
     columns, scale, rows = [], [], []
     exact = values.readings[0]
@@ -182,20 +182,20 @@ def scaled(values: Values, lower: Array, upper: Array) -> tuple[Array, Reading]:
 
 
 def _denominator(column: Array) -> int:
-    """The least k ≥ 0 with which all numbers (m,) times 2^k are whole."""
+    """The least k ≥ 0 such that all numbers (m,) times 2^k are integers."""
     mantissa, exponent = np.frexp(column)
     some = mantissa != 0
     return max(0, 53 - int(exponent[some].min())) if some.any() else 0
 
 
 def _numerator(value: float, power: int) -> int:
-    """``value`` times 2^``power``, which is whole."""
+    """``value`` times 2^``power``, an integer."""
     top, bottom = value.as_integer_ratio()
     return (top << power) // bottom
 
 
 def decimal_places(column: Array) -> int | None:
-    """Fewest decimal places with which all numbers (m,) are written; ``None`` if too many."""
+    """The fewest decimal places that represent all numbers (m,); ``None`` if too many."""
     for value in column[:4].tolist():
         if len(repr(value).partition("e")[0].replace(".", "").strip("-0")) > _DIGITS:
             return None
@@ -212,7 +212,7 @@ def decimal_places(column: Array) -> int | None:
 
 
 def tolerance(value: float) -> Fraction:
-    """What a tolerance allows: the larger of its two readings."""
+    """A tolerance as a rational: the larger of its two readings."""
     places = decimal_places(np.array([value]))
     exact = Fraction(value)
     return (

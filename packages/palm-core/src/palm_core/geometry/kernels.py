@@ -1,15 +1,15 @@
-"""The compiled inner loops: the grid's rows, the best policy, the cover, greedy.
+"""Compiled kernels: grid rows, best policy, cover, greedy set cover, bit matrices.
 
-All kernels live in this one file, because Numba does not notice an edited
-helper in another file and would keep serving the stale cached machine code.
+All kernels are in this one file, because Numba does not detect an edited helper
+in another file and would use stale cached machine code.
 
 *Arithmetic.* J_w(π) is everywhere ((w_1·u_1 + w_2·u_2) + w_3·u_3) + …: every
 product and every sum rounded, from the first objective to the last, no fused
 multiply-add and no re-association (Numba without ``fastmath`` adds none). So
 the best value and the cover agree to the last bit, a policy that is best at a
 weight always covers it, and results depend neither on the number of threads nor
-on the machine. It costs nothing: multiplication and addition have ports of their
-own. Rounding is monotone, so with w ≥ 0 the bound w·max(u over a group) is never
+on the machine. It costs no time: multiplication and addition have separate
+ports. Rounding is monotone, so with w ≥ 0 the bound w·max(u over a group) is never
 below any J_w(π) of that group, also in floating point: skipping a group is exact.
 
 *Layout.* Weights come in words of 64, (words, d, 64): the innermost loop runs
@@ -17,8 +17,8 @@ over one word of contiguous lanes, and its comparisons fold into one ``uint64``
 by an OR, which LLVM vectorises. Policies come sorted into groups of ``GROUP``
 neighbours.
 
-*Threads.* Kernels release the interpreter lock and :func:`in_parallel` shares
-them out to Python threads. That is safe in forked workers and when several
+*Threads.* Kernels release the global interpreter lock and :func:`in_parallel`
+distributes them over Python threads. That is safe in forked workers and when several
 threads call at once, which Numba's own layers (GNU OpenMP, workqueue) are not,
 and compiles several times faster than ``parallel=True``.
 """
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 #: Weights in a word: the bits of a ``uint64``.
 WORD = 64
-#: Policies whose common bound is tried before each of them is.
+#: Policies per group; the bound of a group is tested before its policies.
 GROUP = 32
-#: Words of weights that stay in the second-level cache while policies pass by.
+#: Words of weights that fit into the L2 cache.
 TILE = 32
 
 
@@ -50,7 +50,7 @@ class Groups(NamedTuple):
     """m policies in groups of ``GROUP`` neighbours; u and order have even length.
 
     Attributes:
-        u: (m, d) vertex values, sorted; the last may stand twice.
+        u: (m, d) vertex values, sorted; the last may be duplicated.
         order: (m,) int64, the policy's index before sorting, ascending in a group.
         bounds: (groups, d) the largest of u in each group.
         lowest: (groups,) the lowest of order in each group.
@@ -63,15 +63,15 @@ class Groups(NamedTuple):
 
 
 def in_parallel(work: Callable[[int, int], object], count: int, *, grain: int) -> None:
-    """Call ``work(first, last)`` on ranges that make up ``range(count)``.
+    """Call ``work(first, last)`` in parallel on ranges that partition ``range(count)``.
 
     Args:
-        work: releases the interpreter lock; ranges must not depend on each other.
-        count: how many items there are.
+        work: releases the global interpreter lock; ranges must be independent.
+        count: number of items.
         grain: ranges begin at multiples of ``grain``.
     """
     threads = n_threads()
-    # A few ranges a thread, so that an unlucky one does not make all wait.
+    # A few ranges per thread, for load balancing.
     step = -(-count // (4 * threads * grain)) * grain if threads > 1 else count
     starts = range(0, count, max(step, 1))
     if threads == 1 or len(starts) < 2:
@@ -107,7 +107,7 @@ def grid_rows(d: int) -> Any:
         entries = np.empty(d)
         row = first
         while row < last:
-            # All digits but the fastest stay as they are for a run of rows.
+            # All digits but the fastest are constant over a block of rows.
             fast = d - 1 if one < d - 1 else d - 2
             base = n if fast > one else n - 1
             rest = 0.0
@@ -151,7 +151,7 @@ def best_words(d: int) -> Any:
             for j in range(WORD):
                 values[b, j] = -np.inf
                 indices[b, j] = u.shape[0]
-            # The group that served the word before comes first: then nearly
+            # The best group of the previous word comes first: then nearly
             # every other group is skipped.
             start = seed
             for step in range(-1, bounds.shape[0]):
@@ -207,8 +207,8 @@ def cover_words(d: int) -> Any:
         todo = np.empty(TILE, np.int64)
         for tile in range(0, n_words, TILE):
             for g in range(first, last):
-                # The words in which some policy of the group may cover a weight;
-                # all others stay zero.
+                # Words in which some policy of the group may cover a weight;
+                # all others remain zero.
                 n_todo = 0
                 for b in range(tile, min(tile + TILE, n_words)):
                     hope = np.uint64(0)
@@ -220,7 +220,7 @@ def cover_words(d: int) -> Any:
                     if hope != np.uint64(0):
                         todo[n_todo] = b
                         n_todo += 1
-                # Two policies share every load of a weight.
+                # Two policies use each load of a weight.
                 for p in range(g * GROUP, min(g * GROUP + GROUP, u.shape[0]), 2):
                     for t in range(n_todo):
                         b = todo[t]
@@ -242,7 +242,7 @@ def cover_words(d: int) -> Any:
 
 @compiled
 def ones_in(row: Any, mask: Any) -> Any:
-    """How many bits are set in ``row & mask``, both uint64 (words,)."""
+    """The number of bits set in ``row & mask``, both uint64 (words,)."""
     total = np.uint64(0)
     for b in range(row.size):
         x = row[b] & mask[b]
@@ -260,7 +260,7 @@ def ones_in(row: Any, mask: Any) -> Any:
 
 @compiled
 def count_rows(bits: Any, mask: Any, first: int, last: int, counts: Any) -> None:
-    """Weights of ``mask`` that each of the policies ``first`` to ``last`` covers."""
+    """Count the weights of ``mask`` that each of the policies ``first`` to ``last`` covers."""
     for p in range(first, last):
         counts[p] = ones_in(bits[p], mask)
 
@@ -271,13 +271,13 @@ def greedy_cover(bits: Any, uncovered: Any, gains: Any, chosen: Any) -> int:
 
     Args:
         bits: uint64 (m, words).
-        uncovered: uint64 (words,), the weights to cover; what is left of them after.
-        gains: int64 (m,), what each row covers of ``uncovered``; bounds on it after.
-        chosen: int64 (m,), receives the chosen rows in order; their number is returned.
+        uncovered: uint64 (words,), the weights to cover; on return those still uncovered.
+        gains: int64 (m,), bits of ``uncovered`` in each row; on return upper bounds.
+        chosen: int64 (m,), output: the chosen rows in order; their number is returned.
     """
     n_chosen = 0
     while True:
-        # A gain can only shrink while more is covered: an old one is a bound,
+        # Gains only decrease (submodularity): an old gain is an upper bound,
         # and most rows need not be counted again.
         best = int(np.argmax(gains))
         gain = ones_in(bits[best], uncovered)
@@ -301,7 +301,7 @@ def greedy_cover(bits: Any, uncovered: Any, gains: Any, chosen: Any) -> int:
 def transpose_words(bits: Any, turned: Any, first: int, last: int) -> None:
     """Write columns of ``bits`` (m, words) as rows of ``turned`` (columns, ⌈m/64⌉), uint64.
 
-    A square of 64 × 64 bits is turned by swapping ever smaller quarters (Warren,
+    A block of 64 × 64 bits is transposed by swapping ever smaller quarters (Warren,
     Hacker's Delight, section 7-3), for the words from ``first`` to before ``last``.
     """
     square = np.empty(WORD, np.uint64)
@@ -354,16 +354,16 @@ def rarest_element(one: Any, frequencies: Any) -> int:
 
 @compiled
 def inclusions(sets: Any, elements: Any, marks: Any, first: int, last: int) -> None:
-    """Mark the sets that lie inside another, and those that lie around another.
+    """Mark the sets that are a subset of another, and those that are a superset of another.
 
-    The sets around one are sought among those that share its rarest element.
+    Supersets of a set are searched among those that share its rarest element.
 
     Args:
-        sets: uint64 (m, words), a set per row, and int64 (m,), their sizes.
-        elements: uint64 (e, words), the sets with each element, and int64 (e,), how many.
+        sets: uint64 (m, words), one set per row, and int64 (m,), their sizes.
+        elements: uint64 (e, words), the sets with each element, and int64 (e,), their counts.
         marks: bool (2, m), set true: a subset of another, a superset of another. Of
             equal sets the first is neither.
-        first: first set whose surroundings are sought.
+        first: first set whose supersets are searched.
         last: one past the last.
     """
     bits, sizes = sets
@@ -381,7 +381,7 @@ def inclusions(sets: Any, elements: Any, marks: Any, first: int, last: int) -> N
                     larger = sizes[other] > sizes[a]
                     if is_subset(bits[a], bits[other]):
                         marks[0, a] |= larger or other < a
-                        if larger or other > a:  # never a write that undoes another thread's
+                        if larger or other > a:  # no write that reverts another thread's
                             marks[1, other] = True
                 x >>= np.uint64(1)
                 other += 1

@@ -1,4 +1,4 @@
-"""Exact linear programs over the simplex, for losses and shares of a candidate."""
+"""Exact linear programs over the simplex: largest loss and least share of a candidate."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# Pivots by the largest gain; from then on by Bland's rule, which cannot cycle.
+# Number of pivots by the largest gain, before Bland's rule, which cannot cycle.
 _LARGEST_GAIN = 40
-# Pivots in float64: what is found then is a basis to begin with, however good.
+# Number of pivots in float64, for an initial basis.
 _MOST_GUESSES = 80
-# In float64 a gain that is this share of its operands is none.
+# In float64 a gain below this share of its operands counts as zero.
 _NO_GAIN = 1e-11
 
 
@@ -40,13 +40,13 @@ class Solution(NamedTuple):
 
 
 class Program:
-    """The program of one candidate.
+    """The linear program of one candidate.
 
     Args:
         portfolio: P, p policies.
-        everyone: U; ``None`` leaves μ out, as ε = 0 does.
-        target: the place of c in ``everyone``'s numbers, or ``None`` for c = 0.
-        source: where c is looked up: ``everyone`` unless that is ``None``.
+        everyone: U; ``None`` omits μ, as for ε = 0.
+        target: index of c in the numbers of ``everyone``, or ``None`` for c = 0.
+        source: the values that contain c: ``everyone`` unless that is ``None``.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Program:
         return state.solution(state.value)
 
     def near(self, factor: float | None) -> tuple[Array, Array] | None:
-        """What float64 finds: λ (p,) and weights (d,) near a solution; or ``None``.
+        """Approximate solution in float64: λ (p,) and weights (d,); or ``None``.
 
         Args:
             factor: for the loss factor·w·c − L, or ``None`` for the share.
@@ -120,7 +120,7 @@ class Program:
         return _Simplex(self, np.array(near), right, reading=reading, cap=cap)
 
     def _loss_of_free_shares(self, c: Row, reading: int, simplex: _Simplex) -> Solution | list[int]:
-        """A basis with v = 0, any μ allowed; or the weights where no ε is enough."""
+        """A basis with v = 0 and unbounded μ; or the weights at which no ε suffices."""
         single = self._single(c)
         row = self._row(self.portfolio, single, reading)
         differences = [a - b for a, b in zip(c, row, strict=True)]
@@ -140,7 +140,7 @@ class Program:
         return all(a >= b for a, b in zip(row, c, strict=True))
 
     def _nonnegative_start(self, c: Row, reading: int) -> list[int] | None:
-        """λ on a policy without negative values, μ on c itself; [] if that needs no μ."""
+        """Initial basis: λ on a policy without negative values, μ on c; [] if that needs no μ."""
         if self.target is None:
             return None
         single = _least_share(self.portfolio.floats, self.source.floats[self.target])[0]
@@ -159,7 +159,7 @@ class Program:
         return zero if self.target is None else self._row(self.source, self.target, reading)
 
     def _single(self, c: Row) -> int:
-        """The policy of the portfolio that is least behind, as far as float64 tells."""
+        """The policy of the portfolio with the least loss, in float64."""
         target = _exact.floats(c)
         return int(np.argmin((target - self.portfolio.floats).max(axis=1)))
 
@@ -191,7 +191,7 @@ class Program:
         return found
 
     def near_column(self, number: int, n_rows: int) -> Array:
-        """The same in float64."""
+        """:meth:`column` in float64."""
         d = self.d
         found = np.zeros(n_rows)
         if number == 0:
@@ -210,7 +210,7 @@ class Program:
 
 
 def near_mixture(values: Array, target: Array, *, share: bool) -> tuple[Array, Array] | None:
-    """What float64 finds: λ (p,) and weights (d,) near a solution; or ``None``.
+    """Approximate solution in float64: λ (p,) and weights (d,); or ``None``.
 
     Args:
         values: (p, d) the portfolio.
@@ -263,7 +263,7 @@ def _least_share(values: Array, target: Array) -> tuple[int | None, int]:
 class _Simplex:
     """The revised simplex method on a program: min v, or (``share``) min Σμ.
 
-    In integers: a basis B has its adjugate det·B⁻¹, which pivots keep whole (Edmonds,
+    In integers: a basis B is represented by its adjugate det·B⁻¹, integral under pivots (Edmonds,
     1967). Rows are multiplied by the objectives' denominators.
     """
 
@@ -299,15 +299,15 @@ class _Simplex:
     def solve(
         self, start: list[int], *, share: bool = False, guess: list[int] | None = None
     ) -> _Simplex:
-        """To the optimum: from ``guess`` if feasible, from what float64 finds, or ``start``."""
+        """Solve to optimality from ``guess`` if feasible, the float64 basis, or ``start``."""
         self.share = share
         if guess is None or not self._enter(guess):
             found = self.guess(start)
             if (found is None or not self._enter(found[0])) and not self._enter(start):
                 raise WorkError("a linear program's first basis is not feasible")
         pivots = 0
-        # Ends: each basis is met once, as no two have one value and Bland's rule does
-        # not cycle among those of one value; there are finitely many bases.
+        # Terminates: each basis occurs once, as the value improves or Bland's rule does
+        # not cycle among bases of equal value; there are finitely many bases.
         while (entering := self._entering(pivots > _LARGEST_GAIN)) is not None:
             self._pivot(entering)
             pivots += 1
@@ -322,12 +322,12 @@ class _Simplex:
         return list(self.basis)
 
     def solution(self, value: Fraction | None) -> Solution:
-        """The optimum with the weights that attain it, the mixture that proves it."""
+        """The optimum with the weights that attain it and the mixture that proves it."""
         d = self.program.d
         scale = self.program._reading(self.program.portfolio, self.reading).scale
         weights = [price * unit for price, unit in zip(self._prices()[:d], scale, strict=True)]
         total = sum(weights)
-        if not total:  # nothing is lost anywhere
+        if not total:  # no loss at any weight
             weights, total = [1, *([0] * (d - 1))], 1
         mixture = {
             j - 1: Fraction(x, self.det)
@@ -347,7 +347,7 @@ class _Simplex:
         return self._columns[number]
 
     def _enter(self, basis: list[int]) -> bool:
-        """Begin with ``basis``; false if it is singular or not feasible."""
+        """Start from ``basis``; false if it is singular or infeasible."""
         n = self.n
         self.basis, self.det = [-1] * n, 1
         self.adjugate = [[int(i == j) for j in range(n)] for i in range(n)]
@@ -369,10 +369,10 @@ class _Simplex:
         return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * self.n
 
     def _gains(self, prices: Array, one: float = 1.0) -> tuple[Array, Array]:
-        """What each column gains per unit, and how far rounding goes.
+        """The gain of each column per unit, with its rounding error.
 
         Args:
-            prices: (n,) of the rows, in a unit of their own.
+            prices: (n,) dual prices of the rows, in a separate unit.
             one: the number 1 in that unit.
         """
         program = self.program
@@ -396,18 +396,18 @@ class _Simplex:
         return np.concatenate(parts), np.concatenate(errors)
 
     def _entering(self, bland: bool) -> int | None:
-        """A column that gains: the one with the largest gain, or the first."""
+        """The entering column: the one with the largest gain, or (``bland``) the first."""
         exact, d = self._prices(), self.program.d
         scale = self.program._reading(self.program.portfolio, self.reading).scale
         prices = [price * unit for price, unit in zip(exact[:d], scale, strict=True)]
         prices.append(exact[d])
         if self.cap is not None:
             prices.append(exact[d + 1] * self.cap.denominator)
-        # In a unit of their own, so that none is beyond float64.
+        # In a separate unit, to avoid overflow.
         unit = max(map(abs, prices)) or 1
         one = _ratio(self.det, unit)
         gains, errors = self._gains(np.array([price / unit for price in prices]), one)
-        if not self.share:  # not a difference of products: exactly
+        if not self.share:  # no difference of products: exact
             gains[0] = _ratio(sum(prices[:d]) - self.det, unit)
         gains[self.basis] = -np.inf
         places = np.flatnonzero(gains > -errors)
@@ -442,7 +442,7 @@ class _Simplex:
             self.adjugate = [[-value for value in each] for each in self.adjugate]
 
     def guess(self, start: list[int]) -> tuple[list[int], Array, Array] | None:
-        """Where the same steps in float64 end: basis, its inverse and prices; or ``None``."""
+        """The same method in float64: final basis, its inverse and prices; or ``None``."""
         basis, program = list(start), self.program
         right = self.near
         smallest = _NO_GAIN / rounding_error(program.d)

@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-# A cut that takes off less than this, relative to the size of the terms, takes off nothing.
+# Cuts of less than this, relative to the size of the terms, are ignored.
 TOLERANCE = 2.0**-46
-# No value comes near; a vertex so far out is never cut and never best.
+# Beyond all values; a vertex that far out is never cut and never best.
 _FAR = 1e200
 _NOBODY = -1
 
 
 class Change(NamedTuple):
-    """What a cut did: the places of vertices removed, and of vertices made."""
+    """The result of a cut: places of the vertices removed, and of the vertices added."""
 
     removed: Places
     made: Places
 
 
 class Polyhedron:
-    """Vertices, members and neighbours; places of removed vertices are used again.
+    """A polyhedron by its vertices, members and neighbours; places of removed vertices are reused.
 
     Args:
         ideal: (n, d+1) vertices at infinity; they take the first places.
         vertices: (v, d+1) the vertices to begin with.
         members: (v, d) the constraints that hold with equality at each.
-        neighbours: (v, d) the place of the vertex met by letting go of each.
+        neighbours: (v, d) the place of the adjacent vertex on dropping each member.
         constraints: (c, d+1) the constraints to begin with.
-        nowhere: (d+1,) what stands in a place that is not in use.
+        nowhere: (d+1,) placeholder of unused places.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Polyhedron:
 
     @property
     def constraints(self) -> Array:
-        """(c, d+1) all constraints that were ever given, in order."""
+        """(c, d+1) all constraints so far, in order."""
         return self._constraints[: self.n_constraints]
 
     @property
@@ -113,7 +113,7 @@ class Polyhedron:
             return None
         vertices = self._on_edges(height, inner, outer)
         made = self._allot(removed, len(inner))
-        # The outer ends of the crossed edges learn of their new neighbours.
+        # Update the neighbours of the outer ends of the crossed edges.
         real = outer >= self.n_ideal
         back = self._neighbours[outer[real]] == inner[real, np.newaxis]
         self._neighbours[outer[real], np.argmax(back, axis=1)] = made[real]
@@ -136,7 +136,7 @@ class Polyhedron:
         return number
 
     def _on_edges(self, height: Array, inner: Places, outer: Places) -> Array:
-        """Where the edges from ``inner`` (beyond) to ``outer`` (not) meet the cut."""
+        """Intersections of the cut with the edges from ``inner`` (beyond it) to ``outer``."""
         above, below = height[inner], np.minimum(height[outer], 0.0)
         total = np.where(outer >= self.n_ideal, above, 0.0) - below
         share = (above / total)[:, np.newaxis]
@@ -144,12 +144,12 @@ class Polyhedron:
         return np.asarray(self._vertices[inner] * rest + self._vertices[outer] * share)
 
     def _match(self, members: Places, side: Places) -> Places | None:
-        """Which new vertices are neighbours: those that share all members but one.
+        """Adjacency of new vertices: those that share all members but one.
 
         Returns:
             (n, d) rows of ``members``; −2 − i for the i-th vertex at infinity;
-            −1 across the member at ``side``. ``None`` if they do not match, which
-            only rounding can bring about.
+            −1 across the member at ``side``. ``None`` if they do not match,
+            which only rounding can cause.
         """
         n, d = members.shape
         keys = self._keys[members]
@@ -176,8 +176,8 @@ class Polyhedron:
         return partner
 
     def _infinite(self, members: Places, rows: Places, columns: Places) -> Places | None:
-        """The vertices at infinity that edges without a second end go to."""
-        # Along such an edge every member but the one let go of holds with equality.
+        """The vertices at infinity of unbounded edges."""
+        # Along such an edge every member but the dropped one holds with equality.
         ideal = self._vertices[: self.n_ideal]
         along = self._constraints[members[rows]] @ ideal.T == 0
         along[np.arange(len(rows)), columns] = True
@@ -185,10 +185,10 @@ class Polyhedron:
         return np.argmax(ends, axis=1) if ends.any(axis=1).all() else None
 
     def _settle(self, made: Places) -> None:
-        """Hook: improve on the coordinates of new vertices."""
+        """Hook: refine the coordinates of new vertices."""
 
     def _allot(self, removed: Places, count: int) -> Places:
-        """``count`` places for new vertices: those of the removed, free ones, new ones."""
+        """Allocate ``count`` places for vertices: of removed vertices, free ones, new ones."""
         if count <= len(removed):
             rest = removed[count:]
             self._vertices[rest] = self._nowhere
@@ -231,7 +231,7 @@ class Envelope(Polyhedron):
         )
 
     def add(self, values: Array) -> Change | None:
-        """Take in a policy u (d,)."""
+        """Add a policy u (d,)."""
         return self.cut(np.append(values, -1.0))
 
     def _settle(self, made: Places) -> None:
@@ -263,5 +263,5 @@ class Hull(Polyhedron):
         )
 
     def add(self, weights: Array, bound: float) -> Change | None:
-        """Take in opt(w) ≤ o for w (d,)."""
+        """Add the bound opt(w) ≤ o at w (d,)."""
         return self.cut(np.append(weights, -bound))

@@ -1,9 +1,9 @@
-"""Which weight to ask next: where the certified gap is largest, until it is small enough.
+"""Adaptive grids: ask where the certified gap is largest, until it is below the target.
 
 Optimistic linear support (Roijers et al. 2015) carried over to J_w(π) = w·r(π) − f(π)
 and to oracles with a claimed slack: ask at the vertices of the simplex, then at the
 corner weight of L with the largest gap U − L or 1 − L/U. Where opt is smooth that
-gap is of second order in the spacing: about (C/ε)^((d−1)/2) calls. That it ends is
+gap is of second order in the spacing: about (C/ε)^((d−1)/2) calls. Termination is
 proven in docs/explanation/certificates.md.
 """
 
@@ -38,30 +38,30 @@ if TYPE_CHECKING:
 
 Stopped = Literal["target", "slack", "negative", "failures"]
 
-# An answer that was asked for is recognised although its weights went through text.
+# Tolerance to match an answer to its request after weights were converted to text.
 _SAME = 1e-9
-# A gap within that much of what the oracle's slack may leave is the slack's.
+# A gap within this of the gap that the oracle's slack allows is attributed to the slack.
 _ABOVE_SLACK = 1.1
 # A corner on a face of the simplex comes before others, unless its gap is that much
-# smaller: what is known of a face bounds opt inside, not the other way round.
+# smaller: bounds on a face bound opt inside, not the other way round.
 _FACES_FIRST = 1.6
-# A part split so that the gaps are to be this share of the target leaves room for error.
+# Splits aim at gaps of this share of the target, as a safety margin.
 _ROOM = 0.9
-# Linear programs for each weight where simplices are divided.
+# Linear programs per weight in the subdivision.
 _PROGRAMS = 300
 
 
 class AdaptiveGrid:
-    """Chooses weights for an oracle, and certifies its answers, call by call.
+    """Adaptive choice of weights for an oracle, with a certificate after each answer.
 
-    Answers may be told in any order and may be for weights that were never asked:
-    all count. The same answers in the same order lead to the same weights.
+    Answers may arrive in any order and for weights that were never requested: all are used.
+    The same answers in the same order lead to the same weights.
 
     Args:
         n_objectives: d.
         target_epsilon: stop at this certified multiplicative gap.
-        target_delta: stop at this certified additive gap; not both. With neither the
-            additive gap is lowered until the caller stops.
+        target_delta: stop at this certified additive gap; not both. With neither, the
+            additive gap decreases until the caller stops.
         oracle_epsilon: ε_o of the oracle's claim, in [0, 1); ``None`` for no claim.
         oracle_delta: δ_o of the oracle's claim, in units of reward; ``None`` for no claim.
         evaluation_error: bound on the error of every evaluated J_w(π).
@@ -110,17 +110,17 @@ class AdaptiveGrid:
 
     @property
     def n_answers(self) -> int:
-        """How many answers were told."""
+        """The number of answers so far."""
         return len(self._known.weights)
 
     @property
     def pending(self) -> NDArray[np.float64]:
-        """(n, d) weights asked and not yet answered."""
+        """(n, d) weights requested and not yet answered."""
         return self._pending.copy()
 
     @property
     def certificate(self) -> Certificate | None:
-        """What the answers so far prove of all of them together; ``None`` before all vertices."""
+        """The certificate of all policies so far; ``None`` until all vertices are answered."""
         if self._certificate is None and self._model is not None:
             everyone = np.arange(len(self._known.values))
             self._certificate = certificate(self._known, everyone, self._model, _PROGRAMS)
@@ -128,15 +128,15 @@ class AdaptiveGrid:
 
     @property
     def stopped(self) -> Stopped | None:
-        """Why there is nothing to ask: the "target" is reached, or what is left is "slack".
+        """The stopping reason: "target", "slack", "failures", "negative"; ``None`` while running.
 
-        The target also counts as reached where only rounding is left at every corner weight.
+        "target": the target is reached, or only rounding is left at every corner weight.
 
-        "slack" means that no weight is known whose answer must lower the gap, given what
-        the oracle claims; "failures" that such weights were given up; "negative" that a share
-        of the best is asked for (``target_epsilon``) where the best is below 0, so that no
-        answer can help: ask for ``target_delta``. ``None`` while there is a weight to ask or
-        an answer to wait for.
+        "slack": there is no weight whose answer must lower the gap, given the slack that the
+        oracle claims; "failures": such weights were given up; "negative": the target is a
+        share of the best (``target_epsilon``) where the best is below 0, so that no answer
+        can help: use ``target_delta``. ``None`` while there is a weight to ask or a pending
+        answer.
         """
         if self._model is None:
             waiting = len(self._pending) or len(self._vertices_left)
@@ -152,21 +152,21 @@ class AdaptiveGrid:
         return self._nothing_to_ask(self._model)
 
     def _nothing_to_ask(self, model: Sandwich | Subdivision) -> Stopped:
-        """Why no weight is left."""
+        """The stopping reason when no weight is left."""
         if math.isinf(self._gap):
             return "negative"
         if isinstance(model, Sandwich):
             gaps = model.shares if self.ratio else model.loss
-            # What is left is rounding: no weight in float64 is nearer to a corner.
+            # Only rounding is left: no float64 weight is nearer to a corner.
             if (gaps <= self.target).all():
                 return "target"
         return "slack"
 
     @property
     def expected_calls(self) -> int | None:
-        """A rough number of calls that are still needed; ``None`` if there is no telling.
+        """A rough estimate of the remaining calls; ``None`` if there is none.
 
-        From the gap after n calls, taken to fall like n^(−2/(d−1)).
+        From the gap after n calls, assumed to decrease like n^(−2/(d−1)).
         """
         gap = self._gap
         if gap <= self.target:
@@ -177,14 +177,14 @@ class AdaptiveGrid:
         return max(1, math.ceil(grown - self.n_answers))
 
     def ask(self, n: int = 1) -> NDArray[np.float64]:
-        """Up to ``n`` weights to ask next; they are pending until told or forgotten.
+        """Choose up to ``n`` weights to ask next; pending until :meth:`tell` or :meth:`forget`.
 
-        The vertices first, then where the certified gap is largest. For each weight
-        that is pending an answer halfway between L and U is assumed meanwhile.
+        The vertices first, then where the certified gap is largest. For each pending weight
+        an answer halfway between L and U is assumed.
 
         Returns:
-            Array (k, d), k ≤ n; empty if there is nothing to ask before a pending
-            answer, or nothing at all (:attr:`stopped`).
+            Array (k, d), k ≤ n; empty if the next weight depends on a pending answer,
+            or if :attr:`stopped`.
 
         Raises:
             InputError: ``n`` below 1.
@@ -209,12 +209,12 @@ class AdaptiveGrid:
     def tell(
         self, weights: ArrayLike, rewards: ArrayLike, regularizer: ArrayLike | None = None
     ) -> None:
-        """Take in answers.
+        """Add answers.
 
         Args:
             weights: (d,) or (k, d) the weights that were asked.
-            rewards: (d,) or (k, d) r of the policy that answered each.
-            regularizer: () or (k,) f of it; ``None`` means zero.
+            rewards: (d,) or (k, d) rewards r of the policies returned.
+            regularizer: () or (k,) regulariser f of the policies; ``None`` means zero.
 
         Raises:
             InputError: shapes that do not match, values that are no rewards or weights.
@@ -236,8 +236,8 @@ class AdaptiveGrid:
         self._certificate = None
         if known.missing:
             return
-        # Bounds from the best policy found rise with every better one, and a vertex answered
-        # again may have another bound: begin anew.
+        # Bounds from the best policy found increase with every better one, and a new answer at a
+        # vertex may change its bound: rebuild.
         again = (rows == 1.0).any() or risen or known.refuted
         everyone = np.arange(len(known.values))
         if isinstance(self._model, Sandwich) and not again:
@@ -255,7 +255,7 @@ class AdaptiveGrid:
         self._model = subdivision(known, everyone) if model is None else model
 
     def forget(self, weights: ArrayLike) -> None:
-        """Stop waiting for the answers at ``weights`` (d,) or (k, d): these calls failed."""
+        """Remove ``weights`` (d,) or (k, d) from the pending ones: these calls failed."""
         for row in clean_weights(weights, self.d):
             near = np.flatnonzero((np.abs(self._pending - row) <= _SAME).all(axis=1))
             self._pending = np.delete(self._pending, near[:1], axis=0)
@@ -281,7 +281,7 @@ class AdaptiveGrid:
         return found.epsilon if self.ratio else found.delta
 
     def _imagine(self, model: Sandwich | Subdivision, weights: Array) -> Sandwich | Subdivision:
-        """A copy of ``model`` in which the oracle has answered ``weights`` (n, d) as expected."""
+        """A copy of ``model`` with the expected answers at ``weights`` (n, d)."""
         if not len(weights):
             return model
         model = model.copy()
@@ -294,13 +294,13 @@ class AdaptiveGrid:
         return model
 
     def _choose(self, model: Sandwich | Subdivision, asked: Array) -> Array | None:
-        """The weights (d,) to ask, or ``None`` if no answer is sure to lower the gap."""
+        """The next weights (d,), or ``None`` if no answer is certain to lower the gap."""
         if isinstance(model, Sandwich):
             corners, upper, loss, shares = model.corners, model.upper, model.loss, model.shares
         else:
             corners, upper, loss, shares = model.worst(ratio=self.ratio, budget=_PROGRAMS)
         gaps = shares if self.ratio else loss
-        # Where the oracle was asked, that much may be left.
+        # The gap that the oracle's slack allows at weights already asked.
         slack = _ABOVE_SLACK * self._known.accuracy.slack(upper)
         open_ = (gaps > self.target) & (loss > slack)
         faces = _FACES_FIRST ** (corners == 0).sum(axis=1)
@@ -320,11 +320,11 @@ class AdaptiveGrid:
 
 
 def _beside(corner: Array, anchor: Array, gap: float, limit: float) -> Array:
-    """A corner, or a point nearer to an asked weight that leads to gaps of ``limit`` sooner.
+    """The corner, or a point nearer to an asked weight that reaches gaps of ``limit`` sooner.
 
-    Gaps fall with the square of the spacing, so the corner is amid some √(gap/limit)
-    steps. Halving takes a power of two of them; where n is odd, (n − 1)/n of the way
-    from the asked weight to the corner leaves whole numbers of steps on either side.
+    Gaps decrease with the square of the spacing, so the corner is amid some √(gap/limit)
+    steps. Bisection takes a power of two of them; where n is odd, (n − 1)/n of the way
+    from the asked weight to the corner leaves integral numbers of steps on both sides.
     """
     steps = math.ceil(math.sqrt(gap / (_ROOM * limit))) if limit > 0 else 0
     if steps % 2 == 0 or steps == 1:

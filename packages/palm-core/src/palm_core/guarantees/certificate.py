@@ -1,4 +1,4 @@
-"""What an oracle answered and what it claims: upper bounds of opt at the weights asked."""
+"""Certificates: upper bounds on opt from answers and claimed slack, gaps at every weight."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-# A smaller share of an objective is what rounding leaves of none.
+# Smaller weights are zero up to rounding.
 _DUST = 2.0**-52
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """An (ε_o, δ_o)-oracle: J_w(answer) ≥ opt(w) − ε_o·max(opt(w), 0) − δ_o.
+    """Accuracy of an (ε_o, δ_o)-oracle: J_w(answer) ≥ opt(w) − ε_o·max(opt(w), 0) − δ_o.
 
     For opt(w) ≥ 0 this is the paper's definition (3.1 and footnote 3). For
-    opt(w) < 0 that definition would ask for more than opt; ε_o then counts for nothing.
+    opt(w) < 0 that definition would require more than opt; ε_o is then ignored.
 
     Args:
         epsilon: ε_o in [0, 1).
         delta: δ_o ≥ 0, in units of reward.
         error: e ≥ 0: every evaluated J_w(π) is within e of the true one.
-        claimed: it is the oracle's claim; otherwise it is assumed for want of one.
+        claimed: whether the oracle claims it; otherwise it is an assumption.
 
     Raises:
         InputError: a value outside its interval.
@@ -63,7 +63,7 @@ class Accuracy:
 
     @classmethod
     def of(cls, epsilon: float | None, delta: float | None, error: float) -> Accuracy:
-        """An accuracy of which ``None`` says nothing; exact answers are assumed if both do."""
+        """An accuracy from claims or ``None``; without both, exact answers are assumed."""
         return cls(
             epsilon=0.0 if epsilon is None else epsilon,
             delta=0.0 if delta is None else delta,
@@ -79,7 +79,7 @@ class Accuracy:
         check_number(self.error, name="evaluation_error", least=0.0)
 
     def bounds(self, values: Array) -> Array:
-        """o: the largest opt for which evaluated ``values`` of answers are good enough.
+        """o: upper bounds on opt, given evaluated ``values`` of answers.
 
         With x = J + e + δ_o it is x/(1 − ε_o) where x ≥ 0 and x where x < 0. Rounded up.
         """
@@ -91,7 +91,7 @@ class Accuracy:
         return np.asarray(found + 16 * UNIT / (1.0 - self.epsilon) * size)
 
     def exact_bound(self, value: Fraction) -> Fraction:
-        """The same of one value, in rational arithmetic."""
+        """The bound for one value in rational arithmetic."""
         top = value + tolerance(self.error) + tolerance(self.delta)
         return top / (1 - tolerance(self.epsilon)) if top > 0 else top
 
@@ -100,7 +100,7 @@ class Accuracy:
         return np.asarray(self.epsilon * np.maximum(optima, 0.0) + self.delta + 2 * self.error)
 
     def sentence(self, refuted_by: float | None = None) -> str | None:
-        """What rests on it, in words; ``None`` if exactness is claimed and nothing refutes it."""
+        """The condition as a sentence; ``None`` if exactness is claimed and not refuted."""
         exact = not (self.epsilon or self.delta)
         pair = f"within ({self.epsilon:g}, {self.delta:g}) of the best"
         parts = []
@@ -119,14 +119,14 @@ class Accuracy:
 
 
 class Answers:
-    """Weights asked, policies evaluated, and what follows for opt at these weights.
+    """Answers of an oracle: weights asked, policies evaluated, bounds on opt at these weights.
 
     Args:
-        accuracy: what the oracle claims.
+        accuracy: of the oracle.
         weights: (k, d) from :func:`clean_weights`.
-        policies: all m policies evaluated; ``None`` for none yet.
-        answers: (k,) which policy answered which weight; ``None`` if that is not
-            known: the best one there then stands for the answer.
+        policies: all m policies evaluated; ``None`` for none so far.
+        answers: (k,) index of the answer at each weight; ``None`` if unknown: the best
+            policy there is then taken as the answer.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Answers:
         self.best: Array = envelope_values(values, weights) if len(values) else np.zeros(0)
         self.own: Array = self.best
         self._size: Array = np.abs(self.best)
-        # The best there at most, whichever it is in truth.
+        # At most the best value there, whichever policy was the answer.
         self._top: Array = envelope_values(raised(values), weights) if len(values) else self.best
         if answers is not None:
             self.own = (weights * values[answers]).sum(axis=1)
@@ -152,7 +152,7 @@ class Answers:
         self._numbers: Values | None = None
 
     def tell(self, weights: Array, policies: PolicySet) -> None:
-        """Take in (n, d) further weights and the n policies that answered them."""
+        """Add (n, d) weights and the n policies that answered them."""
         assert self.answers is not None
         values = policies.vertex_values
         best = np.maximum(self.best, (self.weights @ values.T).max(axis=1))
@@ -196,8 +196,8 @@ class Answers:
 
     @property
     def order(self) -> Places:
-        """(k,) the rows of ``weights``, one of each vertex first, then by weights and bounds."""
-        # Of several answers at a vertex the one that bounds opt most.
+        """(k,) canonical order of the rows of ``weights``: each vertex first, then sorted."""
+        # Of several answers at a vertex the one with the lowest bound on opt.
         bounds = self.bounds
         at_vertices = np.where(self.weights == 1.0, bounds[:, np.newaxis], np.inf)
         first = np.argmin(at_vertices, axis=0)
@@ -233,12 +233,12 @@ class Answers:
 
     @property
     def sentence(self) -> str | None:
-        """What the bounds are conditional on."""
+        """The condition of the bounds."""
         return self.accuracy.sentence(self.slack if self.refuted else None)
 
 
 def clean_weights(weights: ArrayLike, n_objectives: int) -> Array:
-    """Check weights (k, d); entries below 2^−52 are zero, so that a vertex is a vertex."""
+    """Validate weights (k, d); entries below 2^−52 become zero, so that vertices are recognised."""
     rows = check_weights(weights, n_objectives)
     rows[rows < _DUST] = 0.0
     alone = (rows > 0).sum(axis=1) == 1
@@ -248,15 +248,15 @@ def clean_weights(weights: ArrayLike, n_objectives: int) -> Array:
 
 Method = Literal["auto", "corners", "subdivision"]
 _METHODS = ("auto", "corners", "subdivision")
-#: Corner weights and pieces of U that "auto" holds at once; with more, it divides simplices.
+#: Limit of "auto" on corner weights and pieces of U; beyond it "subdivision" is used.
 MOST_VERTICES = 250_000
-# Corners that are looked at in rational arithmetic.
+# Number of corners evaluated in rational arithmetic.
 _MOST_EXACT = 1000
-# Rewards whose largest is below 2 to that power are scaled: their products are denormal.
+# Rewards whose largest is below 2 to this power are scaled, to avoid denormal products.
 _LEAST_EXPONENT = -900
 # More than a few roundings.
 _UP = 1.0 + 16 * UNIT
-#: Linear programs for each of the two gaps where simplices are divided.
+#: Linear programs for each of the two gaps in the subdivision.
 MOST_PROGRAMS = 1000
 
 
@@ -271,7 +271,7 @@ def certify(
     answers: ArrayLike | None = None,
     method: Method = "auto",
 ) -> Certificate:
-    """Bound the gap of a portfolio to the best policy there is, at every weight.
+    """Certify an upper bound on the gap of a portfolio to the best of all policies at every weight.
 
     With J_k the value of the answer at w_k (without ``answers``: of the best evaluated
     policy there) and x = J_k + δ_o, opt(w_k) ≤ o_k = x/(1 − ε_o) if x ≥ 0, else x. U is
@@ -279,12 +279,12 @@ def certify(
 
         δ = sup_w U(w) − L(w),    ε = sup_w 1 − L(w)/U(w) where L ≥ 0 throughout.
 
-    Both are the least that follow from the answers, rounded up. If L < 0 somewhere, opt
+    Both are the least bounds implied by the answers, rounded up. If L < 0 somewhere, opt
     may be ≤ 0 there, and ε = ∞ unless δ = 0.
 
     If another policy beats one of ``answers`` by more than the oracle claims, the claim
     is refuted: J_k is then that of the best evaluated policy, the certificate is
-    conditional on that one being within (ε_o, δ_o), and says so.
+    conditional on that one being within (ε_o, δ_o), as ``conditional_on`` says.
 
     Args:
         policies: every policy that was evaluated, m of them.
@@ -296,9 +296,9 @@ def certify(
             Without both the certificate is conditional on exact answers.
         evaluation_error: bound on the error of every evaluated J_w(π), in units of reward.
         answers: (k,) index of the policy that was the answer at each weight.
-        method: "corners" looks at all corner weights of L, "subdivision" divides the
-            simplex by branch and bound; "auto" takes corners while there are at most
-            250 000 of them and of pieces of U.
+        method: "corners" evaluates all corner weights of L, "subdivision" divides the
+            simplex by branch and bound; "auto" takes corners up to 250 000 of them and
+            of pieces of U.
 
     Raises:
         InputError: a vertex that is missing, by name; indices or numbers out of range.
@@ -355,7 +355,7 @@ def certify(
 
 
 def _power_of_two(policies: PolicySet, accuracy: Accuracy) -> int:
-    """What to scale rewards by whose products would be rounded as denormal numbers are."""
+    """The exponent of the power of two by which rewards are scaled to avoid denormal products."""
     sizes = [np.abs(policies.rewards).max(), np.abs(policies.regularizer).max()]
     largest = max(*map(float, sizes), accuracy.delta, accuracy.error)
     exponent = math.frexp(largest)[1]
@@ -364,9 +364,9 @@ def _power_of_two(policies: PolicySet, accuracy: Accuracy) -> int:
 
 
 def sandwich(known: Answers, chosen: Places, most: float) -> Sandwich | None:
-    """All corner weights of the policies ``chosen`` (p,); ``None`` if more than ``most``."""
+    """The model of all corner weights of ``chosen`` (p,); ``None`` if more than ``most``."""
     d, order = known.weights.shape[1], known.order
-    # In an order of their own, equal ones once, so that no other order can matter.
+    # In canonical order without duplicates, so that the input order does not matter.
     _, first = np.unique(known.values[chosen], axis=0, return_index=True)
     chosen = chosen[first]
     weights, bounds = known.weights[order], known.bounds[order]
@@ -385,7 +385,7 @@ def sandwich(known: Answers, chosen: Places, most: float) -> Sandwich | None:
 
 
 def subdivision(known: Answers, chosen: Places) -> Subdivision:
-    """The model for corner weights that are too many."""
+    """The model for too many corner weights: branch and bound."""
     order = known.order
     values = known.values[chosen] - known.accuracy.error
     return Subdivision(known.weights[order], known.bounds[order], values)
@@ -394,7 +394,7 @@ def subdivision(known: Answers, chosen: Places) -> Subdivision:
 def certificate(
     known: Answers, chosen: Places, model: Sandwich | Subdivision, programs: int
 ) -> Certificate:
-    """What ``model`` proves of the policies ``chosen``.
+    """The certificate of the policies ``chosen`` from ``model``.
 
     A subdivision solves up to ``programs`` linear programs for each gap.
     """
@@ -435,12 +435,12 @@ class _Corner:
         self._bounds: dict[tuple[int, int], Fraction] = {}
 
     def loss(self, place: int) -> Fraction | None:
-        """U − L, at most; ``None`` where rounding has led astray."""
+        """Upper bound on U − L; ``None`` where rounding selected the wrong members."""
         found = [self._heights(place, each) for each in range(self._n_readings)]
         return None if None in found else max(max(u - low, Fraction(0)) for u, low in found)
 
     def share(self, place: int) -> Fraction | None:
-        """1 − L/U, at most, 0 where U ≤ 0 ≤ L; or ``None``."""
+        """Upper bound on 1 − L/U, 0 where U ≤ 0 ≤ L; or ``None``."""
         found = [self._heights(place, each) for each in range(self._n_readings)]
         if None in found:
             return None
@@ -451,7 +451,7 @@ class _Corner:
         return len(self.known.numbers.readings)
 
     def _heights(self, place: int, reading: int) -> Any:
-        """U and L where the members of a corner meet in truth."""
+        """U and L at the exact intersection of a corner's members."""
         known, model, d = self.known, self.model, self.known.weights.shape[1]
         members, piece = (numbers.tolist() for numbers in model.meeting(place))
         exact = known.numbers.readings[reading]
@@ -492,9 +492,9 @@ class _Corner:
 
 
 def _largest(most: Array, exact: Callable[[int], Fraction | None]) -> tuple[float, int]:
-    """The largest of values that are at most ``most`` (c,), rounded up, and its place.
+    """The maximum, rounded up, of values with upper bounds ``most`` (c,), and its index.
 
-    Exact from the highest on until what is left cannot be larger.
+    Exact values are computed by descending bounds until no other can be larger.
     """
     order = np.argsort(-most, kind="stable").tolist()
     reached, place = Fraction(-1), order[0]
@@ -532,7 +532,7 @@ def _from_subdivision(
 
 
 def _below_zero(known: Answers, chosen: Places) -> Array | None:
-    """Weights (d,) at which the portfolio may be below zero; ``None`` if it is nowhere."""
+    """Weights (d,) at which the portfolio may be negative; ``None`` if there are none."""
     numbers = known.numbers
     if known.accuracy.error:
         more = np.nextafter(known.regularizer + known.accuracy.error, np.inf)

@@ -1,10 +1,10 @@
-"""What a portfolio loses against all candidates: exact suprema over the simplex.
+"""Exact gaps of a portfolio against all candidates: suprema over the simplex.
 
 The paper (section 4, appendix B.2) estimates ε(P) and δ(P) at sampled weights. For
 finitely many candidates they are exact: candidate by candidate they are the optima of
 linear programs (:mod:`palm_core.geometry.linear_programs`). On a cell of the envelope L the
-functions opt − L and (1−ε)·opt − L are convex, hence largest at a corner weight; what
-meets there bounds each candidate, so that few programs are solved. Proofs in
+functions opt − L and (1−ε)·opt − L are convex, hence largest at a corner weight; mixtures of
+the policies that meet there bound each candidate, so that few programs are solved. Proofs in
 docs/explanation/guarantees.md.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Method = Literal["auto", "corners", "programs"]
 _METHODS = ("auto", "corners", "programs")
-# So many rivals are solved exactly; further ones that are as good to 1e-12 are bounded.
+# Number of rivals solved exactly; further ones equal to 1e-12 are bounded.
 _MOST_SOLVED, _CLOSE = 8, 1e-12
 
 
@@ -66,9 +66,9 @@ def gaps(
     Args:
         portfolio: P, or its rewards (p, d).
         candidates: C, or their rewards (c, d); need not contain P.
-        method: what bounds candidates first: "corners", the corner weights of L, or
-            "programs", a linear program per candidate that may matter; "auto" takes
-            corners where they are few. The answer is the same.
+        method: first bounds of candidates: "corners", the corner weights of L, or
+            "programs", a linear program per relevant candidate; "auto" takes corners where
+            they are few. The result is the same.
 
     Raises:
         InputError: different numbers of objectives, or an unknown method.
@@ -110,16 +110,16 @@ def gaps_without(
     *,
     time_limit: float | None = None,
 ) -> tuple[Gaps | None, ...]:
-    """The gaps that remain without each policy of the portfolio: what each one adds.
+    """The gaps of the portfolio without each of its policies: the contribution of each.
 
     Args:
         portfolio: P, or its rewards (p, d).
         candidates: C, or their rewards (c, d).
-        time_limit: seconds after which no further one is begun; ``None`` for all.
+        time_limit: seconds after which no further policy is started; ``None`` for all.
 
     Returns:
         One per policy: the gaps of the others against ``candidates`` and the
-        whole portfolio; ``None`` if there are no others, or for lack of time.
+        whole portfolio; ``None`` if there are no others, or after the time limit.
 
     Raises:
         InputError, WorkError: as :func:`gaps`.
@@ -185,11 +185,11 @@ def violations(
 ) -> NDArray[np.float64]:
     """Weights at which the portfolio is not within (ε, δ) of all candidates.
 
-    Those decisive weights (corner weights of L, or one maximiser per candidate)
+    The weights among the corner weights of L, or one maximiser per candidate,
     at which L(w) < opt(w) − ε·max(opt(w), 0) − δ in exact arithmetic.
 
     Returns:
-        Array (v, d), the worst first; empty if and only if the portfolio is
+        Array (v, d), worst first; empty if and only if the portfolio is
         within (ε, δ) at every weight. A tolerance that is met exactly counts as met.
 
     Raises:
@@ -207,7 +207,7 @@ def violations(
 
 
 class Violations(NamedTuple):
-    """Weights (v, d) at which float64 is certain, and rationals where it is not."""
+    """Violated weights: (v, d) where float64 is certain, rationals elsewhere."""
 
     certain: Array
     exact: list[Row]
@@ -338,8 +338,8 @@ def _largest_share(pair: Pair, method: Method) -> Largest:
             return Largest(rounded_up(1 + worst.value), floats(worst.weights))
         if pair.loses(worst.weights):
             return Largest(math.inf, floats(worst.weights))
-        # There opt = L ≤ 0: each candidate that is not certain to lose nothing is decided
-        # by its own program.
+        # There opt = L ≤ 0: each candidate whose loss is not certainly zero is decided
+        # by a separate program.
         bounds = np.where(_first_bounds(pair, 1.0, corners) > 0, np.inf, 0.0)
         corners = True
 
@@ -354,7 +354,7 @@ def _largest_share(pair: Pair, method: Method) -> Largest:
 
 
 def _first_bounds(pair: Pair, factor: float, corners: bool) -> Array:
-    """(c,) upper bounds of what each rival loses at most, without programs."""
+    """(c,) upper bounds on the loss to each rival, without linear programs."""
     bounds = np.full(len(pair.rivals.floats), np.inf)
     if corners:
         for each in {factor, 1.0}:
@@ -377,21 +377,21 @@ def _search(
     shared: bool,
     tight: bool,
 ) -> Largest:
-    """The largest over the rivals, those with the highest bounds first.
+    """The maximum over the rivals, by descending bounds.
 
     Args:
         pair: a portfolio and its rivals.
         bounds: (c,) upper bounds, lowered in place.
-        near: upper bounds (c,) from a mixture that float64 finds for one rival.
+        near: upper bounds (c,) from a float64 mixture for one rival.
         solve: the exact solution for one rival in one reading.
-        shared: whether programs have ε.
-        tight: the bounds are from such mixtures already.
+        shared: whether the programs contain ε.
+        tight: whether the bounds already come from such mixtures.
     """
     d, n_rivals = pair.n_objectives, len(bounds)
     reached, attained = Fraction(0), np.eye(d)[0]
     tried = np.full(n_rivals, tight)
     solved = 0
-    # Ends: each rival is tried in float64 at most once, and solved at most once.
+    # Terminates: each rival is solved at most once in float64 and at most once exactly.
     while n_rivals:
         place = int(np.argmax(bounds))
         bound = float(bounds[place])
@@ -418,6 +418,6 @@ def _search(
 
 
 def _distinct(weights: Array) -> Array:
-    """Rows (v, d) without those that agree to 12 digits: one corner, met from several cells."""
+    """Rows (v, d) without duplicates to 12 digits: a corner shared by several cells."""
     _, first = np.unique(np.round(weights, 12), axis=0, return_index=True)
     return weights[np.sort(first)]

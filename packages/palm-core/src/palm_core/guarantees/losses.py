@@ -1,8 +1,8 @@
-"""What a portfolio loses to candidates: values at weights, bounds from mixtures.
+"""Losses of a portfolio to candidates: values at weights, bounds from mixtures.
 
-Everything here is float64 with a bound on its own error. Losses at weights are bounded
+Everything here is float64 with error bounds. Losses at weights are bounded
 from below, losses over the whole simplex from above: a mixture λ of the portfolio with
-ΣλP ≥ c − v proves that c is nowhere better by more than v, whichever way λ was found.
+ΣλP ≥ c − v proves that c is nowhere better by more than v, however λ was found.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-# Corner enumeration is asked for up to that many corners, in the worst case.
+# Corners are enumerated up to this many in the worst case.
 _MOST_CORNERS = 100_000
-# Entries of the largest matrix (weights × policies) held at once.
+# Entries of the largest matrix (weights × policies) in memory.
 _BLOCK = 4_000_000
 
 
 class Heights(NamedTuple):
-    """At weights (k, d): the best rival, its value and size w·|u|, and at most L."""
+    """At weights (k, d): the best rival, its value and size w·|u|, and an upper bound on L."""
 
     place: Indices
     best: Array
@@ -62,7 +62,7 @@ class Mixtures(NamedTuple):
 
 
 class Pair:
-    """L = max over the portfolio; rivals are the candidates that could be above it.
+    """A portfolio, L = max over it, and its rivals: the candidates that may be above L.
 
     Args:
         values: the numbers of all policies.
@@ -77,12 +77,12 @@ class Pair:
         _, first = np.unique(order[left], axis=0, return_index=True)
         self.rivals = values.take(candidates[left[np.sort(first)]])
         self.error = rounding_error(self.n_objectives)
-        # What meets at each rival's worst corner (c, d), by factor.
+        # Members of each rival's worst corner (c, d), by factor.
         self._meeting: dict[float | None, Indices] = {}
 
     @classmethod
     def of(cls, portfolio: PolicySet | ArrayLike, candidates: PolicySet | ArrayLike) -> Pair:
-        """Check and pair two sets of policies.
+        """Validate and pair two sets of policies.
 
         Raises:
             InputError: different numbers of objectives, or rewards that are none.
@@ -95,7 +95,7 @@ class Pair:
     def checked(
         portfolio: PolicySet | ArrayLike, candidates: PolicySet | ArrayLike
     ) -> list[PolicySet]:
-        """Both as sets of policies.
+        """Validate both arguments as sets of policies.
 
         Raises:
             InputError: as :meth:`of`.
@@ -113,12 +113,12 @@ class Pair:
 
     @property
     def n_objectives(self) -> int:
-        """How many objectives, d."""
+        """d, the number of objectives."""
         return int(self.portfolio.floats.shape[1])
 
     @property
     def n_readings(self) -> int:
-        """How many exact readings the numbers have."""
+        """The number of exact readings."""
         return len(self.portfolio.readings)
 
     def has_no_negative(self) -> bool:
@@ -159,7 +159,7 @@ class Pair:
 
     @cached_property
     def corners(self) -> tuple[Array, Indices] | None:
-        """The corner weights of L and what meets there; ``None`` where they are too many.
+        """The corner weights of L and their members; ``None`` where they are too many.
 
         Where qhull fails they are the vertices of the simplex alone.
         """
@@ -167,7 +167,7 @@ class Pair:
         if not self._few_corners():
             return None
         try:
-            with np.errstate(all="ignore"):  # only places to look at: what is claimed is checked
+            with np.errstate(all="ignore"):  # heuristic weights only: results are validated
                 found = corners_and_members(values)
         except WorkError:
             return None
@@ -189,7 +189,7 @@ class Pair:
         return Program(self.portfolio, self.rivals if shared else None, self.rivals, place)
 
     def basis(self, place: int, factor: float | None, program: Program) -> list[int] | None:
-        """The program's basis at a rival's worst corner, if that has been looked for."""
+        """The program's basis at a rival's worst corner, if computed."""
         members = self._meeting.get(factor)
         if members is None:
             return None
@@ -203,7 +203,7 @@ class Pair:
         return basis if factor is None else [0, *basis]
 
     def heights(self, weights: Array) -> Heights:
-        """The best rival at each of ``weights`` (k, d), and what L is at most there."""
+        """The best rival at each of ``weights`` (k, d), and an upper bound on L there."""
         rivals = self.rivals.floats
         place = _best(rivals, weights)
         chosen = rivals[place]
@@ -212,12 +212,12 @@ class Pair:
         return Heights(place, best, size, self._upper(weights))
 
     def _upper(self, weights: Array) -> Array:
-        """What L is at most at ``weights`` (k, d), rounding included."""
+        """Upper bounds on L at ``weights`` (k, d), rounding included."""
         values = self.portfolio.floats
         if self.n_objectives == 2 and len(values) * len(weights) > _BLOCK:
             hull = values[segments(values)[0]]
             near = hull[_best(hull, weights)]
-            # Next to rounding a policy off the hull may be the best: no higher than that.
+            # Up to rounding a policy off the hull may be the best: no higher than that.
             return np.asarray(
                 (weights * near).sum(axis=1)
                 + 4 * self.error * (weights * np.abs(near)).sum(axis=1)
@@ -231,7 +231,7 @@ class Pair:
         return found + TINY
 
     def excess(self, weights: Array, epsilon: float, delta: float) -> Array:
-        """(k,) by how much opt − ε·max(opt, 0) − δ − L is at least above 0 at ``weights``."""
+        """(k,) lower bounds on opt − ε·max(opt, 0) − δ − L at ``weights``."""
         at = self.heights(weights)
         factor = np.where(at.best > 0, 1.0 - epsilon, 1.0)
         rounding = 2 * self.error * at.size + 4 * UNIT * abs(delta) + TINY
@@ -259,7 +259,7 @@ class Pair:
         return np.where(kept, np.nextafter(1.0 - shares, 2.0), 1.0)
 
     def mixture(self, shares: Array) -> Mixtures:
-        """One mixture by its λ (p,), nearly: it is made to add to one."""
+        """One mixture from an approximate λ (p,), normalised to add to one."""
         shares = np.maximum(shares, 0.0)
         shares = shares / shares.sum()
         used = np.flatnonzero(shares)
@@ -272,7 +272,7 @@ class Pair:
             yield Mixtures(row, np.abs(row))
 
     def at_corners(self, factor: float | None) -> Mixtures | None:
-        """For each rival the mixture of what meets at its worst corner; ``None`` without corners.
+        """For each rival the mixture of the policies at its worst corner; ``None`` without corners.
 
         Args:
             factor: for the loss factor·w·c − L, or ``None`` for the ratio L/(w·c).
@@ -284,7 +284,7 @@ class Pair:
         self._meeting[factor] = members
         p, d = self.portfolio.floats.shape
         rivals, count = self.rivals.floats, len(places)
-        # Rows in powers of two of their own, so that no objective's unit matters.
+        # Rows scaled by separate powers of two, so that units of objectives do not matter.
         largest = np.abs(np.concatenate([self.portfolio.floats, rivals])).max(axis=0)
         exponents = np.frexp(np.where(largest > 0, largest, 1.0))[1]
         units = np.ldexp(1.0, np.minimum(-exponents, 1000))
@@ -309,7 +309,7 @@ class Pair:
             shares = np.where(policy & (shares > 0), shares, 0.0)
             total = shares.sum(axis=1, keepdims=True)
             good = np.isfinite(total) & (total > 0)
-            # Where nothing was found, any policy is a mixture.
+            # Fallback: any single policy is a mixture.
             anyone = policy / policy.sum(axis=1, keepdims=True)
             shares = np.where(good, shares / np.where(good, total, 1.0), anyone)
         parts = self.portfolio.floats[np.where(policy, members, 0)]
@@ -318,7 +318,7 @@ class Pair:
         )
 
     def _worst_corners(self, factor: float | None) -> Indices:
-        """For each rival the corner at which it is furthest above L, as float64 tells."""
+        """For each rival the corner at which it is furthest above L, in float64."""
         with np.errstate(all="ignore"):
             return self._furthest(factor)
 
@@ -364,7 +364,7 @@ def joined(sets: list[PolicySet]) -> Values:
 
 
 def _side_by_side(parts: list[Values]) -> Values:
-    """Numbers with denominators of their own, brought to common ones."""
+    """Concatenate numbers with different denominators over common ones."""
     firsts = [part.readings[0] for part in parts]
     scale = [lcm(*each) for each in zip(*(reading.scale for reading in firsts), strict=True)]
     starts = np.cumsum([0, *(len(part.floats) for part in parts)])
@@ -380,7 +380,7 @@ def _side_by_side(parts: list[Values]) -> Values:
 
 
 def _undominated(candidates: Array, portfolio: Array) -> NDArray[np.bool_]:
-    """Which candidates (c, d) are above each policy of the portfolio in something."""
+    """Whether each candidate (c, d) exceeds every policy of the portfolio in some objective."""
     if candidates.shape[1] == 2:
         order = np.argsort(portfolio[:, 0], kind="stable")
         best = np.maximum.accumulate(portfolio[order[::-1], 1])[::-1]
@@ -395,12 +395,12 @@ def _undominated(candidates: Array, portfolio: Array) -> NDArray[np.bool_]:
 
 
 def _best(values: Array, weights: Array) -> Indices:
-    """(k,) a best of ``values`` (m, d) at each of ``weights`` (k, d), as float64 tells."""
+    """(k,) a best of ``values`` (m, d) at each of ``weights`` (k, d), in float64."""
     if values.shape[1] == 2 and len(values) > 8:
         best, ends = segments(values)
         with np.errstate(divide="ignore", over="ignore"):
             place = np.searchsorted(ends[1:-1, 1] / ends[1:-1, 0], weights[:, 1] / weights[:, 0])
-        # The neighbours too: a weight next to a corner may be looked up beside it.
+        # The neighbours too: next to a corner, rounding may select the adjacent segment.
         near = np.clip(place[:, np.newaxis] + np.array([-1, 0, 1]), 0, len(best) - 1)
         at = (values[best[near]] * weights[:, np.newaxis, :]).sum(axis=2).argmax(axis=1)
         return np.asarray(best[near[np.arange(len(near)), at]])

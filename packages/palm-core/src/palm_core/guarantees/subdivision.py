@@ -1,9 +1,9 @@
-"""Opt between two envelopes: L from the policies found, U from bounds at the weights asked.
+"""Sandwich L ≤ opt ≤ U: L from the policies found, U from bounds at the weights asked.
 
 opt is convex, so at w = Σ_k λ_k·w_k (λ ≥ 0) it is at most Σ_k λ_k·o_k where
 opt(w_k) ≤ o_k. The least such mixture is U, the lower convex hull of the points
 (w_k, o_k). On a cell of L the difference U − L is convex, so it is largest at a
-corner weight of L. Both are kept up to date, one answer after another.
+corner weight of L. Both are updated after each answer.
 
 Rounding cannot make the bounds too low. Every value of U is computed as a mixture
 with λ ≥ 0 that adds up to w, whichever simplex it comes from; every value of L at a
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Places = NDArray[np.intp]
 
-# A mixture this far above the piece it belongs to was taken from the wrong simplex.
+# A mixture this far above its piece was computed from the wrong simplex.
 _ASTRAY = 1e-12
 _TINY = 1e-290
 
@@ -41,7 +41,7 @@ def mixture_bounds(weights: Array, shares: Array, asked: Array, bounds: Array, t
 
     Args:
         weights: (…, d) w.
-        shares: (…, k) nearly λ; what they miss is made up at the vertices e_i.
+        shares: (…, k) approximate λ; the remainder is assigned to the vertices e_i.
         asked: (…, k, d) w_k.
         bounds: (…, k) o_k.
         top: (d,) bounds at the vertices e_i.
@@ -49,7 +49,7 @@ def mixture_bounds(weights: Array, shares: Array, asked: Array, bounds: Array, t
     Returns:
         Array (…), never below U(w) whatever ``shares`` are: rounded up.
     """
-    # A weight off a face of the simplex has no share in one on it.
+    # A weight off a face of the simplex has no share in a weight on it.
     off = ((asked > 0) & (weights == 0)[..., np.newaxis, :]).any(axis=-1)
     shares = np.where(off | ~(shares > 0), 0.0, shares)
     point = np.einsum("...k,...kd->...d", shares, asked)
@@ -71,7 +71,7 @@ class Sandwich:
     """
 
     def __init__(self, bounds: Array, values: Array) -> None:
-        # A power of two: nothing is rounded, and no tolerance depends on the units.
+        # A power of two: no rounding, and no tolerance depends on the units.
         largest = np.abs(bounds).max() or np.abs(values).max()
         self._unit = 2.0 ** np.ceil(np.log2(largest)) if largest > 0 else 1.0
         self.d = len(bounds)
@@ -82,19 +82,19 @@ class Sandwich:
         self._upper: Array = np.full(places, np.inf)
         self._piece: Places = np.full(places, self._hull.places[0])
         self._rounding: Array = np.zeros(places)
-        #: What the caller calls the bounds and the policies, in the order given.
+        #: The caller's numbers of the bounds and the policies.
         self.asked: list[int] = []
         self.policies: list[int] = []
         self._measure(self._envelope.places)
         self._refresh(self._envelope.places)
 
     def copy(self) -> Sandwich:
-        """An independent copy, to try things out on."""
+        """An independent copy, for simulated answers."""
         return deepcopy(self)
 
     @property
     def n_vertices(self) -> int:
-        """Corner weights and pieces: what a step costs grows with it."""
+        """The number of corner weights and pieces; the cost of a step grows with it."""
         return len(self._envelope.vertices) + len(self._hull.vertices)
 
     @property
@@ -111,18 +111,18 @@ class Sandwich:
     def upper(self) -> Array:
         """(c,) U at the corner weights."""
         found = self._upper[self._envelope.places] * self._unit
-        # In units below the smallest normal number the product is rounded.
+        # Below the smallest normal number the product is rounded.
         return np.asarray(np.nextafter(found, np.inf) if self._unit < _TINY else found)
 
     @property
     def least_lower(self) -> Array:
-        """(c,) what L is at least at the corner weights, rounding included."""
+        """(c,) lower bounds on L at the corner weights, rounding included."""
         places = self._envelope.places
         lower = self._envelope.vertices[places, self.d] - self._rounding[places]
         return np.asarray(lower * self._unit)
 
     def meeting(self, index: int) -> tuple[Array, Array]:
-        """Numbers (d,) of what meets at a corner, and of the bounds whose piece is above it.
+        """Numbers (d,) of a corner's members, and of the bounds of the piece of U above it.
 
         Policies by their number d + i in the order given, faces w_i = 0 by i.
         """
@@ -151,7 +151,7 @@ class Sandwich:
         return np.where(self.negative & (loss > 0), np.inf, shares)
 
     def anchor(self, index: int) -> Array:
-        """(d,) of the asked weights around a corner, the one with most of a share in it."""
+        """(d,) of the asked weights around a corner, the one with the largest share in it."""
         place = self._piece[self._envelope.places[index]]
         asked = self._hull.constraints[self._hull.members[place], : self.d]
         shares = np.linalg.lstsq(asked.T, self.corners[index], rcond=None)[0]
@@ -181,7 +181,7 @@ class Sandwich:
         self._upper = np.concatenate([self._upper, np.full(more, np.inf)])
         self._piece = np.concatenate([self._piece, np.zeros(more, dtype=np.intp)])
         self._rounding = np.concatenate([self._rounding, np.zeros(more)])
-        # The search for the right piece begins where a removed corner had its own.
+        # The search for the piece starts at the piece of a removed corner.
         self._piece[made] = np.resize(start, len(made))
         self._upper[made] = np.inf
         self._measure(made)
@@ -201,7 +201,7 @@ class Sandwich:
         self._refresh(affected)
 
     def _measure(self, places: Places) -> None:
-        """How far rounding goes at corners: by the size of what meets there."""
+        """Rounding error bounds at corners, by the size of their members."""
         corners = self._envelope.vertices[places, : self.d]
         members = self._envelope.constraints[self._envelope.members[places], : self.d]
         sizes = np.einsum("nd,nkd->nk", corners, np.abs(members)).max(axis=1)
@@ -209,7 +209,7 @@ class Sandwich:
         self._rounding[places] = 2 * rounding_error(self.d) * size
 
     def _refresh(self, places: Places) -> None:
-        """Find the pieces of U over corners, and lower ``_upper`` to what they say."""
+        """Find the pieces of U over corners, and lower ``_upper`` to their bounds."""
         if not len(places):
             return
         corners = self._envelope.vertices[places, : self.d]
@@ -219,11 +219,11 @@ class Sandwich:
         for row in np.flatnonzero(values - planes > _ASTRAY):
             pieces[row], values[row] = self._search(corners[row])
         self._piece[places] = pieces
-        # A bound that held before still does.
+        # An earlier bound remains valid.
         self._upper[places] = np.minimum(self._upper[places], values)
 
     def _climb(self, corners: Array, start: Places) -> Places:
-        """From piece to neighbouring piece, until none is higher over its corner."""
+        """Hill climbing over neighbouring pieces, until none is higher over its corner."""
         vertices, neighbours = self._hull.vertices[:, : self.d], self._hull.neighbours
         here = start.copy()
         height = (corners * vertices[here]).sum(axis=1)
@@ -241,7 +241,7 @@ class Sandwich:
         return here
 
     def _mixtures(self, corners: Array, pieces: Places) -> Array:
-        """(n,) an upper bound on opt at each corner, from the weights of its piece."""
+        """(n,) upper bounds on opt at each corner, from the weights of its piece."""
         rows = self._hull.constraints[self._hull.members[pieces]]
         weights, bounds = rows[..., : self.d], -rows[..., self.d]
         try:
@@ -251,10 +251,10 @@ class Sandwich:
         return mixture_bounds(corners, np.asarray(shares), weights, bounds, self._top)
 
     def _search(self, corner: Array) -> tuple[int, float]:
-        """The least mixture, where the first piece of the greatest height does not hold it."""
+        """The least mixture, where the first piece of the greatest height misses the corner."""
         places = self._hull.places
         heights = self._hull.vertices[places, : self.d] @ corner
-        # Pieces in one plane, of which only one is over the corner.
+        # Coplanar pieces, of which only one is over the corner.
         level = places[heights >= heights.max() - _ASTRAY]
         values = self._mixtures(np.broadcast_to(corner, (len(level), self.d)), level)
         best = int(np.argmin(values))
@@ -263,7 +263,7 @@ class Sandwich:
         return int(level[best]), min(float(values[best]), self._by_program(corner))
 
     def _by_program(self, corner: Array) -> float:
-        """The least mixture by linear programming, where rounding led astray."""
+        """The least mixture by linear programming, as a fallback after rounding errors."""
         from scipy.optimize import linprog
 
         rows = self._hull.constraints
@@ -273,16 +273,16 @@ class Sandwich:
         return float(mixture_bounds(corner, shares, weights, bounds, self._top))
 
 
-# Bound and gap have met if they agree to that share.
+# Relative tolerance at which bound and gap are equal.
 _MET = 1e-9
-# A split closer to a vertex than this leads nowhere: the longest edge is halved.
+# With a split closer to a vertex than this the longest edge is bisected instead.
 _CENTRAL = 1e-3
 # More than a few roundings.
 _UP = 1.0 + 16 * UNIT
 
 
 class Largest(NamedTuple):
-    """sup_w gap ≤ ``bound``; at ``weights`` (d,) it is ``reached``."""
+    """A supremum: sup_w gap ≤ ``bound``; at ``weights`` (d,) the gap is ``reached``."""
 
     bound: float
     reached: float
@@ -298,11 +298,11 @@ class Largest(NamedTuple):
 class _Part(NamedTuple):
     vertices: Array  # (d, d)
     upper: Array  # (d,) U at the vertices
-    split: Array | None  # (d,) where its program found the largest gap
+    split: Array | None  # (d,) weights of the largest gap in its program
 
 
 class Subdivision:
-    """U as the least mixture of bounds, L as the largest of the policies.
+    """Branch and bound on U − L: U the least mixture of bounds, L the largest policy value.
 
     Args:
         weights: (k, d), the vertices e_1 … e_d of the simplex first.
@@ -316,11 +316,11 @@ class Subdivision:
         self._unit = 2.0 ** np.ceil(np.log2(largest)) if largest > 0 else 1.0
         self._weights = weights
         self._bounds: Array = bounds / self._unit
-        # In an order of their own, equal ones once, so that no other order can matter.
+        # In canonical order without duplicates, so that the input order does not matter.
         self._values: Array = np.unique(values[drop_dominated(values)], axis=0) / self._unit
 
     def copy(self) -> Subdivision:
-        """An independent copy, to try things out on."""
+        """An independent copy, for simulated answers."""
         return copy(self)
 
     def add_policy(self, values: Array) -> None:
@@ -339,7 +339,7 @@ class Subdivision:
         return upper * self._unit, (plane - half) * self._unit
 
     def worst(self, *, ratio: bool, budget: int) -> tuple[Array, Array, Array, Array]:
-        """Where the gap is largest as far as known: weights (1, d), U, U − L and 1 − L/U (1,)."""
+        """The largest gap found: weights (1, d), U, U − L and 1 − L/U (1,)."""
         below = not self._no_negative()
         weights = self.search(ratio=ratio and not below, budget=budget).weights
         upper = self._least_mixture(weights)[0]
@@ -352,7 +352,7 @@ class Subdivision:
 
         Args:
             ratio: the multiplicative gap.
-            budget: how many linear programs may be solved.
+            budget: maximum number of linear programs.
         """
         serial = count()
         eye = np.eye(self.d)
@@ -405,11 +405,11 @@ class Subdivision:
         _, i, j = max(lengths)
         halves[[i, j]] = 0.5
         if ratio and part.upper.max() <= 0:
-            return 0.0, halves  # U ≤ 0 ≤ L here: nothing is lost
+            return 0.0, halves  # U ≤ 0 ≤ L here: no loss
         with np.errstate(all="ignore"):
             found = _programs.near_mixture(pieces, part.upper, share=ratio)
         if found is None:
-            # Any policy is a mixture: the one that is least behind.
+            # Any policy is a mixture: take the one with the least loss.
             single = int(np.argmin((part.upper - pieces).max(axis=1)))
             found = np.eye(len(pieces))[single], np.full(self.d, 1.0 / self.d)
         shares = found[0] / found[0].sum()
@@ -438,7 +438,7 @@ class Subdivision:
         return (upper - lower) / upper if ratio else upper - lower
 
     def _lower(self, weights: Array) -> tuple[float, float]:
-        """L(w), and how far rounding goes there."""
+        """L(w) and its rounding error."""
         heights = self._values @ weights
         best = int(np.argmax(heights))
         size = np.abs(self._values[best]) + np.abs(self._bounds[: self.d])

@@ -1,6 +1,6 @@
-"""What Theorem 3.4 assumes, r ≥ 0 and opt ≥ 0, checked on evaluated policies.
+"""Theorem 3.4: a-priori guarantees of a grid, and its assumptions r ≥ 0 and opt ≥ 0.
 
-Both are needed: with signed rewards Lemma 3.3 is false, and where opt(w) < 0 no
+Both assumptions are needed: with signed rewards Lemma 3.3 is false, and where opt(w) < 0 no
 policy, not even the best, reaches (1 − μ')·opt(w), so there may be no cover.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
-    """What Theorem 3.4 assumes, as far as evaluated policies show it.
+    """The assumptions of Theorem 3.4, checked on evaluated policies.
 
     Args:
         violations: one line each, naming what is negative; empty if none.
@@ -38,7 +38,7 @@ class Assumptions:
 
     @property
     def hold(self) -> bool:
-        """Whether nothing evaluated speaks against the theorem."""
+        """Whether no evaluated policy violates the assumptions."""
         return not self.violations
 
 
@@ -47,8 +47,8 @@ def assumptions(policies: PolicySet) -> Assumptions:
 
     The best evaluated policy bounds opt from below, so opt ≥ 0 holds on all of
     Δ_d where min_w max_j w·u(π_j) ≥ 0: the value of a matrix game, from one
-    linear program. That can fail although opt ≥ 0; evaluating the reference
-    policy (f = 0) settles it where r ≥ 0.
+    linear program. This check can fail although opt ≥ 0; evaluating the reference
+    policy (f = 0) proves it where r ≥ 0.
     """
     rewards = policies.rewards
     least = rewards.min(axis=0)
@@ -65,14 +65,14 @@ def assumptions(policies: PolicySet) -> Assumptions:
 
 
 def _negative_optimum(policies: PolicySet) -> list[str]:
-    """A weight vector at which every evaluated policy is negative, as a line; or nothing."""
+    """A line with a weight vector at which every evaluated policy is negative; else empty."""
     values = policies.vertex_values
-    # One policy that is good enough at every vertex.
+    # One policy that is nonnegative at every vertex.
     if (values >= 0).all(axis=1).any():
         return []
     depth, weights = Pair(policies.values(), np.arange(len(values)), np.arange(0)).deepest()
     size = float((np.abs(values) @ weights).max())
-    # Values that were computed may be below zero by rounding.
+    # Computed values may be negative by rounding.
     return [] if depth <= rounding_error(len(weights)) * size else [_line(policies, weights)]
 
 
@@ -102,9 +102,9 @@ class Approximation(NamedTuple):
 
 
 def lemma_a1(n_objectives: int, mu: float, alpha: float) -> Closeness:
-    """How close every v ∈ Δ_d is to its grid weight: |w_i − v_i| ≤ μ·v_i + dα.
+    """Distance of every v ∈ Δ_d to its grid weight: |w_i − v_i| ≤ μ·v_i + dα.
 
-    Proof in docs/explanation/guarantees.md: that of the paper forgets the
+    Proof in docs/explanation/guarantees.md: the paper's proof omits the
     multiplicative rounding in one step.
 
     Raises:
@@ -123,7 +123,7 @@ def lemma_a1(n_objectives: int, mu: float, alpha: float) -> Closeness:
 def lemma_33(
     epsilon_prime: float, delta_prime: float, reward_bound: float, regularizer_bound: float
 ) -> Approximation:
-    """What π_w is worth at a close v: ε = 2ε', δ = 2(δ'·R_max + ε'·f_max).
+    """Value of π_w at a close v: ε = 2ε', δ = 2(δ'·R_max + ε'·f_max).
 
     Holds where r ≥ 0. With signed rewards it is false: the proof replaces
     Σ_i v_i·|r_i| by |Σ_i v_i·r_i|.
@@ -153,8 +153,8 @@ class Guarantee:
         paper_size: d·(2 + (2/μ)·log(1/α))^(d−1) as the theorem prints it. It
             ignores that log_{1+μ}(1/α) is rounded up, so |W| can exceed it:
             d = 2, μ = 1, α = 0.9 has |W| = 5 > 4.42.
-        measured: those of "R_max" and "f_max" that nobody vouches for beyond
-            the evaluated policies.
+        measured: those of "R_max" and "f_max" that are measured on the evaluated
+            policies, not claimed.
     """
 
     epsilon: float
@@ -179,7 +179,7 @@ class Guarantee:
 
     @property
     def vacuous(self) -> bool:
-        """Whether it promises no more than J ≥ 0, which the reference policy has.
+        """Whether it guarantees no more than J ≥ 0, which the reference policy has.
 
         That is (1 − ε)·opt(v) − δ ≤ 0 at every v, as opt(v) ≤ R_max, for the
         sharper pair; in particular wherever ε ≥ 1.
@@ -289,7 +289,7 @@ def _paper_size(d: int, mu: float, alpha: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class NotApplicable:
-    """Why Theorem 3.4 says nothing here, in place of a number."""
+    """The reason why Theorem 3.4 does not apply."""
 
     violations: tuple[str, ...]
     remedy: str = "Normalise, or rely on the certificate"
@@ -313,7 +313,7 @@ def apply_theorem(
     reward_bound: float | None = None,
     regularizer_bound: float | None = None,
 ) -> Guarantee | NotApplicable:
-    """Theorem 3.4 for a finished run: the guarantee, or what it lacks.
+    """Theorem 3.4 for a finished run: the guarantee, or why it does not apply.
 
     Args:
         policies: every policy that was evaluated, not the portfolio alone.
@@ -339,7 +339,7 @@ def apply_theorem(
     facts = assumptions(policies)
     r_seen, f_seen = facts.measured_reward_bound, facts.measured_regularizer_bound
     # Members need not be optimal anywhere, so a claim about optimal policies is
-    # raised to what was seen, not refuted by it.
+    # raised to the measured value, not refuted by it.
     (f_claim,) = _not_negative(regularizer_bound=regularizer_bound or 0.0)
     guarantee = theorem_bounds(
         policies.n_objectives,

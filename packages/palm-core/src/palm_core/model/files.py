@@ -1,4 +1,4 @@
-"""Files: atomic writes, bounded reads, names that work on every system."""
+"""Files: atomic writes, bounded reads, portable names, package versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from palm_core.validation import nearest, one_line
 
 
 def write_atomically(file: Path, data: bytes) -> None:
-    """Replace ``file`` by ``data``: readers see the old contents or the new ones.
+    """Replace ``file`` by ``data`` atomically: readers see the old contents or the new ones.
 
     Raises:
         WorkError: the file cannot be written, or is a device or a pipe, which a file is
@@ -35,18 +35,18 @@ def write_atomically(file: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(file)
     except (OSError, ValueError) as error:
-        with suppress(OSError, ValueError):  # the error in hand is the one to tell
+        with suppress(OSError, ValueError):  # the original error is reported
             temporary.unlink()
         raise WorkError(f"{one_line(file)}: cannot be written: {_reason(error)}") from error
 
 
 def read_bounded(file: Path, most: int, *, kind: str = "file") -> bytes:
-    """Read a regular file of at most ``most`` bytes; never waits for a pipe or a device.
+    """Read a regular file of at most ``most`` bytes; never blocks on a pipe or a device.
 
     Args:
-        file: where.
-        most: the largest size that is read, in bytes.
-        kind: what error messages call the file.
+        file: the path.
+        most: the size limit in bytes.
+        kind: kind of file, for error messages.
 
     Raises:
         InputError: one line: no such file, something else than a file, too large, or
@@ -54,16 +54,16 @@ def read_bounded(file: Path, most: int, *, kind: str = "file") -> bytes:
     """
     name = one_line(file)
     try:
-        # Looked at before it is opened: opening a device may already do something.
+        # Checked before opening: opening a device may have side effects.
         _check_regular(file.stat(), name, kind)
-        # A pipe put there in between would make a plain open() wait for a writer.
+        # A pipe created in between would block a plain open().
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
         with os.fdopen(descriptor, "rb") as stream:
             found = os.fstat(descriptor)
             _check_regular(found, name, kind)
             if found.st_size > most:
                 raise InputError(f"{name}: {found.st_size} bytes, must be at most {most}")
-            data = stream.read(most + 1)  # it may grow, or (as in /proc) not tell its size
+            data = stream.read(most + 1)  # it may grow, or (as in /proc) report no size
     except FileNotFoundError:
         raise InputError(f"{name}: no such {kind}{may_be_meant(file)}") from None
     except InputError:
@@ -76,7 +76,7 @@ def read_bounded(file: Path, most: int, *, kind: str = "file") -> bytes:
 
 
 def may_be_meant(missing: Path) -> str:
-    """What to add to "no such file": the nearest name beside it, or that its folder is missing."""
+    """Hint for "no such file": the nearest name in its folder, or that the folder is missing."""
     folder = missing.parent
     try:
         with os.scandir(folder) as entries:
@@ -85,7 +85,7 @@ def may_be_meant(missing: Path) -> str:
         return f" (there is no folder {one_line(folder)})"
     except (OSError, ValueError):
         return ""
-    # By what they are called without the ending, which many have in common.
+    # By stem, since many share the suffix.
     names.sort(key=lambda name: (name.suffix == missing.suffix, name))
     stems = {name.stem: name for name in names if not name.name.startswith(".")}
     near = nearest(missing.stem, stems)
@@ -93,7 +93,7 @@ def may_be_meant(missing: Path) -> str:
 
 
 def not_a_folder(path: Path, kind: str) -> InputError:
-    """The error for a path that is no folder: because there is nothing, or something else."""
+    """The error for a path that is no folder: missing, or of another kind."""
     name = one_line(path)
     try:
         there = path.exists()
@@ -105,7 +105,7 @@ def not_a_folder(path: Path, kind: str) -> InputError:
 
 
 def unportable_name(name: str) -> str | None:
-    """Why a file of that name cannot be on every system, or ``None``."""
+    """Why a file name is not portable, or ``None``."""
     if found := _UNFIT.search(name):
         return f"has {found[0]!r}"
     if name.endswith((".", " ")):
@@ -118,7 +118,7 @@ def unportable_name(name: str) -> str | None:
 
 
 def is_special(path: Path) -> bool:
-    """Whether there is something at ``path`` that is neither a file nor a folder."""
+    """Whether ``path`` exists and is neither a file nor a folder."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -127,20 +127,20 @@ def is_special(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder; what cannot be looked at is none."""
+    """Whether ``path`` is a folder; false where access is denied."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
         return False
 
 
-#: The longest name of a file or folder that we make, in bytes; systems take 255.
+#: Maximum length of a file name that we create, in bytes; systems allow 255.
 LONGEST_NAME = 200
 _UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{name}{number}" for name in ("COM", "LPT") for number in "123456789¹²³"
 }
-#: Names that are looked at in a folder for the one that was meant.
+#: Number of names in a folder that are searched for suggestions.
 MOST_NAMES = 2000
 _BINARY = getattr(os, "O_BINARY", 0)  # for Windows
 
@@ -163,7 +163,7 @@ def known_packages() -> dict[str, dict[str, list[str]]]:
 
 
 def providers(kind: str) -> dict[str, tuple[str, ...]]:
-    """Name → the packages to install for it, the one that announces it last.
+    """Name → the packages to install for it, its provider last.
 
     Args:
         kind: "oracles", "commands" or "exporters".
@@ -175,25 +175,25 @@ def providers(kind: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-#: What the arithmetic on answers depends on.
+#: Packages that the arithmetic on answers depends on.
 PACKAGES = ("palm-core", "numpy", "scipy", "numba", "pulp")
 # Libraries that answers may depend on.
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "ray")
 
 
 def package_versions(*more: str) -> dict[str, str]:
-    """Package → version, of Python, of ours and of ``more``, as far as they are installed."""
+    """Package → version of Python, our packages and ``more``, as far as installed."""
     found = {"python": platform.python_version()}
     for package in (*PACKAGES, *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            continue  # only what is installed has a version
+            continue  # not installed
     return found
 
 
 def oracle_versions() -> dict[str, str]:
-    """:func:`package_versions`, with all packages that answers may depend on."""
+    """:func:`package_versions` of all packages that answers may depend on."""
     return package_versions(
         *(name for name in known_packages() if name != "palm-core"), *_LIBRARIES
     )

@@ -1,8 +1,8 @@
-"""Per-objective normalisation, explicit and kept with every result.
+"""Per-objective normalisation, stored with every result.
 
 The paper scores everything on rewards scaled to [0, 1] per objective (section 4;
-appendix B.2 scales the KL-regularised rewards r_i − f). Normalising moves the
-weights' meaning: with u_i → (u_i − a_i)/(b_i − a_i), a weight vector w in
+appendix B.2 scales the KL-regularised rewards r_i − f). Normalising changes
+the meaning of weights: with u_i → (u_i − a_i)/(b_i − a_i), a weight vector w in
 normalised space prefers the same policies as w'_i ∝ w_i/(b_i − a_i) in raw space.
 """
 
@@ -31,10 +31,10 @@ class Normalization:
             or ``"none"`` (lower 0, upper 1: the identity).
         lower: d values a_i, in units of objective i.
         upper: d values b_i > a_i.
-        over: the set of policies that the limits were taken over, in words.
+        over: description of the set of policies that the limits were computed from.
     """
 
-    #: What ``method`` may be.
+    #: Accepted values of ``method``.
     METHODS: ClassVar = ("minmax", "none")
 
     method: Literal["minmax", "none"]
@@ -44,12 +44,12 @@ class Normalization:
 
     @classmethod
     def none(cls, n_objectives: int) -> Normalization:
-        """Return the identity."""
+        """Return the identity map."""
         return cls(method="none", lower=(0.0,) * n_objectives, upper=(1.0,) * n_objectives)
 
     @classmethod
     def fit(cls, policies: PolicySet, method: str, *, over: str) -> Normalization:
-        """Take the limits of each objective's r_i − f over ``policies``.
+        """Compute the limits of each objective's r_i − f over ``policies``.
 
         Raises:
             InputError: an unknown method, or an objective on which all policies
@@ -62,8 +62,8 @@ class Normalization:
             raise InputError(f"normalize = {method!r}: must be one of {accepted}")
         low = policies.vertex_values.min(axis=0)
         high = policies.vertex_values.max(axis=0)
-        # Scaling by a spread of a few units in the last place would turn
-        # rounding into preferences.
+        # Scaling by a spread of a few units in the last place would amplify
+        # rounding errors.
         flat = high - low <= rounding_error(1) * np.maximum(np.abs(low), np.abs(high))
         if flat.any():
             index = int(np.argmax(flat))
@@ -79,14 +79,14 @@ class Normalization:
         return np.subtract(self.upper, self.lower)
 
     def apply(self, policies: PolicySet) -> PolicySet:
-        """Return ``policies`` in normalised units; the regulariser is folded in.
+        """Return ``policies`` in normalised units; the regulariser is subtracted.
 
-        A policy outside the set that the limits were taken over may land
+        A policy outside the set that the limits were computed from may lie
         outside [0, 1].
         """
         if self.method == "none":
             return policies
-        # r − f as it was rounded, as the limits are: so the lowest is 0 exactly.
+        # r − f rounded as for the limits, so that the lowest is exactly 0.
         folded = policies.exact is None and policies.regularizer.any()
         values = Values.of(policies.vertex_values) if folded else policies.values()
         rewards, exact = scaled(values, np.array(self.lower), np.array(self.upper))
@@ -99,13 +99,13 @@ class Normalization:
         )
 
     def raw_weights(self, weights: ArrayLike) -> NDArray[np.float64]:
-        """Weights of raw rewards that prefer as ``weights`` does on normalised ones.
+        """Convert weights in normalised space to equivalent weights of raw rewards.
 
         Args:
             weights: (d,) or (k, d) in normalised space.
 
         Returns:
-            Array (k, d), w'_i ∝ w_i/(b_i − a_i): what to ask an oracle that is
+            Array (k, d), w'_i ∝ w_i/(b_i − a_i): the weights to ask an oracle for,
             to be optimal in normalised space.
         """
         scaled = check_weights(weights, len(self.lower)) / self.spread

@@ -1,4 +1,4 @@
-"""Policies: one policy, sets of policies as arrays, the best of a set at each weight."""
+"""Policies: measured policies, policy sets as arrays, the best policy at each weight."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def vertex_values(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
-    """u(π) = r(π) − f(π)·1 of a policy set, or of rewards (m, d) with f = 0.
+    """Vertex values u(π) = r(π) − f(π)·1 of a policy set, or of rewards (m, d) with f = 0.
 
     Raises:
         InputError: rewards that are not m ≥ 1 rows of d ≥ 2 finite numbers.
@@ -36,22 +36,22 @@ def vertex_values(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
     return policies.vertex_values
 
 
-# Sorting a weight costs about as much as trying it on this many policies.
+# Sorting a weight costs about as much as evaluating this many policies.
 _WORTH_SORTING = 1024
-# Fewer pairs than this are done before Numba has been imported.
+# Fewer pairs than this take less time than importing Numba.
 _FEW_PAIRS = 1 << 16
-# Fewer multiplications than this are done before threads have been started.
+# Fewer multiplications than this take less time than starting threads.
 _WORTH_A_THREAD = 1 << 22
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Best:
-    """The best value at each of k weights, and who attains it.
+    """The best value at each of k weights, and the policy that attains it.
 
     Attributes:
         values: (k,) opt_w = max_π J_w(π) over the policies evaluated.
         indices: (k,) the policy that attains it, the lowest index of several.
-        rounding: (k,) how far the computed value may be from the exact one
+        rounding: (k,) error bound of the computed value
             (:func:`palm_core.geometry.exact.rounding_error` of Σ_i w_i·|u_i| of that policy).
     """
 
@@ -69,7 +69,7 @@ def best_policies(policies: PolicySet, weights: ArrayLike) -> Best:
 
     Returns:
         :class:`Best` with arrays (k,). Of several policies with the same
-        computed value the one with the lowest index is named. J_w(π) is computed as
+        computed value, the lowest index. J_w(π) is computed as
         ((w_1·u_1 + w_2·u_2) + w_3·u_3) + … in float64 on vertex values u,
         whatever the sizes, the machine and the number of threads.
 
@@ -127,7 +127,7 @@ def _best_of_many(
 
 
 def _grain(operations: int) -> int:
-    """How many items, of so many operations each, are worth a thread."""
+    """The number of items, of ``operations`` each, that are worth a thread."""
     return -(-_WORTH_A_THREAD // max(operations, 1))
 
 
@@ -135,10 +135,10 @@ def _groups(u: NDArray[np.float64]) -> Groups:
     from palm_core.geometry.kernels import GROUP, Groups
 
     order = _along_a_curve(u)
-    # The kernels take two policies at a time; doing one twice changes nothing.
+    # The kernels process two policies at a time; a duplicate is harmless.
     if len(order) % 2:
         order = np.append(order, order[-1])
-    # Ascending within each group, so that of two equal values the first is the lowest.
+    # Ascending index within each group, so that ties resolve to the lowest index.
     whole = len(order) // GROUP * GROUP
     order[:whole].reshape(-1, GROUP).sort(axis=1)
     order[whole:].sort()
@@ -148,7 +148,7 @@ def _groups(u: NDArray[np.float64]) -> Groups:
 
 
 def _words(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(words, d, 64): the weights in words of 64, objectives apart, padded by zeros."""
+    """(words, d, 64): the weights in words of 64, by objective, padded by zeros."""
     from palm_core.geometry.kernels import WORD
 
     k, d = rows.shape
@@ -161,14 +161,14 @@ def _words(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def _along_a_curve(points: NDArray[np.float64]) -> NDArray[np.int64]:
     """An order of the points (n, d) in which neighbours are close: Morton (1966).
 
-    Each coordinate is scaled to its range and cut to a few bits, about 24 in
+    Each coordinate is scaled to its range and quantised to a few bits, about 24 in
     all, and the bits of all coordinates are interleaved.
     """
     used = points[:, :32]
     d = used.shape[1]
     n_bits = max(1, 24 // d)
     low = used.min(axis=0)
-    # Halves, because the difference of two numbers may be too large.
+    # Halves, because the difference of two numbers may overflow.
     spread = used.max(axis=0) / 2 - low / 2
     spread[spread == 0] = 1.0
     cells = ((used / 2 - low / 2) / spread * (2**n_bits - 1)).astype(np.uint32)
@@ -181,7 +181,7 @@ def _along_a_curve(points: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def add_policy(policy: Policy, by_id: dict[str, Policy]) -> None:
-    """Take ``policy`` into ``by_id``; the same id must mean the same values.
+    """Add ``policy`` to ``by_id``; equal ids must have equal values.
 
     Raises:
         OracleAnswerError: another policy of that id has other rewards.
@@ -194,13 +194,13 @@ def add_policy(policy: Policy, by_id: dict[str, Policy]) -> None:
         )
 
 
-# Differences and sums of few values must not overflow.
+# Limit of values, so that differences and sums of a few do not overflow.
 LARGEST_REWARD = 1e300
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Policy:
-    """One policy, measured: what an oracle answers for one weight vector.
+    """A measured policy: the answer of an oracle for one weight vector.
 
     Args:
         id: a name, unique in its run.
@@ -210,12 +210,12 @@ class Policy:
         reward_errors: (d,) standard errors of ``rewards``, or ``None``.
         prompt_rewards: (n_prompts, d) mean reward per prompt, or ``None``.
         prompt_regularizer: (n_prompts,) regulariser per prompt, or ``None``.
-        artifact: where the model itself is: a path relative to the run's folder for
+        artifact: location of the model: a path relative to the run's folder for
             artifacts (:mod:`palm_core.run.artifacts`), an absolute path or a URI; or ``None``.
-        info: anything else worth keeping; plain JSON values.
+        info: further metadata; plain JSON values.
 
-    The values are taken as they are; :func:`palm_core.oracles.protocol.check_answer`
-    refuses the unusable ones at the door of a run.
+    The values are not validated here, but by
+    :func:`palm_core.oracles.protocol.check_answer` on receipt in a run.
     """
 
     id: str
@@ -241,8 +241,8 @@ class PolicySet:
         regularizer: (m,) f(π) ≥ 0 in units of reward; ``None`` means zero.
         names: m names; ``None`` numbers the policies from "0".
         objectives: d names; ``None`` gives "objective 1" and so on.
-        exact: the exact numbers of rewards that were computed; without a regulariser.
-        order: (m, d) numbers that are ordered in each objective as those are, if known.
+        exact: the exact numbers of computed rewards; without a regulariser.
+        order: (m, d) numbers ordered in each objective as the exact ones, if known.
 
     Raises:
         InputError: wrong shapes, values that are not finite, no policy, fewer
@@ -267,8 +267,8 @@ class PolicySet:
         exact: Reading | None = None,
         order: NDArray[np.float64] | None = None,
     ) -> None:
-        #: Exact vertex values, where ``rewards`` are rationals that were rounded, and numbers
-        #: (m, d) in the order of these, if known.
+        #: Exact vertex values, where ``rewards`` are rounded rationals, and numbers (m, d)
+        #: ordered as these, if known.
         self.exact, self.order = exact, order
         self.rewards: NDArray[np.float64] = _matrix(rewards)
         m, d = self.rewards.shape
@@ -288,7 +288,7 @@ class PolicySet:
     def from_policies(
         cls, policies: Sequence[Policy], objectives: Sequence[str] | None = None
     ) -> PolicySet:
-        """Collect measured policies; rewards (m, d), names from their ids."""
+        """A policy set of measured policies; rewards (m, d), names from their ids."""
         if not policies:
             raise InputError("policies: at least one is needed, got none")
         return cls(
@@ -327,7 +327,7 @@ class PolicySet:
         return check_weights(weights, self.n_objectives) @ self.vertex_values.T
 
     def subset(self, indices: ArrayLike) -> PolicySet:
-        """The policies at ``indices``, in that order, names kept."""
+        """The policies at ``indices``, in that order, with their names."""
         chosen = np.atleast_1d(np.asarray(indices, dtype=np.intp))
         return PolicySet(
             self.rewards[chosen],
@@ -339,7 +339,7 @@ class PolicySet:
         )
 
     def as_written(self) -> PolicySet:
-        """The same policies, with short decimals read as the decimals that they are."""
+        """The same policies, with short decimals read as exact decimals."""
         return PolicySet(
             self.rewards,
             self.regularizer,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "palm-portfolio"
 VERSION: Final = 1
-#: How deep ``task`` and ``info`` may be nested: no deeper than can be written again.
+#: Nesting limit of ``task`` and ``info``, as deep as the encoder can write.
 DEEPEST: Final = 64
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Amount = Annotated[float, Meta(ge=0.0)]
@@ -215,7 +215,7 @@ def portfolio_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of ``portfolio.json``."""
     schema = msgspec.json.schema(PortfolioDocument)
     for declared in schema["$defs"].values():
-        if "description" in declared:  # a docstring; Python 3.13 takes its indentation away
+        if "description" in declared:  # a docstring; Python 3.13 removes its indentation
             declared["description"] = inspect.cleandoc(declared["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -225,14 +225,14 @@ def portfolio_schema() -> dict[str, Any]:
 
 
 def record_of_normalization(given: Normalization) -> NormalizationRecord:
-    """Return what is written of a normalisation."""
+    """Return the record of a normalisation."""
     return NormalizationRecord(
         method=given.method, lower=list(given.lower), upper=list(given.upper), over=given.over
     )
 
 
 def record_of_policy(policy: Policy) -> PolicyRecord:
-    """Return what is written of a policy; per-prompt arrays are left to the ledger."""
+    """Return the record of a policy; per-prompt arrays are stored in the ledger only."""
     errors = policy.reward_errors
     return PolicyRecord(
         id=policy.id,
@@ -246,7 +246,7 @@ def record_of_policy(policy: Policy) -> PolicyRecord:
 
 
 def policy_from_record(record: PolicyRecord, **per_prompt: Any) -> Policy:
-    """Return the policy that was written; ``per_prompt`` arrays are passed on."""
+    """Return the policy of a record; ``per_prompt`` arrays are passed through."""
     errors = record.reward_errors
     return Policy(
         id=record.id,
@@ -261,7 +261,7 @@ def policy_from_record(record: PolicyRecord, **per_prompt: Any) -> Policy:
 
 
 def record_of_gaps(gaps: Gaps) -> GapsRecord:
-    """Return what is written of exact gaps; an infinite ε is written as null."""
+    """Return the record of exact gaps; an infinite ε becomes null."""
     finite = math.isfinite(gaps.epsilon)
     return GapsRecord(
         epsilon=gaps.epsilon if finite else None,
@@ -272,7 +272,7 @@ def record_of_gaps(gaps: Gaps) -> GapsRecord:
 
 
 def record_of_certificate(found: Certificate, stopped: str | None = None) -> CertificateRecord:
-    """Return what is written of a certificate; an infinite ε is written as null."""
+    """Return the record of a certificate; an infinite ε becomes null."""
     finite = math.isfinite(found.epsilon)
     return msgspec.convert(
         {
@@ -291,30 +291,30 @@ def record_of_certificate(found: Certificate, stopped: str | None = None) -> Cer
     )
 
 
-#: Where a run, or a folder, has its portfolio.
+#: File name of the portfolio in a run's folder.
 PORTFOLIO_FILE = "portfolio.json"
-# Parsed, it takes some twenty times its size, and containers up to a hundred times.
+# Size limit: parsed, JSON takes about twenty times its size, containers up to a hundred.
 LARGEST_FILE = 1 << 25
 MOST_CONTAINERS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Portfolio:
-    """A few policies that serve every weight vector (paper, definition 3.2).
+    """A small set of policies that serves every weight vector (paper, definition 3.2).
 
     Args:
-        policies: the portfolio, in raw units, in the order they were chosen.
+        policies: the portfolio, in raw units, in the order of their choice.
         objectives: d names.
-        normalization: the space that weights given to :meth:`route` live in.
-        oracle_calls: how many oracle calls the run has made.
-        candidates: how many distinct policies the portfolio was chosen from.
+        normalization: the space of the weights passed to :meth:`route`.
+        oracle_calls: number of oracle calls of the run.
+        candidates: number of distinct policies that the portfolio was chosen from.
         slack: oracle slack, claimed and measured.
-        pruning: how the cover was found, or ``None`` for a hand-made portfolio.
+        pruning: method and result of pruning, or ``None`` for a hand-made portfolio.
         gaps: exact gaps against all candidates.
         theorem: the a-priori guarantee, or why Theorem 3.4 does not apply.
         certificate: a guarantee against every policy at every weight.
-        missing: weights that the oracle failed at; the guarantees do without them.
-        task: the task as it was resolved, plain values.
+        missing: weights that the oracle failed at; the guarantees do not use them.
+        task: the resolved task, plain values.
         task_hash: its SHA-256.
         made_with: package → version.
 
@@ -346,13 +346,13 @@ class Portfolio:
             raise InputError("normalization: limits must be finite numbers below 1e300")
         if not (limits.spread > 0).all():
             raise InputError("normalization: upper limits must be above lower limits")
-        _ = self.policy_set  # refuses what is not a set of policies in d objectives
+        _ = self.policy_set  # validates a set of policies in d objectives
 
     @cached_property
     def policy_set(self) -> PolicySet:
         """The portfolio in normalised units, where weights are interpreted."""
         raw = PolicySet.from_policies(self.policies, self.objectives)
-        with np.errstate(over="ignore"):  # PolicySet refuses what is not finite
+        with np.errstate(over="ignore"):  # PolicySet refuses values that are not finite
             return self.normalization.apply(raw)
 
     def __len__(self) -> int:
@@ -390,7 +390,7 @@ class Portfolio:
         return best_policies(self.policy_set, weights).indices.astype(np.intp, copy=False)
 
     def save(self, path: str | Path) -> Path:
-        """Write ``portfolio.json``: whole or not at all, over an earlier one.
+        """Write ``portfolio.json`` atomically, replacing an earlier one.
 
         Args:
             path: a file, or an existing folder to put ``portfolio.json`` into.
@@ -417,7 +417,7 @@ class Portfolio:
     def load(cls, path: str | Path) -> Portfolio:
         """Read a portfolio file, or the one in a run's folder.
 
-        A portfolio is data: nothing in it is run or opened.
+        A portfolio is data: nothing in it is executed or opened.
 
         Raises:
             InputError: no such file, not a portfolio, cut short, from a newer
@@ -432,7 +432,7 @@ class Portfolio:
 
     @classmethod
     def parse(cls, data: bytes, source: str = "portfolio") -> Portfolio:
-        """Read the contents of a portfolio file; ``source`` is what errors call it.
+        """Parse the contents of a portfolio file; ``source`` is its name in error messages.
 
         Raises:
             InputError: see :meth:`load`.
@@ -533,7 +533,7 @@ def _check_names(names: Sequence[str], what: str) -> None:
 
 
 def _check_text(text: str, what: str) -> None:
-    """Refuse what would act on the terminal that it is shown on."""
+    """Refuse control characters, which would affect the terminal."""
     unfit = complaint(text)
     if unfit is not None:
         raise InputError(f"{what}: {unfit}")

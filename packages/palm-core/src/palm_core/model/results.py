@@ -45,17 +45,17 @@ class Certificate:
         delta: δ, the certified additive gap, in units of reward.
         epsilon_weights: (d,) where the multiplicative gap may be largest.
         delta_weights: (d,) where the additive gap may be largest.
-        conditional_on: what it rests on beyond the evaluated rewards, in words; ``None``
-            for an oracle that claims to be exact and that no answer speaks against.
-        measured_slack: max_k [max_j J_{w_k}(π_j) − J_{w_k}(π_k)], how far an answer is
-            behind another policy at its own weight; ``None`` if it is not known which
-            policy answered which weight.
+        conditional_on: its condition beyond the evaluated rewards, as a sentence; ``None``
+            for an oracle that claims to be exact and that no answer refutes.
+        measured_slack: max_k [max_j J_{w_k}(π_j) − J_{w_k}(π_k)], the largest loss of an
+            answer to another policy at its weight; ``None`` if the answer at each weight is
+            unknown.
         refuted: the measured slack is more than the oracle claims, or, where it claims
             nothing, more than 0.
-        n_weights: how many weights the oracle was asked for.
+        n_weights: number of weights that the oracle was asked at.
         method: "corners" or "subdivision".
-        exact: no smaller pair follows from these answers, but for rounding, which beside much
-            larger numbers may be more than last bits; otherwise a budget was spent.
+        exact: whether no smaller pair follows from these answers, up to rounding, which beside
+            much larger numbers may exceed the last bits; otherwise a budget was spent.
         note: why ``epsilon`` is infinite, else empty.
     """
 

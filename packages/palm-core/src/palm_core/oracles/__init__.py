@@ -1,1 +1,1 @@
-"""Oracles: the protocol, the registry of plugins, the tabular oracle, conformance rules."""
+"""Oracles: protocol, registry of plugins, task tables, tabular oracle."""

@@ -1,7 +1,7 @@
-"""The oracle protocol: what Algorithm 1 asks, and what an answer must be.
+"""The oracle protocol: interface, claims, validation of answers.
 
 An oracle is any object with ``objectives`` and ``solve``; it imports nothing
-of PALM but :class:`palm_core.Policy`. Answers are checked at the door.
+of PALM but :class:`palm_core.Policy`. Answers are validated on receipt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: The longest id that :func:`weight_id` makes.
+#: Maximum length of an id from :func:`weight_id`.
 LONGEST_ID = 120
 
 
@@ -35,23 +35,23 @@ class Oracle(Protocol):
     An oracle may also have these attributes, read by :func:`claims`:
 
     * ``epsilon``, ``delta``: every answer is within (ε_o, δ_o) of opt_w
-      (paper, footnote 3). 0 says that answers are exact. Without both nothing is
-      claimed: certificates are then conditional on exact answers, and say so.
+      (paper, footnote 3). 0 claims exact answers. Without both nothing is claimed:
+      certificates are then conditional on exact answers, and say so.
     * ``reward_bound``: R_max, at least max_π Σ_i |r_i(π)|.
     * ``regularizer_bound``: f_max, at least max_π f(π) over the policies that
       are optimal at some weight.
-    * ``fingerprint``: a string that changes when its answers would.
+    * ``fingerprint``: a string that changes whenever the answers would.
 
-    and these methods:
+    and these optional methods:
 
-    * ``estimate(calls)``: what so many calls (``None``: not known) take, as words by what
-      it is of ("downloads", "memory", "computing"); ``palm plan`` shows it.
-    * ``remeasure(policy, *, artifact, prompts)``: the policy measured again, on so many
-      prompts; ``palm evaluate --prompts`` asks for it.
+    * ``estimate(calls)``: the cost of that many calls (``None``: unknown), as texts by
+      resource ("downloads", "memory", "computing"); ``palm plan`` shows it.
+    * ``remeasure(policy, *, artifact, prompts)``: the policy measured again, on that many
+      prompts; called by ``palm evaluate --prompts``.
     """
 
     if TYPE_CHECKING:
-        # Only read, so that ("kind", "brief") of a class will do; a subclass may set it.
+        # A read-only property, so that a class attribute ("kind", "brief") conforms.
         @property
         def objectives(self) -> tuple[str, ...]:
             """Names of the d objectives."""
@@ -66,7 +66,7 @@ class Oracle(Protocol):
 
 
 class ClaimedSlack(TypedDict):
-    """Arguments of :func:`palm_core.certify` and :class:`palm_core.AdaptiveGrid`."""
+    """Slack as arguments of :func:`palm_core.certify` and :class:`palm_core.AdaptiveGrid`."""
 
     oracle_epsilon: float | None
     oracle_delta: float | None
@@ -74,14 +74,14 @@ class ClaimedSlack(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What an oracle says of itself: slack (ε_o, δ_o), R_max and f_max (or ``None``).
+    """Claims of an oracle: slack (ε_o, δ_o), R_max and f_max (or ``None``).
 
     Args:
-        epsilon: ε_o; 0 where nothing is said.
-        delta: δ_o, in units of reward; 0 where nothing is said.
+        epsilon: ε_o; 0 without a claim.
+        delta: δ_o, in units of reward; 0 without a claim.
         reward_bound: R_max.
         regularizer_bound: f_max.
-        exact: it says that ε_o and δ_o are 0.
+        exact: whether ε_o and δ_o are claimed to be 0.
     """
 
     epsilon: float = 0.0
@@ -92,11 +92,11 @@ class Claims:
 
     @property
     def slack_claimed(self) -> bool:
-        """Whether it says how near to opt_w its answers are; exact answers are assumed if not."""
+        """Whether slack is claimed; otherwise exact answers are assumed."""
         return self.exact or self.epsilon > 0 or self.delta > 0
 
     def accuracy(self) -> ClaimedSlack:
-        """ε_o and δ_o as :func:`palm_core.certify` takes them: ``None`` where not claimed."""
+        """ε_o and δ_o as arguments of :func:`palm_core.certify`: ``None`` where not claimed."""
         if not self.slack_claimed:
             return ClaimedSlack(oracle_epsilon=None, oracle_delta=None)
         return ClaimedSlack(oracle_epsilon=self.epsilon, oracle_delta=self.delta)
@@ -124,7 +124,7 @@ def claims(oracle: Oracle) -> Claims:
 
 
 def check_certifiable(claimed: Claims) -> None:
-    """Refuse to ask adaptively where nothing that is asked could certify anything.
+    """Refuse an adaptive grid where no answer could certify anything.
 
     Raises:
         InputError: the oracle claims no more than that its answers may be as bad as any.
@@ -138,7 +138,7 @@ def check_certifiable(claimed: Claims) -> None:
 
 
 def check_oracle(oracle: Any) -> tuple[str, ...]:
-    """Return the objectives of ``oracle``, or say why it is none.
+    """Validate ``oracle`` and return its objectives.
 
     Raises:
         InputError: ``objectives`` or ``solve`` is missing, or the objectives
@@ -161,9 +161,9 @@ def check_oracle(oracle: Any) -> tuple[str, ...]:
 
 
 def weight_id(weights: NDArray[np.float64]) -> str:
-    """A readable policy id for a weight vector, unique to six significant digits.
+    """A readable policy id of a weight vector, unique to six significant digits.
 
-    Fit for a file name on every system; of many weights, all but the first are a digest.
+    Portable as a file name; of many weights, all but the first are replaced by a digest.
 
     Example:
         >>> weight_id(np.array([0.75, 0.25]))
@@ -172,17 +172,17 @@ def weight_id(weights: NDArray[np.float64]) -> str:
     name = "w" + "-".join(f"{value:.6g}" for value in weights)
     if len(name) <= LONGEST_ID:
         return name
-    # Of many objectives: folders are called so, and names have a limit everywhere.
+    # Many objectives: ids are folder names, whose length is limited.
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     shown = name[: LONGEST_ID - 17].rpartition("-")[0]
     return f"{shown}-{digest}"
 
 
 def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[str, ...]) -> Policy:
-    """Return ``answer`` with float64 arrays of the right shapes, or refuse it.
+    """Validate ``answer`` and return it with float64 arrays.
 
     Args:
-        answer: what the oracle yielded.
+        answer: the value that the oracle yielded.
         weights: (d,) the weight vector that it was asked for.
         objectives: the d objectives of the task.
 
@@ -201,8 +201,8 @@ def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[st
     _check_name(name, "policy id")
     d = len(objectives)
     asked = _array(answer.weights, (d,), f"policy {name!r}: weights")
-    # The same policy may answer several weights; one asked for w says w, perhaps
-    # after a round trip through float32.
+    # The same policy may answer several weights; ``weights`` must be the requested ones,
+    # up to a round trip through float32.
     if not np.allclose(asked, weights, rtol=0.0, atol=1e-6):
         raise OracleAnswerError(
             f"policy {name!r} answers weights {_shown(asked)}, was asked for {_shown(weights)}"
@@ -234,7 +234,7 @@ def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[st
     _check_name(answer.artifact or "", f"policy {name!r}: artifact")
     try:
         info = json.loads(json.dumps(dict(answer.info), allow_nan=False))
-        msgspec.json.encode(info)  # refuses half characters, and numbers beyond 64 bits
+        msgspec.json.encode(info)  # refuses lone surrogates and integers beyond 64 bits
         if too_deep([info]):
             raise ValueError(f"nested more than {DEEPEST} deep")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -260,7 +260,7 @@ def _check_name(name: str, what: str) -> None:
 def _array(value: Any, shape: tuple[int | None, ...], name: str) -> NDArray[np.float64]:
     try:
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last is a tensor with a gradient
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor with a gradient
         raise OracleAnswerError(f"{name} must be numbers: {error}") from error
     fits = array.ndim == len(shape) and all(
         want in (None, have) for want, have in zip(shape, array.shape, strict=True)

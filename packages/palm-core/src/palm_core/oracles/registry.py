@@ -1,10 +1,10 @@
-"""The registry of plugins: entry points, factories by name, options.
+"""Registry of plugins: entry points, factories by name, validation of options.
 
 Packages announce oracles as entry points of the group ``palm.oracles``, each a
 factory: a class or function that takes the options of a task's ``[oracle]``
 table by keyword and returns an oracle. Listing reads the metadata of installed
-packages and imports none of them; only :func:`load_oracle` imports, and only
-what it was asked for.
+packages and imports none of them; :func:`load_oracle` imports the requested
+one only.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 
     from palm_core.oracles.protocol import Oracle
 
-#: Options that are listed also to somebody who left out one of them.
+#: Number of options up to which an error about a missing one lists them all.
 SHORT_LIST = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class PluginKind:
-    """A kind of plugin: what it is called, who announces it, how it fails to be had.
+    """A kind of plugin: its names, entry point group and errors.
 
     Attributes:
-        noun: what messages call it.
-        group: the entry points that announce it.
-        form: how one is named that no package announces.
-        table: the table of a task file that its options stand in; "" where none does.
-        unknown: raised where there is none of that name.
-        broken: raised where one does not import, or cannot be made.
-        duplicate: raised where several packages provide it.
+        noun: its name in messages.
+        group: its group of entry points.
+        form: form of a name without an entry point.
+        table: the table of a task file with its options; "" for none.
+        unknown: error for an unknown name.
+        broken: error for a failed import or construction.
+        duplicate: error for a name that several packages provide.
     """
 
     noun: str
@@ -66,7 +66,7 @@ class PluginKind:
     duplicate: type[PluginError] = PluginError
 
     def import_named(self, name: str, folder: Path) -> Any:
-        """The object that ``name``, "package.module:attribute", stands for.
+        """Import the object ``name``, "package.module:attribute".
 
         Raises:
             InputError: ``name`` is not of that form.
@@ -101,7 +101,7 @@ class PluginKind:
             ) from error
 
     def _check_not_taken(self, name: str, top: str, folder: Path) -> None:
-        """Refuse to take a module of the same name, imported from elsewhere, for the user's."""
+        """Refuse a module of the same name that was imported from another file."""
         spec = PathFinder.find_spec(top, [str(folder)])
         if top not in sys.modules or spec is None or not spec.has_location or spec.origin is None:
             return
@@ -119,13 +119,13 @@ class PluginKind:
         options: Mapping[str, Any],
         offers: Collection[str] = (),
     ) -> None:
-        """Refuse options that ``factory`` does not take, and their absence where it needs them.
+        """Refuse unknown and missing options of ``factory``.
 
         Args:
-            name: what it is called.
-            factory: takes the options.
+            name: of the plugin.
+            factory: the callable that takes the options.
             options: by name.
-            offers: options that are given to it without being asked for, and not listed.
+            offers: options that are passed automatically, and not listed.
 
         Raises:
             InputError: naming the option, and the nearest accepted one or all of them.
@@ -150,7 +150,7 @@ class PluginKind:
                 raise InputError(f"{where} {parameter.name}: missing, {name!r} needs it{more}")
 
     def make(self, name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-        """Call ``factory``; what it raises comes out as one line, with its cause kept.
+        """Call ``factory``; its exceptions become one line, with ``__cause__``.
 
         Raises:
             PalmError: as the factory raised it.
@@ -171,9 +171,9 @@ class PluginKind:
             raise self.broken(f"{self.noun} {name!r} {what}: {error_reason(error)}") from error
 
     def entries(self) -> list[EntryPoint]:
-        """The kind's entry points, each once for its package and value, sorted by name.
+        """The entry points of the kind, without duplicates, sorted by name.
 
-        Python reads a package that stands twice on ``sys.path`` once.
+        Python reads a package with a duplicate entry on ``sys.path`` once.
         """
         found = {
             (entry.name, _normalized(package_of(entry)), entry.value): entry
@@ -182,15 +182,15 @@ class PluginKind:
         return [found[key] for key in sorted(found)]
 
     def names(self) -> tuple[str, ...]:
-        """The sorted names of what is installed; imports none of it."""
+        """The sorted names of the installed plugins; imports none of them."""
         return tuple(sorted({entry.name for entry in self.entries()}))
 
     def load(self, name: str, *, known: Iterable[str] = ()) -> Any:
-        """What stands behind the entry point called ``name``, imported.
+        """Import the object of the entry point ``name``.
 
         Args:
             name: of the entry point.
-            known: names that could be installed, which may have been meant.
+            known: names that could be installed, for suggestions.
 
         Raises:
             PluginError: of the kind: none or several of that name, or it does not import.
@@ -227,12 +227,12 @@ class PluginKind:
             ) from error
 
     def load_function(self, name: str, folder: str | Path | None, signature: str) -> Any:
-        """The function called ``name``: an entry point's, or "package.module:function".
+        """Load the function ``name``: an entry point, or "package.module:function".
 
         Args:
             name: see above.
-            folder: where such a module is looked for first; ``None`` means the current one.
-            signature: what the function must take and give, for the message.
+            folder: searched first for such a module; ``None`` means the current directory.
+            signature: the required signature, for the message.
 
         Raises:
             PluginError: of the kind: it cannot be had.
@@ -253,17 +253,17 @@ class PluginKind:
         return function
 
     def check_name(self, name: Any) -> None:
-        """Refuse what is no name of a plugin: :class:`InputError`."""
+        """Raise :class:`InputError` for an invalid name of a plugin."""
         if not isinstance(name, str) or not name:
             raise InputError(f"{self.noun} = {name!r}: must be a name or {self.form!r}")
 
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Modules in ``folder`` come first; afterwards last, for worker processes.
+    """Put ``folder`` first on ``sys.path``; afterwards last, for worker processes.
 
-    A worker that is handed the oracle imports its module again, along the
-    ``sys.path`` it inherits.
+    A worker that receives the oracle imports its module again, along the
+    inherited ``sys.path``.
     """
     if not folder.is_dir():
         raise InputError(f"folder = {str(folder)!r}: must be a folder that exists")
@@ -286,11 +286,11 @@ def settle(
     offers: Mapping[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
-    """Fill in what a task knows and its ``[oracle]`` table need not say.
+    """Complete the options of an ``[oracle]`` table by values from the task.
 
-    An offer (the run's seed) is taken where ``factory`` names it. Text given for
-    a parameter annotated with ``Path`` is relative to ``folder``, not to
-    wherever the command was typed; it becomes a path, or stays text where that may be too.
+    An offer (the run's seed) is passed where ``factory`` has a parameter of that name.
+    Text for a parameter annotated with ``Path`` is relative to ``folder``, not to the
+    current directory; it becomes a path, or stays text where the annotation allows text.
     """
     settled = dict(options)
     for name, parameter in (_parameters(factory) or {}).items():
@@ -308,7 +308,7 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter] 
     try:
         return inspect.signature(factory).parameters
     except (TypeError, ValueError):
-        return None  # compiled callables may have no signature; the call will tell
+        return None  # compiled callables may have no signature; the call raises
 
 
 _ATTRIBUTE = re.compile(r"\w+(\.\w+)*\s*:\s*\w+(\.\w+)*\s*(\[.*\])?")
@@ -320,17 +320,17 @@ def package_of(entry: EntryPoint) -> str:
 
 
 def how_to_install(packages: Iterable[str]) -> str:
-    """What to type for packages of this repository."""
+    """The installation command for packages of this repository."""
     folders = " ".join(f"./packages/{package}" for package in packages)
     return f"where a checkout of the PALM repository has it: pip install {folders}"
 
 
 def _how_to_mend(error: Exception, entry: EntryPoint) -> str:
-    """The package's own requirement for the module that is missing, if it has one."""
+    """The package's requirement for the missing module, if it has one."""
     if not isinstance(error, ModuleNotFoundError) or not error.name or not entry.dist:
         return ""
     missing = _normalized(error.name.partition(".")[0])
-    if missing in known_packages():  # they are not on a package index
+    if missing in known_packages():  # not on a package index
         return f" ({how_to_install([missing])})"
     for line in entry.dist.requires or []:
         requirement = line.partition(";")[0].strip()
@@ -360,15 +360,15 @@ _EXPORTER = PluginKind(noun="export target", group="palm.exporters", table="--to
 
 @dataclass(frozen=True, kw_only=True)
 class OracleInfo:
-    """What is known of an oracle without importing it.
+    """Metadata of an oracle, without importing it.
 
     Attributes:
-        name: what a task file or :func:`load_oracle` calls it.
+        name: its name in a task file and for :func:`load_oracle`.
         value: its factory as ``"module:attribute"``, or ``None``.
         distribution: the package that provides it, or would.
         version: that package's version, or ``None``.
         installed: whether that package is installed.
-        hint: what to do about an oracle that cannot be loaded, else empty.
+        hint: how to make an oracle loadable, else empty.
     """
 
     name: str
@@ -425,10 +425,10 @@ def load_oracle(name: str, folder: str | Path | None = None, /, **options: Any) 
     Args:
         name: an entry point's name, or ``"package.module:factory"`` for an
             oracle that is not installed as a plugin.
-        folder: where such a module is looked for first; ``None`` means the
+        folder: searched first for such a module; ``None`` means the
             current directory. It stays at the end of ``sys.path``, so that
             worker processes find the module too.
-        **options: go to the oracle's factory, after their names are checked.
+        **options: passed to the oracle's factory, after validation of their names.
 
     Raises:
         UnknownOracleError: no such entry point, module or factory.
@@ -445,11 +445,11 @@ def load_oracle(name: str, folder: str | Path | None = None, /, **options: Any) 
 def make_oracle(
     name: str, folder: Path, options: Mapping[str, Any], *, offers: Mapping[str, Any]
 ) -> Oracle:
-    """:func:`load_oracle`, with values for the factory's parameters of these names."""
+    """:func:`load_oracle` with offers: values for the factory's parameters of these names."""
     _ORACLE.check_name(name)
     if ":" not in name:
         return _make(name, _installed(name), options, offers, folder)
-    # The factory may import its neighbours too, so it runs where it was found.
+    # The factory may import modules beside it, so ``folder`` stays importable.
     with importable(folder):
         return _make(name, _ORACLE.import_named(name, folder), options, offers, folder)
 
@@ -469,7 +469,7 @@ def _make(
     _ORACLE.check_options(name, factory, settled, offers)
     oracle = _ORACLE.make(name, factory, settled)
     from palm_core.oracles.protocol import (
-        check_oracle,  # not for those who only list: it takes NumPy
+        check_oracle,  # lazy: listing needs no NumPy
     )
 
     check_oracle(oracle)
@@ -477,7 +477,7 @@ def _make(
 
 
 def _installed(name: str) -> Any:
-    """The factory behind an entry point, imported."""
+    """Import the factory of an entry point."""
     known = providers("oracles")
     if name in known and name not in _ORACLE.names():
         packages = known[name]
@@ -489,15 +489,15 @@ def _installed(name: str) -> Any:
 
 
 def load_exporter(name: str, options: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
-    """The exporter called ``name``: an entry point of ``palm.exporters``, or "module:function".
+    """Load the exporter ``name``: an entry point of ``palm.exporters``, or "module:function".
 
-    It is called with the path of a run or portfolio and ``options``, and returns what it made:
+    It is called with the path of a run or portfolio and ``options``, and returns a dictionary:
     ``export`` (the folder), ``to``, ``objectives``, ``models`` (each ``name``, ``share``,
-    ``serves``), ``missing`` (sentences), and ``next`` (what to type now) or nothing.
+    ``serves``), ``missing`` (sentences), and optionally ``next`` (the command to run next).
 
     Args:
         name: of the target.
-        options: "out", "task", "base", as far as they are given.
+        options: "out", "task", "base", if present.
 
     Raises:
         PluginError: it cannot be had.

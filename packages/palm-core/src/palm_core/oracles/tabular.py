@@ -6,8 +6,8 @@ the maximiser of J_w is known in closed form (Gibbs' variational principle):
     π_w(y|x) ∝ π_ref(y|x)·exp(w·r(x, y)/β),
     opt(w) = β·E_x log E_{y∼π_ref} exp(w·r(x, y)/β).
 
-It is what fine-tuning approaches, without the training: the ground truth for
-every guarantee in this package, and the oracle to learn PALM with.
+It is the limit of fine-tuning, without training: the ground truth for every
+guarantee in this package, and the oracle of the tutorials.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class TabularOracle:
         beta: β > 0, the strength of the regulariser in units of reward.
         objectives: d names; ``None`` gives "objective 1" and so on.
         prompt_weights: (n_prompts,) distribution of x; ``None`` means uniform.
-            Policies carry per-prompt values only where it is uniform, since
-            whoever resamples prompts takes them as equally likely.
+            Policies have per-prompt values only where it is uniform, since
+            resampling assumes equally likely prompts.
 
     Raises:
         InputError: what :class:`palm_core.oracles.task_table.TaskTable` refuses, β ≤ 0, or
@@ -80,7 +80,7 @@ class TabularOracle:
         )
         spread = _highest(self._rewards, self._support) + _highest(-self._rewards, self._support)
         self._flat = self.beta >= float(spread.max())
-        #: R_max, exactly attained where rewards are not negative.
+        #: R_max, attained where rewards are not negative.
         self.reward_bound = self._mean(
             _highest(np.abs(self._rewards).sum(axis=2, keepdims=True), self._support)
         ).item()
@@ -93,7 +93,7 @@ class TabularOracle:
         return np.asarray(self._prompt_weights @ values)
 
     def _regularizer_bound(self, spread: NDArray[np.float64]) -> float:
-        """A bound on f(π_w) for every w, the least of three.
+        """Upper bound on f(π_w) for every w, the least of three.
 
         J_w(π_w) ≥ J_w(π_ref) gives f(π_w) ≤ E_x max_y w·(r − E_ref r), convex
         in w and so largest at a vertex. KL ≤ log(1/π_ref). And for the
@@ -118,7 +118,7 @@ class TabularOracle:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything the answers depend on."""
+        """SHA-256 of all data that the answers depend on."""
         digest = hashlib.sha256(b"palm_core.oracles.tabular 1")
         weights = np.zeros(0) if self._prompt_weights is None else self._prompt_weights
         for array in (self._rewards, self._reference, weights, np.float64(self.beta)):
@@ -128,9 +128,9 @@ class TabularOracle:
         return digest.hexdigest()
 
     def solve(self, weights: ArrayLike) -> Iterator[Policy]:
-        """Yield π_w for each row of ``weights`` (k, d), each when it is computed.
+        """Yield π_w for each row of ``weights`` (k, d), each as soon as it is computed.
 
-        An answer depends on its own row alone, to the last bit.
+        An answer depends on its row alone, to the last bit.
 
         Raises:
             InputError: rows that are not weight vectors of d entries.
@@ -170,7 +170,7 @@ class TabularOracle:
         """π_w (n_prompts, n_responses), opt and f per prompt (n_prompts,)."""
         score = self._rewards @ weights
         best = score.max(axis=1, keepdims=True, where=self._support, initial=-np.inf)
-        # Subtract first, divide by β second: a β of 1e-300 keeps every digit.
+        # Subtract before dividing by β, so that a β of 1e-300 loses no digits.
         lag = np.where(self._support, score - best, 0.0)
         with np.errstate(over="ignore"):
             exponent = lag / self.beta
@@ -180,7 +180,7 @@ class TabularOracle:
         total = mass.sum(axis=1, keepdims=True)
         policy = mass / total
         if self._flat:
-            # log E_ref exp is near 0 and β large: log1p keeps its digits.
+            # log E_ref exp is near 0 and β large: log1p avoids cancellation.
             log_partition = np.log1p((self._reference * np.expm1(exponent)).sum(axis=1))
         else:
             log_partition = (shift + np.log(total))[:, 0]
@@ -241,7 +241,7 @@ def load(
 
 
 def _highest(values: NDArray[np.float64], support: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Largest value over the responses that exist: (n_prompts, d)."""
+    """Largest value over the responses of positive probability: (n_prompts, d)."""
     return np.asarray(values.max(axis=1, where=support[:, :, np.newaxis], initial=-np.inf))
 
 

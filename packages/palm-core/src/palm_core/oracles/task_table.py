@@ -1,4 +1,4 @@
-"""Tables of rewards by prompt and response: the tasks of the tabular oracle."""
+"""Task tables: rewards by prompt and response, for the tabular oracle."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from palm_core.tables.read import Table
 
-# A gigabyte of rewards; anything larger is a wrong number or a wrong file.
+# Size limit: a gigabyte of rewards; anything larger is an error.
 LARGEST_TABLE = 1 << 27
 LARGEST_FILE = 10 * LARGEST_TABLE
-# Smaller, for there are empty cells in it for each prompt that has fewer responses than another.
+# Smaller limit of a padded table: prompts with fewer responses have empty cells.
 LARGEST_LONG_TABLE = 1 << 24
 COLUMNS = ("prompt", "response", "reference")
 
@@ -83,7 +83,7 @@ class TaskTable:
             if bad.any():
                 index = int(np.argmax(bad))
                 raise InputError(f"prompt {labels[index]!r}: {complaint.format(total[index])}")
-        # rounding alone is left as it is, so that a saved table reads as the same
+        # not renormalised for rounding alone, so that a saved table reads back unchanged
         off = np.abs(total - 1) > 1e-12
         p[off] /= total[off, np.newaxis]
         for array in (r, p):
@@ -104,18 +104,18 @@ def make_task(
     n_responses: int = 200,
     seed: int = 0,
 ) -> TaskTable:
-    """Make a task table whose objectives really compete; rewards in [0, 1].
+    """Generate a task table with competing objectives; rewards in [0, 1].
 
     Each response has a latent length, quality, risk and wit. "brief" falls with
     length and needs a correct answer (paper, equation 3); "helpful" rises with
-    length, ever more slowly, and with quality and some risk, which lowers
-    "safe"; "humour" goes its own way. Other names get rewards from a Gaussian
+    length, with diminishing returns, and with quality and some risk, which lowers
+    "safe"; "humour" is independent. Other names get rewards from a Gaussian
     copula with negative correlations. The reference policy prefers fluent
     answers of middling length and some quality.
 
     Args:
-        objectives: at least 2 names, in this order. Usual variants are
-            understood ("brevity", "harmless", "humor", …).
+        objectives: at least 2 names, in this order. Common variants are
+            accepted ("brevity", "harmless", "humor", …).
         n_prompts: number of prompts.
         n_responses: responses per prompt, at least 2.
         seed: equal seeds give equal tables.
@@ -148,21 +148,21 @@ def make_task(
     other = []
     kinds = [_KINDS.get(name.lower()) for name in names]
     for i, kind in enumerate(kinds):
-        # "safe" beside "harmless": the second would repeat the first
+        # "safe" beside "harmless": the second would duplicate the first
         if kind is None or kind in kinds[:i]:
             other.append(i)
         else:
             rewards[..., i] = kind(latent)
     if other:
         z = rng.standard_normal((*shape, len(other)))
-        # less of their mean: what raises one lowers the others
+        # minus the mean: raising one lowers the others
         z -= 0.8 * z.mean(axis=2, keepdims=True)
         rewards[..., other] = _logistic(1.7 * z)
     return TaskTable(rewards, latent.reference(), names)
 
 
 class _Latent:
-    """What makes a response: (n_prompts, n_responses) each, drawn in a fixed order."""
+    """Latent variables of responses: (n_prompts, n_responses) each, drawn in a fixed order."""
 
     def __init__(self, rng: np.random.Generator, shape: tuple[int, int]) -> None:
         self.difficulty = rng.standard_normal((shape[0], 1))
@@ -175,7 +175,7 @@ class _Latent:
         return explained * _logistic(0.5 + self.quality + 0.7 * self.risk)
 
     def brief(self) -> NDArray[np.float64]:
-        return np.where(self.quality > -0.8, 1 - self.length, 0.0)  # wrong answers get nothing
+        return np.where(self.quality > -0.8, 1 - self.length, 0.0)  # wrong answers get 0
 
     def safe(self) -> NDArray[np.float64]:
         return _logistic(1 - 1.5 * self.risk)
@@ -266,7 +266,7 @@ def read_task(path: str | Path, objectives: Sequence[str] | None = None) -> Task
 
 
 def task_of_table(table: Table, objectives: Sequence[str] | None = None) -> TaskTable:
-    """Make a task of a long table; see :func:`read_task`."""
+    """Convert a long table to a task table; see :func:`read_task`."""
     file = table.source
     wanted = list(objectives or (name for name in table.columns if name not in COLUMNS))
     for name in (*COLUMNS, *wanted):
@@ -279,7 +279,7 @@ def task_of_table(table: Table, objectives: Sequence[str] | None = None) -> Task
         raise InputError(f"{file}: there are no responses in it")
     if len(wanted) < 2:
         raise InputError(f"{file}: at least 2 objectives are needed, got {len(wanted)}")
-    # place every (prompt, response) in its row and column
+    # assign row and column to every (prompt, response)
     prompts: dict[Any, dict[Any, int]] = {}
     place = np.empty((table.n_rows, 2), dtype=np.intp)
     order: dict[Any, int] = {}
@@ -296,7 +296,7 @@ def task_of_table(table: Table, objectives: Sequence[str] | None = None) -> Task
             f"{file}: {shape[0]} prompts × {shape[1]} responses × {len(wanted)} objectives: "
             f"must hold at most {min(LARGEST_TABLE, LARGEST_LONG_TABLE)} rewards"
         )
-    # responses that a prompt does not have stay at probability 0
+    # missing responses of a prompt have probability 0
     reference, rewards = np.zeros(shape), np.zeros((*shape, len(wanted)))
     rows, columns = place.T
     reference[rows, columns] = table.numbers("reference")
@@ -306,7 +306,7 @@ def task_of_table(table: Table, objectives: Sequence[str] | None = None) -> Task
 
 
 def parse_npz(data: bytes, file: str, objectives: Sequence[str] | None = None) -> TaskTable:
-    """Make a task of the bytes of an .npz file; see :func:`read_task`."""
+    """Parse a task table from the bytes of an .npz file; see :func:`read_task`."""
     limit = f"{LARGEST_TABLE} rewards"
     arrays = read_npz(data, file, 9 * LARGEST_TABLE, limit=limit)
     for name in ("rewards", "reference"):

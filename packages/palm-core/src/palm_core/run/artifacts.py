@@ -1,7 +1,7 @@
-"""Artifacts: the models themselves, whole or absent, in a folder beside the ledger.
+"""Artifacts: atomic writes of models into a folder beside the ledger, content hashes.
 
-An oracle writes one under a temporary name and renames it when it is complete
-(:func:`write_artifact`). The run keeps a content hash, and never follows a name out of
+An oracle writes an artifact under a temporary name and renames it when it is complete
+(:func:`write_artifact`). The run records a content hash, and never follows a path out of
 its folder.
 """
 
@@ -24,25 +24,25 @@ from palm_core.validation import is_plain, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The folder of a run that holds its artifacts.
+#: Name of the folder for artifacts in a run's folder.
 ARTIFACTS = "artifacts"
 _TEMPORARY = ".writing-"
 _REPLACED = ".replaced-"
 _BLOCK = 1 << 20
-# Windows flushes only what is open for writing.
+# Windows flushes only files that are open for writing.
 _TO_FLUSH = os.O_RDONLY if os.name == "posix" else os.O_RDWR
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file or folder in the run's folder for artifacts, as it was when it was recorded.
+    """A recorded file or folder in the run's folder for artifacts.
 
     Args:
         path: relative to that folder, with forward slashes.
-        sha256: of its content: of the file, or of the names of all that is in the
-            folder, empty folders too, with the hashes of files and the targets of links;
-            not of dates, owners and permissions.
-        bytes: the size of all its files together.
+        sha256: content hash: of the file, or of all names in the folder, empty
+            folders too, with the hashes of files and the targets of links;
+            without dates, owners and permissions.
+        bytes: total size of its files.
     """
 
     path: str
@@ -52,15 +52,15 @@ class Artifact:
 
 @contextmanager
 def write_artifact(folder: str | Path, name: str) -> Iterator[Path]:
-    """Write an artifact so that it is whole or absent, whenever the writer is killed.
+    """Write an artifact atomically: complete or absent, whenever the writer is killed.
 
     Yields an empty folder with a temporary name; when the block ends without an
-    exception, its files are flushed to disk and it is renamed to ``folder/name``, in
-    place of an older one. What earlier writers of ``name`` left unfinished is removed.
+    exception, its files are flushed to disk and it is renamed to ``folder/name``,
+    replacing an older one. Incomplete folders of earlier writers of ``name`` are removed.
 
     Args:
-        folder: the run's folder for artifacts, which a factory gets as ``artifact_dir``.
-        name: the artifact's, usually the policy's id: one that files have on every system.
+        folder: the run's folder for artifacts, the factory parameter ``artifact_dir``.
+        name: of the artifact, usually the policy's id: a portable file name.
 
     Raises:
         InputError: ``name`` is not a plain file name.
@@ -87,9 +87,9 @@ def write_artifact(folder: str | Path, name: str) -> Iterator[Path]:
         for _, file, _ in _entries(temporary):
             _flush(file)
         _flush(temporary)
-        # Removed under its own name, an older one would be there by halves for a while.
+        # Renamed before removal: otherwise a partly removed one would be visible.
         _remove(replaced)
-        with suppress(FileNotFoundError):  # there was none before
+        with suppress(FileNotFoundError):  # no earlier one
             final.rename(replaced)
         temporary.rename(final)
         _flush(parent)
@@ -100,11 +100,11 @@ def write_artifact(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def seal(folder: Path, given: str) -> Artifact | None:
-    """Hash what an oracle says it has made; ``None`` for what lies outside the run.
+    """Hash the artifact of an answer; ``None`` for one outside the run's folder.
 
     Args:
         folder: the run's folder for artifacts.
-        given: as the oracle named it: a path, relative to ``folder`` or absolute, or a URI.
+        given: from the oracle: a path, relative to ``folder`` or absolute, or a URI.
 
     Raises:
         OracleAnswerError: a relative path to nothing or out of the folder, or what it
@@ -114,7 +114,7 @@ def seal(folder: Path, given: str) -> Artifact | None:
         return None
     path = Path(given)
     if path.is_absolute():
-        # The folder may have been reached through a link, as /tmp is one on macOS.
+        # ``folder`` may contain symbolic links, as /tmp on macOS.
         roots = [r for r in (folder.absolute(), folder.resolve()) if path.is_relative_to(r)]
         if not roots:
             return None
@@ -131,7 +131,7 @@ def seal(folder: Path, given: str) -> Artifact | None:
 
 
 def locate_artifact(folder: str | Path, name: str) -> Path:
-    """The file or folder called ``name`` in a run's folder for artifacts.
+    """Resolve the artifact ``name`` in a run's folder for artifacts.
 
     Raises:
         InputError: ``name`` is absolute, leads out of ``folder`` (by its parts or by a
@@ -151,9 +151,9 @@ def locate_artifact(folder: str | Path, name: str) -> Path:
 
 
 def reached(run: str | Path, given: str | None) -> str | None:
-    """A policy's artifact as a path to open: below ``run``, if it is one of the run's own.
+    """Resolve a policy's artifact to a path below ``run``, if it is in the run's folder.
 
-    What lies elsewhere (a URI, an absolute path), or is not there, stays as it was given.
+    Others (a URI, an absolute path, a missing file) are returned unchanged.
     """
     if given is None or "://" in given or Path(given).is_absolute():
         return given
@@ -166,9 +166,9 @@ def reached(run: str | Path, given: str | None) -> str | None:
 
 
 def content_hash(path: Path) -> tuple[str, int]:
-    """SHA-256 and size in bytes of a file, or of all the files in a folder.
+    """SHA-256 and size in bytes of a file, or of all files in a folder.
 
-    Links are hashed as links: what they lead to is not the artifact's content.
+    Symbolic links are hashed as links, not followed.
 
     Raises:
         OracleAnswerError: it holds something that is neither file, folder nor link.
@@ -190,13 +190,13 @@ def content_hash(path: Path) -> tuple[str, int]:
             entry, total = ["file", content], total + size
         else:
             raise OracleAnswerError(f"artifact {_shown(name)}: is neither a file nor a folder")
-        # as JSON: no name can pass for the end of one entry and the next
+        # as JSON: unambiguous separation of entries
         digest.update(json.dumps([name, *entry]).encode() + b"\n")
     return digest.hexdigest(), total
 
 
 def verify_artifact(folder: str | Path, artifact: Artifact) -> str | None:
-    """What is wrong with an artifact now, in words, or ``None``: it is as it was recorded."""
+    """Compare an artifact with its record: the difference as text, or ``None``."""
     try:
         digest, size = content_hash(locate_artifact(folder, artifact.path))
     except (InputError, WorkError, OracleAnswerError) as error:
@@ -222,7 +222,7 @@ def _file_hash(file: Path) -> tuple[str, int]:
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, Path, int]]:
-    """All that is in a folder, at any depth: name below it, path, mode; no link is followed."""
+    """All entries of a folder, recursively: relative name, path, mode; links are not followed."""
     waiting = [("", folder)]
     while waiting:
         above, inner = waiting.pop()
@@ -236,7 +236,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, Path, int]]:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # it may be gone; what stays is only room on the disk
+    with suppress(OSError):  # it may be gone; a remainder only takes disk space
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -245,8 +245,8 @@ def _remove(path: Path) -> None:
 
 def _flush(path: Path) -> None:
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
-        return  # nothing of its own to flush; opening a pipe would wait for its other end
-    # Some systems cannot open folders, or not flush them.
+        return  # nothing to flush; opening a pipe would block
+    # Some systems cannot open or flush folders.
     with suppress(OSError) if path.is_dir() else nullcontext():
         descriptor = os.open(path, _TO_FLUSH)
         try:

@@ -1,4 +1,4 @@
-"""From answers to a portfolio: normalization, selection, gaps, certificate."""
+"""Assembly of a portfolio from answers: normalization, selection, gaps, certificate."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def assemble(
     stopped: str | None = None,
     missing: Sequence[Missing] = (),
 ) -> Portfolio:
-    """Turn the answers of a run into a portfolio; no oracle is called.
+    """Assemble a portfolio from the answers of a run; no oracle is called.
 
     Args:
-        answers: one per weight asked, in the grid's order or as they came.
+        answers: one per weight asked, in the grid's order or in order of arrival.
         objectives: d names.
         settings: as for :func:`palm_core.build_portfolio`.
-        claimed: what the oracle claims of itself; ``None`` for nothing.
+        claimed: claims of the oracle; ``None`` for none.
         task: stored with the portfolio.
         stopped: why an adaptive run stopped asking; stored with the portfolio.
-        missing: the weights without an answer. What is certified rests on the others;
-            without a vertex of the simplex nothing is.
+        missing: the weights without an answer. The certificate rests on the others;
+            without a vertex of the simplex there is none.
     """
     claimed = claimed or Claims()
     found = evaluate_answers(answers, objectives, settings)
@@ -66,9 +66,9 @@ def assemble(
     vertices = bool((found.weights == 1.0).any(axis=0).all())
 
     def certified(portfolio: NDArray[np.intp] | None) -> Certificate | None:
-        # Normalised afterwards, answers are not the oracle's best at the weights
-        # that now stand for other ones; a claim of 100 % slack claims nothing;
-        # beyond a vertex that was not asked nothing bounds opt.
+        # No certificate after normalisation, since answers are not the oracle's best
+        # at the rescaled weights; for a claim of 100 % slack; or where a vertex is
+        # missing, since opt is then unbounded.
         if settings.normalize != "none" or claimed.epsilon >= 1 or not vertices:
             return None
         return certify(
@@ -117,16 +117,16 @@ def assemble(
 
 
 class EvaluatedAnswers(NamedTuple):
-    """The distinct policies of a run and where they were asked for.
+    """The distinct policies of a run and the weights that they are answers for.
 
     Attributes:
         policies: m policies, each once, in the order of the answers.
         raw: the same in raw units.
         normalization: from raw to ``candidates``.
-        candidates: the same in the units that weights speak of.
+        candidates: the same in the units of the weights.
         weights: (k, d) the weights asked.
-        own: (k,) index of the policy that was the answer at each weight.
-        best: opt_w over the policies, at each weight.
+        own: (k,) index of the answer at each weight.
+        best: opt_w over the policies at each weight.
     """
 
     policies: tuple[Policy, ...]
@@ -166,7 +166,7 @@ def evaluate_answers(
 
 
 def _refuted(found: EvaluatedAnswers, claimed: Claims) -> bool:
-    """Whether the answers, in raw units, refute the oracle's claim; warns if they do."""
+    """Whether the answers, in raw units, refute the oracle's claim; with a warning."""
     if not claimed.slack_claimed or claimed.epsilon >= 1:
         return False
     accuracy = Accuracy(epsilon=claimed.epsilon, delta=claimed.delta)
@@ -181,12 +181,12 @@ def _refuted(found: EvaluatedAnswers, claimed: Claims) -> bool:
 
 
 def refutation(epsilon: float, delta: float, measured: float) -> str:
-    """A refuted claim in one line.
+    """Format a refuted claim as one line.
 
     Args:
-        epsilon: ε_o that the oracle claims.
-        delta: δ_o that it claims, in units of reward.
-        measured: its slack at least, in units of reward.
+        epsilon: claimed ε_o.
+        delta: claimed δ_o, in units of reward.
+        measured: measured slack, in units of reward.
     """
     claim = f"within ({epsilon:g}, {delta:g}) of the best"
     return (
@@ -199,10 +199,10 @@ def refutation(epsilon: float, delta: float, measured: float) -> str:
 def _tolerance(
     settings: Settings, certified: Callable[[NDArray[np.intp] | None], Certificate | None]
 ) -> float:
-    """μ': as asked, or what the calls have left of the target.
+    """μ' from the settings, or the share of the target that the calls have left.
 
     L ≥ (1 − μ')·M and M ≥ (1 − ε)·opt give L ≥ (1 − μ')(1 − ε)·opt, M the best of all
-    policies found. Where the calls stopped early, pruning gets its half all the same.
+    policies found. Where the calls stopped early, pruning still gets its half.
     """
     from palm_core.run.config import share_left
 
@@ -267,7 +267,7 @@ def prune_evaluated(
 def _theorem(
     raw: PolicySet, settings: Settings, claimed: Claims, missing: Sequence[Missing]
 ) -> TheoremRecord:
-    """Theorem 3.4 for these answers, in numbers or in words."""
+    """Theorem 3.4 for these answers: guarantee, or why it does not apply."""
     from palm_core.guarantees.theorem import Guarantee, apply_theorem
 
     if missing:

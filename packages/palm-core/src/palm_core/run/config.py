@@ -1,7 +1,7 @@
 """Configuration of runs: settings, execution, task files.
 
-A task is TOML; unknown tables and keys are refused by name. ``[oracle]`` goes to
-the oracle's factory, which checks its own options.
+A task is TOML; unknown tables and keys are refused by name. ``[oracle]`` is passed
+to the oracle's factory, which validates its options.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ if TYPE_CHECKING:
 
     from palm_core.oracles.protocol import Oracle
 
-#: The folder of a run, beside its artifacts, for calls that are not finished.
+#: Name of the folder for unfinished calls in a run's folder, beside its artifacts.
 WORK = "work"
 
 
 def load_task_oracle(task: Task, artifact_dir: Path | None = None) -> Oracle:
-    """Make the oracle of a task file; raises as :func:`load_oracle` does.
+    """Make the oracle of a task file; raises as :func:`load_oracle`.
 
     Args:
-        task: as it was read.
+        task: the task.
         artifact_dir: the run's folder for artifacts, for a factory that has a parameter
-            of that name; ``None`` where nothing is going to be built. Beside it is the
-            folder that a parameter ``work_dir`` gets, for what an oracle needs to go on
-            with a call that was killed (checkpoints); nobody else looks into it.
+            of that name; ``None`` where nothing is built. A parameter ``work_dir`` gets
+            the folder beside it, for data to resume a killed call (checkpoints); only
+            the oracle uses it.
 
     Relative paths in ``[oracle]`` are relative to the task file, for the factory's
-    parameters annotated with ``Path``; ``task_dir`` gets its folder, for names that only
-    may be paths. A factory that has a parameter ``run_seed`` gets the seed of ``[run]``,
-    to derive its own from (run seed, weight vector), so that order and workers change
-    nothing.
+    parameters annotated with ``Path``; ``task_dir`` gets its folder, for names that may
+    be paths. A factory with a parameter ``run_seed`` gets the seed of ``[run]``, to derive
+    its seeds from (run seed, weight vector), so that results do not depend on order and
+    workers.
     """
     work_dir = None if artifact_dir is None else artifact_dir.with_name(WORK)
     offers = {
@@ -70,7 +70,7 @@ def load_task_oracle(task: Task, artifact_dir: Path | None = None) -> Oracle:
     try:
         return make_oracle(task.oracle, task.folder, task.options, offers=offers)
     except InputError as error:
-        # Of the kinds of errors only this one is about what stands in the file.
+        # Only this kind of error is about the content of the file.
         if not task.source or type(error) is not InputError:
             raise
         told = str(error).removeprefix("[oracle] ")
@@ -79,23 +79,23 @@ def load_task_oracle(task: Task, artifact_dir: Path | None = None) -> Oracle:
 
 @dataclass(frozen=True)
 class TaskOracle:
-    """Makes the oracle of a task, here or in a worker: see :func:`load_task_oracle`."""
+    """Picklable factory of a task's oracle: see :func:`load_task_oracle`."""
 
     task: Task
     artifact_dir: Path
 
     def __call__(self) -> Oracle:
-        """Make it."""
+        """Make the oracle."""
         return load_task_oracle(self.task, self.artifact_dir)
 
 
-#: These say which weights are asked and what is kept of the answers. An answer to a weight
-#: vector is one whoever asks next, so a run may go on with others.
+#: Tables that determine which weights are asked and how the portfolio is chosen. Answers do
+#: not depend on them, so a run may be extended with others.
 CHANGEABLE = frozenset({"grid", "adaptive", "prune"})
 
 
 def with_fingerprint(task: Mapping[str, Any], oracle: object) -> dict[str, Any]:
-    """``task`` with the oracle's fingerprint: data behind an option's name may change."""
+    """Add the oracle's fingerprint to ``task``: data behind an option's name may change."""
     fingerprint = getattr(oracle, "fingerprint", None)
     if fingerprint is None:
         return dict(task)
@@ -103,13 +103,13 @@ def with_fingerprint(task: Mapping[str, Any], oracle: object) -> dict[str, Any]:
 
 
 def task_hash(task: Mapping[str, Any]) -> str:
-    """SHA-256 of a resolved task, written "sha256:…"."""
+    """SHA-256 of a resolved task, as "sha256:…"."""
     canonical = json.dumps(task, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Say which fields of two resolved tasks differ: "[oracle] beta was 0.1, is 0.2"."""
+    """List the fields in which two resolved tasks differ: "[oracle] beta was 0.1, is 0.2"."""
     lines = []
     for table in sorted({*old, *new}):
         was, now = old.get(table, {}), new.get(table, {})
@@ -121,7 +121,7 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def keeps_answers(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the answers for ``old`` are answers for ``new``: the same oracle and seed."""
+    """Whether answers for ``old`` are valid for ``new``: the same oracle and seed."""
     return not changed_fields(fingerprint_fields(old), fingerprint_fields(new))
 
 
@@ -137,7 +137,7 @@ def _shown(value: Any) -> str:
 
 
 ExecutorName = Literal["local", "ray", "here"]
-#: What tells numerical libraries how many threads to use, read when they are imported.
+#: Environment variables for the threads of numerical libraries, read on their import.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -151,23 +151,23 @@ EXECUTORS: tuple[str, ...] = get_args(ExecutorName)
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How oracle calls are made, checked.
+    """Validated settings of oracle calls: executor, workers, timeout, retries, devices.
 
     Args:
         executor: "local" (worker processes of this machine), "ray" (a Ray cluster), or
-            "here" (this process: no timeout, and what kills a call kills the run).
-        workers: how many calls at once, at least 1.
+            "here" (this process: no timeout, and a crash of a call ends the run).
+        workers: number of concurrent calls, at least 1.
         threads: for numerical libraries in each worker; ``None`` shares the cores among
-            the workers. Ray sees to it itself.
-        timeout: seconds for one answer, and for making the oracle; ``None`` waits.
-        retries: how often a weight vector is tried again after a failure, at least 0.
+            the workers. Ray sets its own.
+        timeout: seconds for one answer, and for making the oracle; ``None`` for no timeout.
+        retries: number of retries of a weight vector after a failure, at least 0.
         batch: weight vectors per call, at least 1, for oracles that share work between
             them; ``None`` takes the oracle's ``batch``, or 1. Here, ``None`` takes all.
         address: of the Ray cluster; ``None`` joins the one this process belongs to, or
             starts one on this machine.
         num_cpus: cores that each Ray worker reserves.
-        num_gpus: devices for each worker, also a part of one such as 0.5. Local workers
-            are dealt those that ``CUDA_VISIBLE_DEVICES`` lists, or all.
+        num_gpus: devices for each worker, also a fraction such as 0.5. Local workers
+            share those that ``CUDA_VISIBLE_DEVICES`` lists, or all.
 
     Raises:
         InputError: a value outside its interval, or settings that exclude each other.
@@ -220,11 +220,11 @@ class Execution:
     def devices(self, slot: int, visible: str | None = None) -> str | None:
         """``CUDA_VISIBLE_DEVICES`` for the worker in ``slot`` (from 0); ``None`` leaves it.
 
-        Workers that ask for part of a device share it, the others get whole ones, in turn.
+        Workers with a fraction of a device share it, the others get whole devices, in turn.
 
         Args:
             slot: of the worker.
-            visible: what ``CUDA_VISIBLE_DEVICES`` says here.
+            visible: ``CUDA_VISIBLE_DEVICES`` of this process.
 
         Raises:
             InputError: more devices are asked for than are listed.
@@ -248,22 +248,22 @@ class Execution:
 
 TARGET_HINT = "0.01 means within 1 % of the best there is"
 METHODS = ("minimal", *COVERS)
-#: μ' of "minimal" on a grid, unless given: it has no grid to take its tolerance from.
+#: Default μ' of "minimal" on a grid, which does not use the grid's μ.
 MINIMAL_MU = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a run asks and how it prunes, checked; a grid or adaptive, one of the two.
+    """Validated settings of a run: a grid or an adaptive grid, and pruning.
 
     Args:
         mu: the grid's multiplicative step μ in (0, 1].
         alpha: the grid's additive threshold α in (0, 1].
         target_epsilon: ask adaptively until the portfolio is certified to this gap in
             (0, 1]; where ``prune_mu`` is no smaller, until all policies found are.
-        max_calls: stop asking adaptively after so many calls; ``None`` for no limit.
+        max_calls: maximum number of adaptive calls; ``None`` for no limit.
         prune_mu: μ' in [0, 1]. ``None`` takes μ for the covers "greedy" and "exact", as
-            Algorithm 1 does, and 0.05 for "minimal"; adaptively, what the calls have left of
+            Algorithm 1 does, and 0.05 for "minimal"; adaptively, the remaining share of
             ``target_epsilon``.
         prune_alpha: α' ≥ 0, in units of (normalised) reward.
         method: "minimal" (fewest at every weight, :func:`palm_core.minimal_portfolio`),
@@ -324,10 +324,10 @@ class Settings:
 
     @property
     def call_target(self) -> float | None:
-        """The gap to certify by calls, so that pruning keeps within the target too.
+        """The gap to certify by calls, so that the pruned portfolio meets the target.
 
-        (1 − calls)(1 − pruning) = 1 − target, by halves unless ``prune_mu`` says what
-        pruning takes. Where that is more than the target, the target is for the calls.
+        (1 − calls)(1 − pruning) = 1 − target, split evenly unless ``prune_mu`` sets the share
+        of pruning. Where that is more than the target, the target is for the calls.
         """
         target, mu = self.target_epsilon, self.prune_mu
         if target is None:
@@ -339,7 +339,7 @@ class Settings:
         return share_left(target, mu)
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """The settings as the tables of a task: ``[grid]`` or ``[adaptive]``, and ``[prune]``."""
+        """Convert to the tables of a task: ``[grid]`` or ``[adaptive]``, and ``[prune]``."""
         asked: dict[str, dict[str, Any]] = {"grid": {"mu": self.mu, "alpha": self.alpha}}
         if self.target_epsilon is not None:
             asked = {
@@ -359,7 +359,7 @@ class Settings:
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any]) -> Settings:
-        """The settings that :meth:`tables` wrote.
+        """The settings from the result of :meth:`tables`.
 
         Raises:
             InputError: an entry is missing or not acceptable.
@@ -378,12 +378,12 @@ def share_left(target: float, used: float) -> float:
     return max(0.0, rounded_down(left))
 
 
-#: [prune] of a task says mu and alpha where the library says whose.
+#: Keys of [prune] in a task → names in the library.
 PRUNE_NAMES = {"mu": "prune_mu", "alpha": "prune_alpha"}
 LARGEST_FILE = 1 << 20
 DEEPEST = 32
 _LARGEST_INT = 1 << 63
-# tomllib takes time with the square of a dotted key's parts: a minute for 100 KB.
+# tomllib is quadratic in the parts of a dotted key: a minute for 100 KB.
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-])(?:{_PART}[ \t]*+\.[ \t]*+){{{DEEPEST + 1}}}")
 
@@ -397,11 +397,11 @@ class Task:
         options: keyword options of the oracle's factory.
         settings: the grid and the pruning.
         seed: the run's seed.
-        execution: how calls are made; no part of what makes two tasks the same.
-        folder: what relative modules and paths in the task are relative to.
-        study: how it is compared with what the literature reports, for ``palm reproduce``,
-            which checks it; no part of what makes two tasks the same.
-        source: what messages about it call it, its file's name; "" for one from no file.
+        execution: settings of the calls; not part of the task's identity.
+        folder: base of relative modules and paths in the task.
+        study: comparison with published results, for ``palm reproduce``, which validates
+            it; not part of the task's identity.
+        source: its file name for messages; "" without a file.
     """
 
     oracle: str
@@ -414,7 +414,7 @@ class Task:
     source: str = field(default="", compare=False)
 
     def resolved(self) -> dict[str, Any]:
-        """What is asked, as plain values: stored with the run, and what its hash is of."""
+        """The resolved task as plain values: stored with the run, input of its hash."""
         return {
             "oracle": {"name": self.oracle, **self.options},
             **self.settings.tables(),
@@ -429,8 +429,8 @@ def load_task(
 
     Args:
         path: the file.
-        target_epsilon: ask adaptively to this gap, whatever the file says.
-        max_calls: at most so many calls, whatever the file says.
+        target_epsilon: ask adaptively to this gap; overrides the file.
+        max_calls: maximum number of calls; overrides the file.
 
     Raises:
         InputError: one line with the file, the table, the key, its value and
@@ -452,11 +452,11 @@ def load_task(
 
 
 def read_toml(data: bytes, source: str) -> dict[str, Any]:
-    """Parse TOML from a stranger: in linear time, no deeper than :data:`DEEPEST`.
+    """Parse untrusted TOML: in linear time, nested at most :data:`DEEPEST` deep.
 
     Args:
-        data: the file.
-        source: what error messages call it.
+        data: contents of the file.
+        source: its name in error messages.
 
     Raises:
         InputError: not TOML, or numbers, names or tables that no task has.
@@ -472,7 +472,7 @@ def read_toml(data: bytes, source: str) -> dict[str, Any]:
         raise InputError(
             f"{source}: is not TOML: must be UTF-8 text, byte {error.start} is not"
         ) from error
-    # ValueError: not TOML, or a number of more digits than Python reads
+    # ValueError: not TOML, or a number with too many digits for Python
     except (ValueError, RecursionError) as error:
         raise InputError(f"{source}: is not TOML: {one_line(error)}") from error
     _check_plain(content, source)
@@ -480,7 +480,7 @@ def read_toml(data: bytes, source: str) -> dict[str, Any]:
 
 
 def _check_plain(content: dict[str, Any], source: str) -> None:
-    """Refuse what cannot be hashed or shown later: depth, and whole numbers beyond TOML's."""
+    """Refuse values that cannot be hashed or shown: nesting depth, integers beyond TOML's."""
     level: list[Any] = [content]
     for _ in range(DEEPEST):
         inner = [x for node in level for x in (node.values() if isinstance(node, dict) else node)]
@@ -494,7 +494,7 @@ def _check_plain(content: dict[str, Any], source: str) -> None:
 
 
 def parse_task(content: Mapping[str, Any], *, folder: Path | None = None) -> Task:
-    """Check the parsed tables of a task.
+    """Validate the parsed tables of a task.
 
     Raises:
         InputError: an unknown, missing or unacceptable entry.
@@ -507,7 +507,7 @@ def parse_task(content: Mapping[str, Any], *, folder: Path | None = None) -> Tas
             raise InputError(f"[{name}] = {given!r}: must be a table")
         tables[name] = {}
         for key, value in given.items():
-            if reader is None:  # others check those
+            if reader is None:  # validated elsewhere
                 tables[name][key] = value
                 continue
             _known(given, reader, f"[{name}] ", "key")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from palm_core.model.portfolio import Portfolio
     from palm_core.run.executors.protocol import CallExecutor, Event
 
-#: The folder of a run that holds its logs.
+#: Name of the folder for logs in a run's folder.
 FOLDER = "logs"
 FILE_NAME = "build.log"
 LARGEST = 10 << 20
@@ -48,7 +48,7 @@ _logger.addHandler(logging.NullHandler())
 
 class _File(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """A log that cannot be written (the disk is full) is no reason to say so twice."""
+        """Ignore errors of writing the log (full disk), which the ledger reports too."""
 
 
 @contextmanager
@@ -77,9 +77,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM, where Python handles them, until the block is done."""
+    """Defer SIGINT and SIGTERM during a critical section, where Python handles them."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # other threads are not interrupted
+        yield  # signals interrupt the main thread only
         return
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     caught: list[tuple[int, Any]] = []
@@ -101,25 +101,25 @@ def shielded() -> Iterator[None]:
 _Asked = TypeVar("_Asked", Answer, Missing)
 log = logging.getLogger(__name__)
 
-#: So many weights failing in a row, the fewer the fewer have answers, are not to blame
-#: themselves: the run stops.
+#: Number of consecutive failed weights after which the run stops, lower while there are
+#: few answers.
 FAILURES_IN_A_ROW = (3, 10)
-#: A worker lost with its machine costs no attempt, but not for ever.
+#: Losses of a worker with its machine that do not count as attempts.
 MOST_LOST = 20
-#: Weights chosen together: more would be chosen blindly, fewer leave workers idle. That
-#: it depends on the answers alone makes a run the same however many workers it has.
+#: Maximum weights of a round: larger rounds use less information, smaller ones leave workers
+#: idle. Round sizes depend on the answers alone, so a run is the same with any workers.
 LARGEST_ROUND = 64
 
 
 class Progress(NamedTuple):
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        done: calls done.
-        total: calls in all, as far as that is known.
-        certified: ε certified so far, if any is.
-        running: weights that are being worked on.
-        failed: weights given up.
+        done: number of calls finished.
+        total: number of calls in all, as far as known.
+        certified: ε certified so far, if any.
+        running: number of weights in progress.
+        failed: number of weights given up.
     """
 
     done: int
@@ -131,7 +131,7 @@ class Progress(NamedTuple):
 
 @dataclass(eq=False)
 class _Item:
-    """A weight vector (d,) on its way, and what it has been through."""
+    """A weight vector (d,) in progress, with its attempts."""
 
     weights: NDArray[np.float64]
     failures: int = 0
@@ -140,18 +140,18 @@ class _Item:
 
 
 class Collector:
-    """The answers of a run, old and new.
+    """Collector of answers: submits calls, records answers, retries failures.
 
     Args:
-        executor: who makes the calls.
-        ledger: where answers are kept and where earlier ones come from, or ``None``.
-        retries: how often a weight vector is asked again after a failure.
+        executor: executor of the calls.
+        ledger: storage of answers, with earlier ones, or ``None``.
+        retries: number of retries of a weight vector after a failure.
         batch: weight vectors per call; ``None`` for all at once.
         progress: called with a :class:`Progress` after each answer.
 
     Attributes:
-        answers: all so far, in the order they came.
-        rounds: the weights asked for, (k, d) for each time that some were chosen.
+        answers: all so far, in order of arrival.
+        rounds: the weights asked, (k, d) for each round.
         missing: the weights given up.
     """
 
@@ -193,16 +193,16 @@ class Collector:
         self._ask(weights)
 
     def collect_adaptively(self, grid: AdaptiveGrid, *, most: int | None) -> str:
-        """Ask where ``grid`` says, round by round, until it has nothing to ask.
+        """Ask at the weights that ``grid`` chooses, in rounds, until it stops.
 
-        Rounds that were begun earlier come first. The weights of a round are told
-        together and in order, so that the next depend on the answers alone, not on who
-        was quicker.
+        Rounds of an earlier session come first. The answers of a round are passed to the
+        grid together and in order, so that the next round depends on the answers alone,
+        not on timing.
 
         Returns:
-            Why it stopped: "target", "slack" (what is left is the oracle's), "calls"
+            The stopping reason: "target", "slack" (the rest is the oracle's slack), "calls"
             (``most`` weights were asked), "negative" (the best is below 0 somewhere, so that no
-            ε can be certified), or "failures" (what is left to ask was given up).
+            ε can be certified), or "failures" (the remaining weights were given up).
 
         Raises:
             WorkError: as :meth:`collect`.
@@ -267,7 +267,7 @@ class Collector:
             self._progress(now)
 
     def _ask(self, weights: NDArray[np.float64]) -> None:
-        """Ask at the rows without an answer, until each has one or is given up."""
+        """Ask at the rows without an answer, until each is answered or given up."""
         requested = {row.tobytes() for rows in self.rounds for row in rows}
         fresh = [row for row in weights if row.tobytes() not in requested]
         if fresh:
@@ -281,7 +281,7 @@ class Collector:
                 self._submit()
             self._report()
             events = self._executor.events()
-            with shielded():  # what has arrived is kept
+            with shielded():  # persist all answers that have arrived
                 for event in events:
                     self._take(event)
         self._report()
@@ -328,13 +328,13 @@ class Collector:
             first = items.popleft()
             if items and self._ledger is not None:
                 self._ledger.set_aside(np.array([item.weights for item in items]))
-            for item in items:  # whichever of them breaks a call, breaks no other's again
+            for item in items:  # retry each alone, so that one weight cannot break the others' call
                 item.alone = True
                 self._queue.append(item)
             self._fail(first, event.failure or Failure("refused", "the call ended without it"))
 
     def _fail(self, item: _Item, failure: Failure) -> None:
-        """Ask again later, or give up; stop the run where other weights would fail alike."""
+        """Retry or give up a weight; stop the run where other weights would fail too."""
         if failure.kind == "lost":
             item.lost += 1
         if failure.kind != "lost" or item.lost > MOST_LOST:
@@ -381,14 +381,14 @@ class Collector:
 
 
 def in_order(items: Sequence[_Asked], rounds: Sequence[NDArray[np.float64]]) -> list[_Asked]:
-    """Answers, or weights without one, in the order of asking, whoever was quicker."""
+    """Sort answers, or weights without one, into the order of asking."""
     known = {item.weights.tobytes(): item for item in items}
     keys = (row.tobytes() for rows in rounds for row in rows)
     return [known[key] for key in keys if key in known]
 
 
 def round_size(asked: int, d: int) -> int:
-    """How many weights to choose next: the d vertices, then a quarter of those asked.
+    """The size of the next round: the d vertices, then a quarter of the weights asked.
 
     Measured (benchmarks/certified_calls.py): such rounds need as many calls as single
     steps, in a fraction of the steps.
@@ -406,21 +406,20 @@ def answers_at(
     source: Callable[[], Oracle] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Answer]:
-    """Ask ``oracle`` at weights of one's own, each once.
+    """Ask ``oracle`` at given weights, each once.
 
     Args:
         oracle: see :class:`palm_core.Oracle`.
         weights: (k, d).
-        run_dir: keeps the answers as they arrive; one that was stopped goes on, and what
-            was asked there before, for whatever reason, is not asked again.
-        execution: how calls are made; ``None`` makes them here.
+        run_dir: folder for the answers, persisted as they arrive; an interrupted run is
+            resumed, and weights with an answer are not asked again.
+        execution: how calls are made; ``None`` makes them in this process.
         task: the oracle's part of a resolved task; ``None`` describes the oracle.
         source: how a worker makes the oracle for itself; ``None`` sends it a copy.
         progress: called after each answer.
 
     Returns:
-        One answer per row, in order; rows that the oracle failed at, again and again, have
-        none.
+        One answer per row, in order; rows at which all attempts failed are left out.
 
     Raises:
         InputError: weights off the simplex; ``run_dir`` belongs to another oracle or is
@@ -448,7 +447,7 @@ def answers_at(
 
 
 class Asking(NamedTuple):
-    """A collector of answers, where it keeps them, and what ends its workers early."""
+    """A collector of answers with its ledger and the function that ends its workers early."""
 
     collector: Collector
     ledger: Ledger | None
@@ -468,15 +467,15 @@ def collecting(
     source: Callable[[], Oracle] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Asking]:
-    """A collector of answers; its ledger is open and its workers live to the block's end.
+    """Context of a collector: opens the ledger and starts the workers; closes both.
 
     Args:
-        oracle: who is asked.
+        oracle: the oracle.
         objectives: its d objectives.
-        folder: of the run, or ``None`` to keep all in memory.
-        task: as it was resolved, with the oracle's fingerprint.
+        folder: of the run, or ``None`` for a run in memory.
+        task: the resolved task, with the oracle's fingerprint.
         extend: accept a run whose task differs only in how weights are chosen.
-        execution: how calls are made; ``None`` makes them here.
+        execution: how calls are made; ``None`` makes them in this process.
         executor: makes the calls instead, one weight each.
         source: how a worker makes the oracle for itself.
         progress: called after each answer.
@@ -514,7 +513,7 @@ def collecting(
 
 
 def _batch(oracle: Oracle, execution: Execution, *, alone: bool) -> int | None:
-    """Weights per call: as set, as the oracle likes, or one; here all at once."""
+    """Weights per call: from the settings, the oracle's ``batch``, or 1; in this process all."""
     if alone:
         return 1
     if execution.batch is not None:
@@ -525,7 +524,7 @@ def _batch(oracle: Oracle, execution: Execution, *, alone: bool) -> int | None:
     return None if execution.executor == "here" else 1
 
 
-#: More calls than this are refused: no oracle answers a million weights.
+#: Maximum number of calls.
 MOST_CALLS = 1_000_000
 
 
@@ -550,7 +549,7 @@ def build_portfolio(
     source: Callable[[], Oracle] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Portfolio:
-    """Ask ``oracle`` for policies and keep few of them (paper, Algorithm 1).
+    """Build a portfolio: ask ``oracle`` for policies and prune them (paper, Algorithm 1).
 
     On a grid (``mu``, ``alpha``) the oracle is asked at each of its weights. With
     ``target_epsilon`` it is asked where the certified gap is largest, until the
@@ -560,12 +559,12 @@ def build_portfolio(
         oracle: see :class:`palm_core.Oracle`.
         mu: the grid's multiplicative step μ in (0, 1].
         alpha: the grid's additive threshold α in (0, 1].
-        target_epsilon: the gap to certify in (0, 1]; half of it is for what the
-            calls leave open and the rest for pruning, unless ``prune_mu`` says how
-            much pruning takes. Where that is no less, the target is for the calls.
-        max_calls: stop asking after so many calls; the certificate is then wider.
-        prune_mu: μ' in [0, 1]; ``None`` takes μ, with "minimal" 0.05, or what is left of
-            the target.
+        target_epsilon: the gap to certify in (0, 1]; half of it is for the calls and
+            the rest for pruning, unless ``prune_mu`` sets the share of pruning. Where
+            that is no less, the target is for the calls.
+        max_calls: stop after that many calls; the certificate is then wider.
+        prune_mu: μ' in [0, 1]; ``None`` takes μ, with "minimal" 0.05, or the rest of the
+            target.
         prune_alpha: α' ≥ 0, in units of (normalised) reward.
         method: "greedy" or "exact" cover the weights asked (:func:`palm_core.prune`),
             "minimal" all weights (:func:`palm_core.minimal_portfolio`). ``None`` takes
@@ -574,13 +573,13 @@ def build_portfolio(
         time_limit: seconds for the whole search of the portfolio.
         normalize: "none", or "minmax" over the policies of the run as in the
             paper's experiments; weights then mean normalised rewards. Grid only.
-        run_dir: folder of the run. Answers are kept there as they arrive, a
-            run that was stopped goes on where it stood, and the portfolio is
-            saved as ``portfolio.json``. ``None`` keeps all in memory.
-        extend: go on with a run whose task differs only in how weights are chosen and
-            how the portfolio is pruned; all its answers count.
+        run_dir: folder of the run. Answers are persisted there as they arrive, an
+            interrupted run is resumed, and the portfolio is saved as
+            ``portfolio.json``. ``None`` for a run in memory.
+        extend: resume a run whose task differs only in how weights are chosen and
+            how the portfolio is pruned; all its answers are used.
         execution: how calls are made: worker processes, Ray, time limits, retries.
-            ``None`` makes them here, in one stream, and tries each weight three times.
+            ``None`` makes them in this process, as one call, with up to three attempts.
         executor: a ``concurrent.futures.Executor`` that makes the calls instead, one
             weight each.
         task: the task this run belongs to, as plain values; ``None`` describes
@@ -592,7 +591,7 @@ def build_portfolio(
     Returns:
         The portfolio, with exact gaps against all evaluated policies, a certificate
         against all there are, the measured oracle slack and, on a grid, Theorem 3.4.
-        Weights that the oracle fails at, again and again, are named in ``missing``.
+        Weights at which all attempts failed are in ``missing``.
 
     Raises:
         InputError: a setting or the oracle is not acceptable, the grid is too
@@ -664,7 +663,7 @@ def build_portfolio(
 
 
 def grid_of(settings: Settings, n_objectives: int) -> NDArray[np.float64]:
-    """Build the grid of a run, or refuse one that no oracle could be asked through.
+    """Build the grid of a run, up to a size limit.
 
     Raises:
         InputError: more than a million weights; nothing is allocated.

@@ -1,4 +1,4 @@
-"""Plans: oracle calls and a-priori guarantees, before anything is spent."""
+"""Plans: number of oracle calls and a-priori guarantees of a task."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A task, priced.
+    """The plan of a task: calls, claims, guarantee.
 
     Args:
         task: the task.
-        objectives: d names, as the oracle gives them.
-        calls: oracle calls, |W| = n^d − (n−1)^d; asked adaptively the most there may
-            be, ``None`` without a limit.
-        claims: what the oracle claims of itself.
+        objectives: d names, from the oracle.
+        calls: oracle calls, |W| = n^d − (n−1)^d; for an adaptive grid the maximum,
+            ``None`` without a limit.
+        claims: claims of the oracle.
         guarantee: Theorem 3.4, where the oracle claims R_max and f_max; ``None`` where
             the oracle is asked adaptively.
         coefficients: without them, δ = c_R·R_max + c_f·f_max + c: (c_R, c_f, c)
             of the theorem's pair, and ``guarantee`` has ε only.
-        estimate: what the calls take, in words by what it is of, where the oracle tells.
+        estimate: cost of the calls, texts by resource, if the oracle has estimates.
     """
 
     task: Task
@@ -42,7 +42,7 @@ class Plan:
     estimate: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """The guarantee in words, with what it assumes."""
+        """The guarantee as text, with its assumptions."""
         known = self.guarantee
         target = self.task.settings.target_epsilon
         if known is None:
@@ -123,7 +123,7 @@ class Plan:
 
 
 def make_plan(task: Task, oracle: Oracle) -> Plan:
-    """Price a task: arithmetic only, however large its grid."""
+    """Make the plan of a task: arithmetic only, however large its grid."""
     from palm_core.guarantees.theorem import theorem_bounds
     from palm_core.weights.grid import grid_size
 
@@ -177,7 +177,7 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
 
 
 def _estimate(oracle: Oracle, calls: int | None) -> dict[str, str]:
-    """What the oracle says of itself; nothing where it says nothing."""
+    """The oracle's estimate of the cost; empty without one."""
     asked = getattr(oracle, "estimate", None)
     told = asked(calls) if callable(asked) else {}
     return {one_line(name, 40): one_line(text, 400) for name, text in dict(told).items()}

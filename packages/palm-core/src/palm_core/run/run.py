@@ -1,4 +1,4 @@
-"""A run, read from its folder: answers, portfolio, size curve, status."""
+"""Finished runs and status of runs: answers, portfolio, size curve, progress."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
     from palm_core.run.assembly import EvaluatedAnswers
     from palm_core.run.ledger import Counts, Missing, Session
 
-#: The folder of a run for results that took long.
+#: Name of the folder for cached results in a run's folder.
 RESULTS = "results"
 _LARGEST_RESULT = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The answers of a run and the settings they were asked with.
+    """The answers and settings of a run.
 
     Args:
         answers: one per weight asked, in the order of asking.
         objectives: d names.
-        settings: as the run was built.
-        claims: what the oracle claimed of itself.
-        task: as it was resolved.
+        settings: settings of the run.
+        claims: claims of the oracle.
+        task: the resolved task.
         missing: the weights that the oracle failed at.
-        folder: where its portfolio is and results are stored; ``None`` for neither.
+        folder: folder of the portfolio and cached results; ``None`` for neither.
     """
 
     answers: tuple[Answer, ...]
@@ -82,7 +82,7 @@ class Run:
             raise InputError(f"{folder}: {error}") from error
         if settings.target_epsilon is None:
             wanted = grid_of(settings, len(objectives))
-        else:  # an adaptive run may be stopped anywhere, once nothing is without bounds
+        else:  # an adaptive run may stop anywhere, once all vertices are answered
             wanted = np.eye(len(objectives))
         known = {answer.weights.tobytes() for answer in answers}
         known |= {item.weights.tobytes() for item in missing}
@@ -105,7 +105,7 @@ class Run:
 
     @cached_property
     def evaluated(self) -> EvaluatedAnswers:
-        """The distinct policies and the weights they were the answers at, as arrays."""
+        """The distinct policies and the weights that they are answers for, as arrays."""
         return evaluate_answers(self.answers, self.objectives, self.settings)
 
     @property
@@ -115,10 +115,10 @@ class Run:
 
     @cached_property
     def portfolio(self) -> Portfolio:
-        """The portfolio of the run, its policies with their rewards by prompt.
+        """The portfolio of the run; its policies have per-prompt rewards.
 
-        Read from ``portfolio.json``; where that is missing, or is of other answers, chosen
-        as the run's settings say.
+        Read from ``portfolio.json``; where that is missing or belongs to other answers,
+        computed from the run's settings.
 
         Raises:
             InputError: a ``portfolio.json`` that is damaged.
@@ -132,7 +132,7 @@ class Run:
 
     @property
     def stopped(self) -> str | None:
-        """Why an adaptive run stopped asking, as its ``portfolio.json`` says."""
+        """The stopping reason of an adaptive run, from its ``portfolio.json``."""
         stored = self._stored_portfolio
         return stored.certificate.stopped if stored and stored.certificate else None
 
@@ -155,9 +155,9 @@ class Run:
         return found if same else None
 
     def prune(self, settings: Settings) -> Portfolio:
-        """Choose a portfolio with other pruning settings; the grid stays.
+        """Choose a portfolio with other pruning settings on the same grid.
 
-        Why an adaptive run stopped asking stays, too.
+        The stopping reason of an adaptive run is unchanged.
         """
         task = {**self.task, **settings.tables()}
         return assemble(
@@ -173,8 +173,8 @@ class Run:
     def curve(self, *, most: int | None = None, time_limit: float = 60.0) -> list[SizeGap]:
         """The least gap of each size among the policies of the run, at every weight.
 
-        Computed once and stored in the run, with the policies of each size; again only for
-        larger sizes, or where more time may prove more.
+        Computed once and stored in the run, with the policies of each size; recomputed only
+        for larger sizes, or where more time may improve the proof.
 
         Args:
             most: the largest size of interest; ``None`` means all.
@@ -216,16 +216,16 @@ class Run:
         *,
         accept: Callable[[dict[str, Any]], bool] | None = None,
     ) -> dict[str, Any]:
-        """A result that takes long: read from the run, or made and stored there.
+        """Cache of an expensive result: read from the run, or computed and stored there.
 
-        A file below ``results/`` that cannot be read counts as missing; a folder that
-        cannot be written keeps nothing.
+        An unreadable file below ``results/`` counts as missing; in a read-only folder nothing
+        is stored.
 
         Args:
             name: of the result, part of the file's name.
             key: the arguments that the result depends on, besides the answers.
-            make: computes it: numbers (±∞ and NaN too), texts, lists, dictionaries.
-            accept: whether what is stored will do; ``None`` accepts all.
+            make: computes the result: numbers (±∞ and NaN too), texts, lists, dictionaries.
+            accept: whether a stored result is sufficient; ``None`` accepts all.
         """
         if self.folder is None:
             return make()
@@ -269,37 +269,37 @@ def open_run(folder: str | Path) -> Run:
 
 State = Literal["running", "finished", "stopped"]
 
-#: Folders looked into for runs, and how deep.
+#: Limits of the search for runs: number of folders, depth.
 MOST_FOLDERS = 100_000
 DEEPEST = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunStatus:
-    """A run at one moment.
+    """The status of a run.
 
     Attributes:
         folder: of the run.
         oracle: its name in the task.
         objectives: d names.
         state: "running" (a process works on it), "finished" (its portfolio is written)
-            or "stopped" (``palm build`` goes on with it).
+            or "stopped" (``palm build`` resumes it).
         done: weights with an answer.
         failed: weights given up after the last attempt allowed.
-        running: weights that are being worked on.
+        running: weights in progress.
         total: weights in all; adaptively an estimate, ``None`` if there is none.
-        exact: ``total`` is no estimate.
-        seconds_left: at the present pace; ``None`` if it is not running or not known.
+        exact: whether ``total`` is no estimate.
+        seconds_left: estimated remaining time; ``None`` if not running or unknown.
         epsilon: ε certified so far of all policies found; ``None`` if none is.
         delta: δ certified so far; ``None`` if none is.
-        conditional_on: what both rest on, in words; ``None`` for nothing beyond the rewards.
-        refuted: an answer is worse than the oracle claims, or than assumed without a claim.
-        failures: failed attempts, also those that a later one made good.
-        interrupted: attempts that ended because the run did.
-        missing: the weights given up, and why.
+        conditional_on: condition of both as a sentence; ``None`` for none beyond the rewards.
+        refuted: whether an answer is worse than claimed, or than assumed without a claim.
+        failures: failed attempts, also those followed by a success.
+        interrupted: attempts interrupted by the end of their session.
+        missing: the weights given up, with reasons.
         begun: when the run began, UTC in ISO 8601.
-        session: who worked on it last.
-        portfolio: what a finished run has chosen; ``None`` before.
+        session: the last session.
+        portfolio: the portfolio of a finished run; ``None`` before.
     """
 
     folder: Path
@@ -374,11 +374,11 @@ class RunStatus:
 
 
 def run_status(folder: str | Path, *, certified: bool = True) -> RunStatus:
-    """Look at a run, without disturbing it.
+    """Return the status of a run; read-only.
 
     Args:
         folder: of the run.
-        certified: work out what the answers so far certify; seconds where there are
+        certified: compute the certificate of the answers so far; takes seconds for
             thousands of them.
 
     Raises:
@@ -387,7 +387,7 @@ def run_status(folder: str | Path, *, certified: bool = True) -> RunStatus:
     """
     place = Path(folder)
     with Ledger.read(place) as ledger:
-        # First the lock: whoever ends meanwhile has written all before letting go of it.
+        # The lock first: a process that exits meanwhile has written everything before releasing it.
         at_work = is_worked_on(place)
         task, objectives, claimed = ledger.task, ledger.objectives, ledger.claims
         counts, missing, finished = ledger.counts(), ledger.missing(), ledger.finished
@@ -426,7 +426,7 @@ def run_status(folder: str | Path, *, certified: bool = True) -> RunStatus:
         conditional_on=None if found is None else found.conditional_on,
         refuted=found is not None and found.refuted,
         failures=counts.failures,
-        # What a killed session left without an end has ended all the same.
+        # Unfinished attempts of a killed session count as interrupted.
         interrupted=counts.interrupted + (0 if state == "running" else counts.running),
         missing=missing,
         begun=begun,
@@ -436,7 +436,7 @@ def run_status(folder: str | Path, *, certified: bool = True) -> RunStatus:
 
 
 def damaged_artifacts(folder: str | Path) -> list[str]:
-    """Read every artifact of a run again; says what is not as it was recorded, a line each.
+    """Verify the content hashes of all artifacts of a run; one line for each difference.
 
     Raises:
         InputError: no run there, or a damaged one.
@@ -450,7 +450,7 @@ def damaged_artifacts(folder: str | Path) -> list[str]:
 
 
 def find_runs(folder: str | Path) -> list[Path]:
-    """The folders of runs in ``folder`` and below it, sorted; links are not followed.
+    """Find the folders of runs in ``folder`` and below it, sorted; links are not followed.
 
     Raises:
         InputError: no such folder.
@@ -472,7 +472,7 @@ def _runs_below(root: Path) -> Iterator[Path]:
             try:
                 entries = list(os.scandir(folder))
             except OSError:
-                continue  # not ours to read
+                continue  # no permission
             if any(entry.name == FILE_NAME for entry in entries):
                 yield folder
                 continue
@@ -487,7 +487,7 @@ def _runs_below(root: Path) -> Iterator[Path]:
 def _grid(
     answers: Sequence[Answer], settings: Settings, claimed: Claims, d: int
 ) -> AdaptiveGrid | None:
-    """The answers so far as :class:`AdaptiveGrid` sees them, also those on a grid."""
+    """An :class:`AdaptiveGrid` of the answers so far, also for a run on a grid."""
     if not answers or claimed.epsilon >= 1:
         return None
     grid = AdaptiveGrid(
@@ -512,7 +512,7 @@ def _total(
     from palm_core.weights.grid import grid_size
 
     if settings.mu is not None and settings.alpha is not None:
-        # A run that was extended has answers beyond its grid.
+        # An extended run has answers beyond its grid.
         return max(grid_size(d, settings.mu, settings.alpha), counts.requested), True
     more = None if grid is None else grid.expected_calls
     if more is None:

@@ -1,7 +1,7 @@
-"""NumPy files from elsewhere: sizes are checked against what is there before memory is taken.
+"""Reading tables from untrusted files: CSV, JSON, Parquet, NumPy; sizes are validated first.
 
-``numpy.load`` believes a header of a hundred bytes that declares a terabyte, and an
-archive that unpacks to one. No pickle is ever read.
+``numpy.load`` trusts a header of a hundred bytes that declares a terabyte, and a
+decompression bomb. Pickles are never read.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_ARRAYS = 4096
-_ENTRY = b"PK\x01\x02"  # begins each entry of a zip file's list of contents
-# Numbers shrink to a tenth perhaps; what shrinks more and is large is meant to burst.
+_ENTRY = b"PK\x01\x02"  # signature of an entry in a zip file's central directory
+# Decompression-bomb guard: limit on the compression ratio of large entries.
 _MOST_COMPRESSED = 100
 _SMALL = 1 << 26
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -40,7 +40,7 @@ _LARGEST_CHARACTER = 0x10FFFF
 
 
 def read_npy(data: bytes, source: str) -> NDArray[Any]:
-    """Read one array of numbers, texts or dates, as large as ``data`` says and holds.
+    """Read one array of numbers, texts or dates, whose declared size must match ``data``.
 
     Raises:
         InputError: anything else, in one line with ``source``.
@@ -56,9 +56,9 @@ def read_npz(
 
     Args:
         data: the file.
-        source: what error messages call it.
+        source: its name in error messages.
         most: the largest size of all arrays together, in bytes.
-        limit: the same in the words of the caller.
+        limit: the same limit as text for messages.
 
     Raises:
         InputError: not such an archive, or larger, in one line with ``source``.
@@ -113,7 +113,7 @@ def _told(source: str) -> Iterator[None]:
         raise InputError(f"{source}: is not a NumPy file of numbers: {reason}") from error
 
 
-# Each text is written as its difference from the one before: small files of huge texts.
+# Delta-encoded text: small files may decode to huge texts.
 _BURSTING = "DELTA_BYTE_ARRAY"
 
 
@@ -124,9 +124,9 @@ def read_parquet(
 
     Args:
         data: the file.
-        source: what error messages call it.
-        most_cells: the greatest number of cells.
-        most_bytes: the largest size of the table when it is unpacked.
+        source: its name in error messages.
+        most_cells: maximum number of cells.
+        most_bytes: maximum uncompressed size of the table.
 
     Raises:
         InputError: not such a table, larger, or pyarrow is not installed.
@@ -144,7 +144,7 @@ def read_parquet(
         with pyarrow.parquet.ParquetFile(_Unread(data), metadata=about) as file:
             _touch(file)
         _check_encodings(about)
-        # Texts stay in the file's dictionary: one long text may stand in every row.
+        # Texts remain dictionary-encoded: one long text may occur in every row.
         with pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts) as file:
             columns: dict[str, list[Any]] = {name: [] for name in file.schema_arrow.names}
             for index in range(file.num_row_groups):
@@ -161,7 +161,7 @@ def read_parquet(
 
 
 def _check(schema: Any, about: Any, most_cells: int, most_bytes: int) -> list[str]:
-    """Refuse what is no small table; return the names of the columns of texts."""
+    """Validate schema and size of a table; return the names of the text columns."""
     from pyarrow import types
 
     if len(set(schema.names)) != len(schema.names):
@@ -183,21 +183,21 @@ def _check(schema: Any, about: Any, most_cells: int, most_bytes: int) -> list[st
 
 
 class _ReachedError(Exception):
-    """Values of a column would be read now: what is said about it was in order."""
+    """Raised where a column's values would be read: its metadata is valid."""
 
 
 class _Unread(io.BytesIO):
-    """A file whose bytes cannot be read."""
+    """A file object that raises on reading."""
 
     def read(self, *_: object) -> bytes:
         raise _ReachedError
 
 
 def _touch(file: Any) -> None:
-    """Have the reader look at what is said about each column, without reading any.
+    """Parse the metadata of each column, without reading values.
 
-    Where that is broken, the reader raises; ``row_group(…).column(…)`` ends the process,
-    with pyarrow 26 at least.
+    With corrupted metadata this raises, whereas ``row_group(…).column(…)`` crashes the
+    process, with pyarrow 26 at least.
     """
     for index in range(file.num_row_groups):
         for name in file.schema_arrow.names:
@@ -214,14 +214,14 @@ def _check_encodings(about: Any) -> None:
 
 
 def _cells(column: Any) -> list[Any]:
-    """The values of an Arrow array; equal ones of a dictionary are one object."""
+    """The values of an Arrow array; equal dictionary values share one object."""
     if not hasattr(column, "dictionary"):
         return list(column.to_pylist())
     values = column.dictionary.to_pylist()
     return [None if index is None else values[index] for index in column.indices.to_pylist()]
 
 
-# A table of models is small; anything larger is a wrong file.
+# Size limits: a table of models is small.
 LARGEST_FILE = 1 << 26
 LARGEST_TABLE = 1 << 22
 LONGEST_NAME = 1000
@@ -232,9 +232,9 @@ class Table:
     """Columns of equal length, in the order of the file.
 
     Args:
-        columns: name → cells, as they stood in the file.
-        source: what error messages call the table.
-        lines: the line of the file that each row came from, where it has lines.
+        columns: name → cells, as in the file.
+        source: its name in error messages.
+        lines: the line number of each row, for text files.
     """
 
     columns: Mapping[str, Sequence[Any]]
@@ -295,7 +295,7 @@ class Table:
         return [str(index) for index in range(self.n_rows)]
 
     def policies(self, *, maximize: Sequence[str] = (), minimize: Sequence[str] = ()) -> PolicySet:
-        """Take the named columns as objectives, those of ``minimize`` negated.
+        """Convert the named columns to objectives, those of ``minimize`` negated.
 
         Returns:
             The models as policies, objectives in the order maximize, minimize.
@@ -337,7 +337,7 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Read a table by its ending: .csv, .tsv, .json, .parquet, .npy or .npz.
+    """Read a table by its suffix: .csv, .tsv, .json, .parquet, .npy or .npz.
 
     JSON is a list of objects or an object of lists; .npz holds one array per
     column; .npy a matrix (m, d) whose columns are named "0", "1", …
@@ -356,13 +356,13 @@ def read_table(path: str | Path) -> Table:
 
 
 def parse_table(data: bytes, suffix: str, source: str) -> Table:
-    """Read the contents of a table file.
+    """Parse the contents of a table file.
 
     Args:
         data: at most :data:`LARGEST_FILE` bytes; a table has at most
             :data:`LARGEST_TABLE` cells.
         suffix: ".csv" and so on.
-        source: what error messages call it.
+        source: its name in error messages.
 
     Raises:
         InputError: they are not a table, with the reason.
@@ -384,7 +384,7 @@ def _read_csv(data: bytes, source: str) -> Table:
             "'CSV UTF-8')"
         ) from error
     first = text.split("\n", 1)[0]
-    # European spreadsheets write semicolons, others tabs; a comma wins.
+    # European spreadsheets write semicolons, others tabs; a comma takes precedence.
     marks = "\t" if source.lower().endswith(".tsv") else ",;\t"
     delimiter = next((mark for mark in marks if mark in first), marks[0])
     _check_size(sum(text.count(mark) for mark in (delimiter, "\n", "\r")), source)
@@ -419,7 +419,7 @@ def _read_csv(data: bytes, source: str) -> Table:
 
 def _read_json(data: bytes, source: str) -> Table:
     _check_size(data.count(b","), source)
-    # each is an object of its own, many times the size of its two characters
+    # each is a separate object, many times the size of its two characters
     _check_size(data.count(b"{") + data.count(b"["), source)
     try:
         content = json.loads(data, object_pairs_hook=_unique)
@@ -510,14 +510,14 @@ def _number(cell: Any) -> float | None:
     if isinstance(cell, (int, float, np.number)):
         try:
             return float(cell)
-        except OverflowError:  # a whole number beyond 1e308
+        except OverflowError:  # an integer beyond 1e308
             return math.inf
     # float() also reads "1_000", which is more likely a name than a score
     if isinstance(cell, str) and "_" not in cell:
         try:
             return float(cell)
         except ValueError:
-            return None  # text, which the caller names or takes as such
+            return None  # text, which the caller handles
     return None
 
 
@@ -527,7 +527,7 @@ def _listed(names: Mapping[str, Any]) -> str:
 
 
 def _meant(cell: Any) -> str:
-    """What to write instead of a number with a decimal comma."""
+    """Suggestion for a number with a decimal comma."""
     with_point = cell.replace(",", ".") if isinstance(cell, str) and cell.count(",") == 1 else ""
     return f"; with a point it is: {with_point.strip()}" if _number(with_point) is not None else ""
 
@@ -537,5 +537,5 @@ def _shown(value: Any) -> str:
 
 
 def _on_one_line(name: str) -> str:
-    """Spreadsheets break the lines of long headers."""
+    """Join the lines of a header; spreadsheets wrap long ones."""
     return re.sub(r"\s*[\r\n]+\s*", " ", name.strip())

@@ -1,4 +1,4 @@
-"""The smallest set of models worth keeping, out of models already scored.
+"""Select the fewest models within a tolerance of the best, out of scored models.
 
 No oracle and no grid: the candidates are given, so the gap is exact at every
 weight vector of the simplex (theory: the covered weights of a policy are
@@ -37,10 +37,10 @@ class Selected:
         scores: (d,) its rewards in raw units, costs negated.
         interval: for d = 2 the weights on the first objective that it serves
             best among the selected, else ``None``.
-        share: the share of the simplex that it serves best.
+        share: the share of the simplex on which it is the best.
         weights: (d,) a weight vector that it serves.
         gap_without: the multiplicative gap of the selection without it;
-            ``None`` where it is the only one, the gap is not finite or time was up.
+            ``None`` where it is the only one, the gap is not finite or after the time limit.
     """
 
     name: str
@@ -58,15 +58,15 @@ class Selection:
     Args:
         models: the selected ones, by falling weight on the first objective.
         indices: their rows in the candidates, in the same order.
-        n_candidates: how many models there were to choose from.
+        n_candidates: number of candidates.
         objectives: d names.
-        normalization: the space in which weights and gaps are.
-        tolerance: (ε, δ) as asked.
+        normalization: the space of weights and gaps.
+        tolerance: (ε, δ) as requested.
         gaps: exact gaps of the selection against all candidates.
-        status: "optimal" if no smaller set will do (proven), else "feasible".
-        lower_bound: at least so many models are needed.
+        status: "optimal" if no smaller set suffices (proven), else "feasible".
+        lower_bound: lower bound on the number of models.
         solver: "intervals", or the integer programming solver's name.
-        not_computed: for how many models there was no time for ``gap_without``.
+        not_computed: number of models without ``gap_without`` for lack of time.
     """
 
     models: tuple[Selected, ...]
@@ -82,10 +82,10 @@ class Selection:
     not_computed: int = 0
 
     def portfolio(self) -> Portfolio:
-        """Return the selection as a portfolio, to save or to route with.
+        """Return the selection as a portfolio, for saving or routing.
 
-        Each policy's ``weights`` are some that it serves; nobody was asked for them. The
-        tolerance and the proof that fewer will not do are its ``pruning``.
+        Each policy's ``weights`` are some that it serves; no oracle was asked for them. The
+        tolerance and the proof of minimality are in ``pruning``.
         """
         return Portfolio(
             policies=tuple(
@@ -133,8 +133,8 @@ def select_models(
         normalize: "minmax" scales each objective to [0, 1] over the candidates,
             "none" keeps raw units.
         solver: "cbc" or "highs" for the integer program; ``None`` chooses.
-        time_limit: seconds for the search, and about a tenth more for what each model adds.
-        over: what the candidates are called in the stored normalisation.
+        time_limit: seconds for the search, and about a tenth more for ``gap_without``.
+        over: description of the candidates in the stored normalisation.
 
     Raises:
         InputError: fewer than two candidates, a tolerance out of range, or an
@@ -158,13 +158,13 @@ def select_models(
     normalization = Normalization.fit(
         candidates, normalize, over=over or f"{len(candidates)} models"
     )
-    # A table's numbers are the decimals that were written.
+    # Numbers of a table are read as exact decimals.
     scaled = normalization.apply(candidates).as_written()
     found = minimal_report(
         scaled, epsilon=epsilon, delta=delta, solver=solver, time_limit=time_limit
     )
     chosen = scaled.subset(found.indices)
-    # The search has the time limit; what each model adds gets what is left, and a little.
+    # The search has the time limit; ``gap_without`` gets the remaining time and a tenth.
     left = time_limit - (time.perf_counter() - begun) + max(1.0, 0.1 * time_limit)
     rest = gaps_without(chosen, scaled, time_limit=max(left, 0.0))
     shares = serving_shares(chosen)

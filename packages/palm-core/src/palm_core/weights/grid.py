@@ -1,4 +1,4 @@
-"""The weights Algorithm 1 asks the oracle for: CONSTRUCTGRID (paper, steps 1 to 6).
+"""The grid of weight vectors of Algorithm 1: CONSTRUCTGRID (paper, steps 1 to 6).
 
 On the surface of the unit cube (largest entry 1) the entries are taken from the
 geometric ``1dgrid``; dividing by the sum puts the vector on the simplex.
@@ -23,7 +23,7 @@ _TINY = float(np.finfo(np.float64).tiny)
 MU_HINT = "0.2 means neighbouring weights differ by a factor of 1.2"
 ALPHA_HINT = "0.2 means weights below a fifth of the largest are treated alike"
 
-#: More values or weights than this are refused: 2 GB in five objectives.
+#: Maximum number of values or weights: 2 GB in five objectives.
 LARGEST_GRID = 50_000_000
 
 
@@ -98,14 +98,14 @@ def construct_grid(
     For every v ∈ Δ_d some row w has |w_i − v_i| ≤ μ·v_i + d·α for all i (Lemma A.1).
 
     Rows come in d blocks: block i holds the vectors whose *first* entry 1 on
-    the cube is entry i, in lexicographic order, so that every vector stands
-    exactly once, decided on whole numbers. Block i begins with the vertex e_i.
+    the cube is entry i, in lexicographic order, so that every vector occurs
+    exactly once, decided on integers. Block i begins with the vertex e_i.
 
     Args:
         n_objectives: d ≥ 2.
         mu: μ in (0, 1], the multiplicative accuracy.
         alpha: α in (0, 1], the additive accuracy.
-        limit: refuse more weights than this before any memory is taken.
+        limit: maximum number of weights, checked before memory is allocated.
 
     Returns:
         Array (k, d), k = :func:`grid_size`, rows on the simplex, all different.
@@ -137,7 +137,7 @@ def construct_grid(
 
 
 def _n_values(mu: float, alpha: float) -> int:
-    """|1dgrid| = N + 2, in whole numbers of any size."""
+    """|1dgrid| = N + 2, in integers of any size."""
     mu = check_number(mu, name="mu", above=0.0, most=1.0, hint=MU_HINT)
     alpha = check_number(alpha, name="alpha", above=0.0, most=1.0, hint=ALPHA_HINT)
     if alpha < _TINY:
@@ -147,14 +147,14 @@ def _n_values(mu: float, alpha: float) -> int:
     # Fractions of floats are exact and do not overflow for the tiniest μ.
     step = Fraction(math.log1p(mu))
     exact = Fraction(-math.log(alpha)) / step
-    # (1+μ)^−k as a user computes it is off by about k roundings of 1 + μ: that
-    # much is forgiven, never more than half a step.
+    # (1+μ)^−k computed in float64 is off by about k roundings of 1 + μ: the tolerance,
+    # at most half a step.
     rounding = min(8 * Fraction(_EPS) * (exact + 1) / step, Fraction(1, 2))
     return math.ceil(exact - rounding) + 2
 
 
 def spaced(count: int) -> str:
-    """A count that a person can read: 2 176 782 336, or about 10^60."""
+    """Format a count for readers: 2 176 782 336, or about 10^60."""
     if count < 10**18:
         return f"{count:,}".replace(",", " ")
     return f"about 10^{math.floor(math.log10(count))}"

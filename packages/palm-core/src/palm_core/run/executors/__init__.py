@@ -1,3 +1,3 @@
-"""Oracle calls: what is asked and answered, and who makes them."""
+"""Executors of oracle calls: in process, worker processes, Ray, ``concurrent.futures``."""
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A small process that outlives the driver by a moment, to end the workers it left.
+"""Guard process: kills the workers after the driver has exited.
 
-Run as a script with the driver's process id. Standard input says which processes to
-end, a line of ids each time they change. When the driver is gone, however it ended,
-they are killed with everything in their process groups: an oracle deep in compiled
-code cannot do that itself, nor for the processes that it has started.
+Run as a script with the driver's process id. Standard input has the ids of the
+processes to kill, a line each time they change. When the driver is gone, for whatever
+reason, they are killed with their process groups: an oracle in compiled code cannot
+exit by itself, nor end the processes that it has started.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from contextlib import suppress
 
 
 def main() -> None:
-    """Wait for the driver's end, then kill what it left."""
+    """Wait for the driver's exit, then kill its workers."""
     driver, left, begun = int(sys.argv[1]), b"", b""
     while True:
-        # Something the driver forked may hold the pipe open, so its id is looked at too.
+        # A forked process may keep the pipe open, so the parent's id is checked too.
         alive = os.getppid() == driver
         if select.select([0], [], [], 0.5 if alive else 0.0)[0]:
             chunk = os.read(0, 1 << 16)
@@ -31,7 +31,7 @@ def main() -> None:
             break
     for process in map(int, left.split()):
         for kill in (os.killpg, os.kill):
-            with suppress(OSError):  # it has ended, or leads no group
+            with suppress(OSError):  # it has exited, or is no group leader
                 kill(process, signal.SIGKILL)
 
 

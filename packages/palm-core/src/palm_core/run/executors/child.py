@@ -39,7 +39,7 @@ class Channel:
         return self._end.fileno()
 
     def send(self, message: bytes) -> None:
-        """Send a message; waits until the other end takes it.
+        """Send a message; blocks until the other end receives it.
 
         Raises:
             OSError: the other end is closed.
@@ -48,7 +48,7 @@ class Channel:
         self._end.sendall(message)
 
     def receive(self, *, wait: bool) -> list[bytes] | None:
-        """Read once and return the messages that are whole now; ``None``: nothing was there.
+        """Read once and return the complete messages; ``None`` if there was nothing to read.
 
         Raises:
             EOFError: the other end is closed and all it sent has been read.
@@ -56,7 +56,7 @@ class Channel:
         try:
             chunk = self._end.recv(_CHUNK, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return None  # nothing has come yet
+            return None  # nothing to read
         except ConnectionError:
             chunk = b""
         if not chunk:
@@ -65,7 +65,7 @@ class Channel:
         return self._whole()
 
     def close(self) -> None:
-        """Close this end; twice is fine."""
+        """Close this end; idempotent."""
         self._end.close()
 
     def _whole(self) -> list[bytes]:
@@ -80,8 +80,8 @@ class Channel:
         return messages
 
 
-#: What a worker says besides events: it is up; its oracle is made. A ``Failure`` says
-#: that the oracle cannot be made.
+#: Messages of a worker besides events: started; oracle made. A ``Failure`` means that
+#: the oracle cannot be made.
 READY, MADE = "ready", "made"
 
 
@@ -89,42 +89,42 @@ def serve(end: socket.socket, driver: int, tied: bool, log: Path | None) -> None
     """Serve calls until the driver closes its end.
 
     Args:
-        end: leads to the driver.
+        end: connection to the driver.
         driver: its process id.
-        tied: whether the thread that started this process lives as long as the driver.
-        log: where standard output and error go, or ``None``: both to standard error.
+        tied: whether the thread that started this process lives as long as the driver's process.
+        log: file for standard output and error, or ``None``: both to standard error.
     """
     _detach(driver, tied)
     end.set_inheritable(False)
     failure = _redirect(log)
     channel = Channel(end)
-    with end, suppress(EOFError, OSError):  # of the channel: the driver is gone
+    with end, suppress(EOFError, OSError):  # from the channel: the driver is gone
         _serve(channel, failure)
 
 
 def _detach(driver: int, tied: bool) -> None:
-    """Leave the terminal's reach, and die with the driver.
+    """Detach from the terminal, and exit when the driver exits.
 
-    In a session of its own, Ctrl-C does not reach the worker, and the driver can end it
-    together with all that the oracle has started. The driver blocked SIGINT while it
-    started this process, so one that came meanwhile is dropped here.
+    In a separate session, Ctrl-C does not reach the worker, and the driver can end it
+    together with all processes of the oracle. The driver blocked SIGINT while it
+    started this process, so a pending one is dropped here.
     """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    # Beside the guard, which also ends what the oracle has started. The signal comes
-    # when the *thread* that started this process ends, hence `tied`.
+    # Beside the guard, which also ends processes of the oracle. The signal is sent
+    # when the *thread* that started this process exits, hence `tied`.
     if tied and sys.platform == "linux":
         import ctypes
 
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != driver:  # it was gone before we asked
+    if os.getppid() != driver:  # it exited before prctl
         os._exit(1)
 
 
 def _redirect(log: Path | None) -> Failure | None:
-    """Point file descriptors 1 and 2 at the log: compiled code writes there too."""
+    """Redirect file descriptors 1 and 2 to the log: compiled code writes there too."""
     try:
         if log is None:
             os.dup2(2, 1)
@@ -140,7 +140,7 @@ def _redirect(log: Path | None) -> Failure | None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
     if sys.stderr is not None:
-        faulthandler.enable()  # a crash in compiled code says where
+        faulthandler.enable()  # traceback on a crash in compiled code
     return None
 
 
@@ -153,7 +153,7 @@ def _serve(channel: Channel, failure: Failure | None) -> None:
         try:
             work = pickle.loads(payload)
             oracle = work.oracle()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a factory raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a factory may raise anything
             failure = _hopeless(error, "the oracle cannot be made in a worker process")
     if failure is not None:
         channel.send(pickle.dumps(failure))
@@ -165,7 +165,7 @@ def _serve(channel: Channel, failure: Failure | None) -> None:
 
 
 def _next(channel: Channel) -> bytes:
-    """The next message; the driver sends none before the last one was answered."""
+    """Receive the next message; the driver sends none before the last one is answered."""
     while True:
         for message in channel.receive(wait=True) or ():
             return message
@@ -174,7 +174,7 @@ def _next(channel: Channel) -> bytes:
 def _pickled(event: Event) -> bytes:
     try:
         return pickle.dumps(event, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:  # noqa: BLE001  whatever a class of the user's raises
+    except Exception as error:  # noqa: BLE001  user classes may raise anything
         from palm_core.run.executors.protocol import unreadable
 
         return pickle.dumps(unreadable(event.call, error))

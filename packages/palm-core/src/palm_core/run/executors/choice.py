@@ -1,4 +1,4 @@
-"""Executors by name, and on top of ``concurrent.futures``."""
+"""Choice of the executor by name, and the adapter for ``concurrent.futures``."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def call_executor(
     executor: Executor | None = None,
     logs: Path | None = None,
 ) -> CallExecutor:
-    """Return who makes the calls.
+    """Return the executor of the calls.
 
     Args:
-        work: what a worker needs to know.
-        execution: how.
-        executor: of ``concurrent.futures``, instead.
-        logs: the folder for what workers print, or ``None``.
+        work: data for the workers.
+        execution: settings of the calls.
+        executor: an executor of ``concurrent.futures`` to use instead.
+        logs: the folder for the workers' output, or ``None``.
 
     Raises:
         InputError: what is asked for is not installed, or cannot be reached.
@@ -51,9 +51,9 @@ def call_executor(
 class Futures:
     """A :class:`palm_core.run.executors.protocol.CallExecutor` on top of an ``Executor``.
 
-    Such an executor returns all answers of a call together and has no time limit; if one
-    of its processes dies, it is broken and the run stops. The worker processes of
-    :class:`palm_core.run.executors.workers.WorkerProcesses` know better.
+    Such an executor returns all answers of a call together and has no timeout; if one of
+    its processes dies, it is broken and the run stops.
+    :class:`palm_core.run.executors.workers.WorkerProcesses` has neither limitation.
     """
 
     def __init__(self, work: Work, executor: Executor) -> None:
@@ -62,11 +62,11 @@ class Futures:
         self._waiting: dict[Future[list[Event]], int] = {}
 
     def submit(self, call: Call) -> None:
-        """Hand a call to the executor."""
+        """Submit a call to the executor."""
         self._waiting[self._executor.submit(_all, self._work, call)] = call.number
 
     def events(self) -> Sequence[Event]:
-        """Wait for the next call to end and return what became of it."""
+        """Wait until a call ends and return its events."""
         done, _ = wait(self._waiting, return_when=FIRST_COMPLETED)
         events: list[Event] = []
         for future in sorted(done, key=self._waiting.__getitem__):
@@ -74,13 +74,13 @@ class Futures:
             error = future.exception()
             if error is None:
                 events += future.result()
-            else:  # it is the executor's own: what an oracle raises is an event
+            else:  # an error of the executor: exceptions of an oracle are events
                 failure = failure_of(error)
                 events.append(Ended(number, replace(failure, kind="died", hopeless=True)))
         return events
 
     def close(self) -> None:
-        """Cancel what has not begun; the executor is its owner's to shut down."""
+        """Cancel pending calls; the owner shuts down the executor."""
         for future in self._waiting:
             future.cancel()
         self._waiting.clear()

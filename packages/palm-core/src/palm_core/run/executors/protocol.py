@@ -1,8 +1,8 @@
-"""Oracle calls as values: what is asked, what comes back, and what went wrong.
+"""Protocol of executors: calls, events, failures; the executor in this process.
 
-A call hands an oracle some weight vectors. Its answers come one by one, each checked
-where the oracle runs, so that whoever records them gets plain arrays. What fails,
-fails for one weight vector: the first of the call that has no answer yet.
+A call passes weight vectors to an oracle. Its answers arrive one by one, each validated
+where the oracle runs, so that the driver receives plain arrays. A failure belongs to one
+weight vector: the first of the call that has no answer yet.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from palm_core.model.policy import Policy
     from palm_core.oracles.protocol import Oracle
 
-#: "lost" is a worker whose machine went away: nobody's fault, so it is not counted.
+#: "lost": the machine of the worker is gone; not counted as an attempt.
 FailureKind = Literal["raised", "refused", "timeout", "memory", "died", "lost"]
 LONGEST_MESSAGE = 500
 LONGEST_DETAIL = 20_000
-# No other call can succeed where these happen: the disk is full or read-only.
+# After these errors no other call can succeed: the disk is full or read-only.
 _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a weight vector has no answer.
+    """The reason why a weight vector has no answer.
 
     Args:
-        kind: "raised", "refused" (at the door), "timeout", "memory", "died" (the worker)
+        kind: "raised", "refused" (invalid answer), "timeout", "memory", "died" (the worker)
             or "lost" (its machine).
         message: one line.
         detail: the traceback, or empty.
-        hopeless: other calls would fail alike, and their weights would not be to blame.
+        hopeless: other calls would fail too, whatever their weights.
     """
 
     kind: FailureKind
@@ -54,14 +54,14 @@ class Failure:
 
 
 class Call(NamedTuple):
-    """Weights (n, d) that an oracle is asked for at once; ``number`` tells calls apart."""
+    """Weights (n, d) of one call of an oracle; ``number`` identifies the call."""
 
     number: int
     weights: NDArray[np.float64]
 
 
 class Answered(NamedTuple):
-    """The next weight vector of a call has its answer."""
+    """Event: the answer for the next weight vector of a call."""
 
     call: int
     policy: Policy
@@ -70,14 +70,14 @@ class Answered(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The next weight vector of a call has an answer that is none; the call goes on."""
+    """Event: an invalid answer for the next weight vector of a call; the call continues."""
 
     call: int
     failure: Failure
 
 
 class Ended(NamedTuple):
-    """A call is over; ``failure`` is for the next weight vector that has no answer."""
+    """Event: the end of a call; ``failure`` is for the next weight vector without an answer."""
 
     call: int
     failure: Failure | None
@@ -87,34 +87,34 @@ Event = Answered | Refused | Ended
 
 
 class CallExecutor(Protocol):
-    """Who makes the calls.
+    """Executor of oracle calls.
 
     Attributes:
-        slots: how many calls can run at once.
+        slots: maximum number of concurrent calls.
     """
 
     slots: int
 
     def submit(self, call: Call) -> None:
-        """Begin a call; there are never more than ``slots``."""
+        """Start a call; never more than ``slots``."""
         ...
 
     def events(self) -> Sequence[Event]:
-        """Wait until something happened in a running call and return it, in order."""
+        """Wait for events of running calls and return them, in order."""
         ...
 
     def close(self) -> None:
-        """End what is running, at once; its answers are lost."""
+        """Terminate running calls at once; their answers are lost."""
         ...
 
 
 @dataclass(frozen=True)
 class Work:
-    """All that a worker needs to know; it can be pickled if ``make`` can.
+    """Data for a worker; picklable if ``make`` is.
 
     Args:
-        make: returns the oracle; called once in every worker.
-        objectives: what the oracle's answers must be in.
+        make: factory of the oracle; called once in every worker.
+        objectives: the objectives of the answers.
         artifacts: the run's folder for artifacts, or ``None`` without a run.
     """
 
@@ -137,19 +137,19 @@ class Work:
 
 @dataclass(frozen=True)
 class Given:
-    """A source that has its oracle already; workers get a copy of it."""
+    """A factory that returns an existing oracle; workers get a copy of it."""
 
     oracle: Oracle
 
     def __call__(self) -> Oracle:
-        """Return it."""
+        """Return the oracle."""
         return self.oracle
 
 
 def perform(work: Work, oracle: Oracle, call: Call) -> Iterator[Event]:
-    """Make a call here: yield each answer as it is ready, and how the call ended.
+    """Make a call in this process: yield each answer as it is ready, then the end of the call.
 
-    Never raises but for what stops the process (``KeyboardInterrupt``).
+    Raises only exceptions that stop the process (``KeyboardInterrupt``).
     """
     number, weights = call
     try:
@@ -164,7 +164,7 @@ def perform(work: Work, oracle: Oracle, call: Call) -> Iterator[Event]:
                 ) from None
             seconds = time.perf_counter() - begun
             yield _checked(work, number, given, weights[row], seconds)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever an oracle raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001  an oracle may raise anything
         yield Ended(number, failure_of(error))
         return
     yield Ended(number, None)
@@ -186,7 +186,7 @@ def _checked(
 
 
 def not_handed_over(work: Work, to: str, error: Exception) -> InputError:
-    """What to raise where ``work`` cannot be pickled."""
+    """The error for ``work`` that cannot be pickled."""
     made = getattr(work.make, "oracle", work.make)
     name = getattr(made, "__qualname__", type(made).__qualname__)
     return InputError(
@@ -196,43 +196,43 @@ def not_handed_over(work: Work, to: str, error: Exception) -> InputError:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What an exception says, as a :class:`Failure`."""
+    """Convert an exception to a :class:`Failure`."""
     text = " ".join(str(error).split()) or "no message"
     kind: FailureKind = "raised"
     if isinstance(error, OracleAnswerError):
         kind, message = "refused", text
     else:
         message = f"{type(error).__name__}: {text}"
-        # PyTorch has its own kinds, which are no MemoryError.
+        # PyTorch raises other classes than MemoryError.
         if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
             kind = "memory"
     full = isinstance(error, OSError) and error.errno in _HOPELESS
-    # The request itself was wrong, whatever the weights: no call of it can succeed.
+    # An invalid request, whatever the weights: no call can succeed.
     hopeless = full or isinstance(error, InputError)
     detail = "" if kind == "refused" else "".join(traceback.format_exception(error))
     return Failure(kind, shortened(message), detail[-LONGEST_DETAIL:], hopeless)
 
 
 def unreadable(call: int, error: BaseException) -> Event:
-    """The event that stands for an answer that one of the two ends cannot read or write."""
+    """The event for an answer that cannot be pickled or unpickled."""
     found = failure_of(error)
     message = f"the answer cannot be sent by a worker: {found.message}"
     return Refused(call, Failure("refused", shortened(message), found.detail))
 
 
 def shortened(text: str) -> str:
-    """One line of bounded length."""
+    """Truncate ``text`` to one line of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 2] + " …"
 
 
 class Here:
-    """Makes the calls in this process; the oracle is made at once.
+    """Executor in this process; the oracle is made on construction.
 
-    What kills a call kills the run, and no call can be interrupted.
+    A crash of a call ends the run, and no call can be interrupted.
 
     Args:
-        work: what the calls need.
+        work: data for the calls.
 
     Raises:
         InputError: the oracle's objectives are not those of the run.
@@ -245,7 +245,7 @@ class Here:
         self._running: Iterator[Event] | None = None
 
     def submit(self, call: Call) -> None:
-        """Begin a call; the oracle is not asked before :meth:`events`.
+        """Start a call; the oracle is not asked before :meth:`events`.
 
         Raises:
             RuntimeError: a call is running.
@@ -255,7 +255,7 @@ class Here:
         self._running = perform(self._work, self._oracle, call)
 
     def events(self) -> Sequence[Event]:
-        """Run the call until its next event and return that; nothing if no call is running."""
+        """Run the call until its next event and return it; empty if no call is running."""
         if self._running is None:
             return ()
         try:
@@ -268,5 +268,5 @@ class Here:
         return (event,)
 
     def close(self) -> None:
-        """Forget the running call."""
+        """Discard the running call."""
         self._running = None

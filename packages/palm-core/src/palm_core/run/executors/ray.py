@@ -48,8 +48,8 @@ _ACCEPTED = "must be 'auto' or 'host:port' of a running cluster, such as '10.0.0
 class Cluster:
     """The connection of this process to a Ray cluster.
 
-    What Ray has to say about workers and machines goes to its own logs while this is
-    open, never to standard output.
+    While the connection is open, messages of Ray about workers and machines go to its logs,
+    never to standard output.
 
     Args:
         address: "auto", "host:port", "local" for a new one on this machine, or ``None``:
@@ -58,7 +58,7 @@ class Cluster:
 
     Attributes:
         ray: the module.
-        own: whether the cluster was started here; then it ends with :meth:`close`.
+        own: whether this object started the cluster; then :meth:`close` ends it.
 
     Raises:
         InputError: Ray is not installed, no cluster answers at ``address``, or this
@@ -77,28 +77,28 @@ class Cluster:
             _check_reachable(address)
             self._connect(address)
             self._connected_here = True
-        # Ray prints its news on standard output, which is not its to use, and offers no
-        # setting for that. A test watches that this still works.
+        # Ray prints messages on standard output and has no setting for that. A test
+        # verifies this workaround.
         self._messages = _module("ray._private.worker")
         self._printed = getattr(self._messages, "_worker_logs_enabled", True)
         self._messages._worker_logs_enabled = False
 
     def fits(self, num_cpus: float, num_gpus: float) -> bool:
-        """Whether some machine of the cluster could hold a worker of that size, if empty."""
+        """Whether a machine of the cluster has the resources for a worker, if idle."""
         return any(cpus >= num_cpus and gpus >= num_gpus for cpus, gpus in self._sizes())
 
     def offer(self) -> str:
-        """What the machines of the cluster have, in words."""
+        """Describe the resources of the cluster's machines."""
         sizes = self._sizes()
         shown = " or ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in sorted(set(sizes)))
         return f"the cluster has {len(sizes)} node{'s' * (len(sizes) != 1)} with {shown or 'none'}"
 
     def alive(self, node: str) -> bool:
-        """Whether the machine with that id is there."""
+        """Whether the machine with that id is alive."""
         return any(item["Alive"] for item in self.ray.nodes() if item["NodeID"] == node)
 
     def close(self) -> None:
-        """Disconnect, if this has connected; a cluster that was started here ends."""
+        """Disconnect, if this object has connected; ends a cluster that it started."""
         if self._connected_here and self.ray.is_initialized():
             self.ray.shutdown()
         self._messages._worker_logs_enabled = self._printed
@@ -142,7 +142,7 @@ def _installed() -> Any:
 
 
 def _check_same(ray: Any, address: str | None) -> None:
-    """Refuse an address that is not the one this process is connected to."""
+    """Refuse an address other than that of the connected cluster."""
     if import_module("ray.util.client").ray.is_connected():
         _refuse_client("this process's connection to Ray")
     present = ray.get_runtime_context().gcs_address
@@ -173,35 +173,35 @@ def _refuse_client(what: str) -> None:
 
 @contextmanager
 def _same_sigterm() -> Iterator[None]:
-    """Keep the handler that this program has for SIGTERM: Ray puts its own in its place."""
+    """Restore this program's SIGTERM handler, which Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     if callable(before) and signal.getsignal(signal.SIGTERM) is not before:
         signal.signal(signal.SIGTERM, before)
 
 
-#: What a worker streams when it has made its oracle; all else that it streams is an event.
+#: Message of a worker that its oracle is made; all other messages are events.
 _MADE = b""
-#: Seconds between two looks at the clock. Signals wait as long: Ray does not stop for them.
+#: Polling interval in seconds, also the delay of signals: Ray does not stop for them.
 _LOOK = 1.0
 
 
 class RayWorkers:
-    """Makes the calls in actors on a Ray cluster (a ``CallExecutor``).
+    """Executor of calls in actors on a Ray cluster (a ``CallExecutor``).
 
-    An actor that waits for room in the cluster holds nobody up: calls are given to
-    actors that run, and the timeout counts from there. A cluster that was started here
-    and cannot hold a worker of the wanted size is refused at once; one that was joined
-    may have an autoscaler, which Ray does not tell, so it gets :attr:`patience` seconds.
+    A pending actor does not block calls: they are assigned to running actors, and the
+    timeout starts then. A cluster that was started here without the resources for a
+    worker is refused at once; one that was joined may have an autoscaler, which Ray does
+    not report, so it gets :attr:`patience` seconds.
 
     Args:
-        work: what the calls need; the oracle is made once in each actor.
-        execution: how many actors, of what size, where, and the timeout for each answer.
-        logs: folder for ``ray.log``: which workers there were and which Ray logs are theirs.
+        work: data for the calls; the oracle is made once in each actor.
+        execution: number, resources and cluster of the actors; timeout of each answer.
+        logs: folder for ``ray.log``: the workers and their Ray logs.
 
     Attributes:
-        slots: how many calls can run at once, if the cluster has room for them.
-        patience: seconds to wait for a machine that can hold a worker.
+        slots: maximum number of concurrent calls, if the cluster has the resources.
+        patience: seconds to wait for a machine with the resources for a worker.
 
     Raises:
         InputError: Ray is not installed, no cluster answers, a worker does not fit into
@@ -235,7 +235,7 @@ class RayWorkers:
         options: dict[str, Any] = {
             "num_cpus": execution.num_cpus,
             "num_gpus": execution.num_gpus,
-            # Trying again is the driver's: it records each attempt.
+            # No retries by Ray: the driver retries and records each attempt.
             "max_restarts": 0,
             "max_task_retries": 0,
         }
@@ -245,12 +245,12 @@ class RayWorkers:
         self._actors = self._ray.remote(_Actor).options(**options)
 
     def submit(self, call: Call) -> None:
-        """Begin a call in an actor that is free, or as soon as there is one."""
+        """Start a call in an idle actor, or as soon as there is one."""
         self._queue.append(call)
         self._assign()
 
     def events(self) -> Sequence[Event]:
-        """Wait until something happened in a running call; nothing if none is running.
+        """Wait for events of running calls; empty if none is running.
 
         Raises:
             WorkError: the cluster is gone.
@@ -262,12 +262,12 @@ class RayWorkers:
                 told = self._wait()
         except (self._ray.exceptions.RayError, ConnectionError) as error:
             raise WorkError(f"the Ray cluster is gone: {failure_of(error).message}") from error
-        except SystemError as error:  # so Ray passes on what a signal handler raised
+        except SystemError as error:  # Ray wraps exceptions of signal handlers
             raise error.__cause__ or error from None
         return told
 
     def close(self) -> None:
-        """End all actors, and the cluster if it was started here; bounded in time."""
+        """Kill all actors, and the cluster if it was started here; bounded in time."""
         if self._closed:
             return
         self._closed = True
@@ -278,7 +278,7 @@ class RayWorkers:
         self._cluster.close()
 
     def _assign(self) -> None:
-        """Give waiting calls to free actors; have more actors if that is not enough."""
+        """Assign waiting calls to idle actors; start more actors if necessary."""
         for worker in self._workers:
             if self._queue and worker.up is None and worker.call is None:
                 worker.call = self._queue.popleft()
@@ -295,7 +295,7 @@ class RayWorkers:
         soonest = min((worker.deadline for worker in waiting.values()), default=math.inf)
         limit = min(max(0.0, soonest - time.monotonic()), _LOOK, self.patience)
         ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=limit)
-        if ready:  # and what else is there by now
+        if ready:  # and further messages available now
             ready, _ = self._ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         told: list[Event] = []
         for item in ready:
@@ -303,7 +303,7 @@ class RayWorkers:
         return told + self._look(waiting.values())
 
     def _hear(self, worker: _Worker) -> list[Event]:
-        """What a worker has to say, or why it says nothing any more."""
+        """Receive the messages of a worker, or its failure."""
         try:
             if worker.up is not None:
                 worker.place = self._ray.get(worker.up)
@@ -322,7 +322,7 @@ class RayWorkers:
         return [event]
 
     def _look(self, silent: Iterable[_Worker]) -> list[Event]:
-        """End the calls of those who are late, and all if no machine for them comes."""
+        """End calls after their timeout, and all if no machine becomes available."""
         told: list[Event] = []
         now = time.monotonic()
         for worker in silent:
@@ -340,7 +340,7 @@ class RayWorkers:
         return told
 
     def _bury(self, worker: _Worker, failure: Failure) -> list[Event]:
-        """Give up an actor; its call ends, or the next one if it has not begun any."""
+        """Retire an actor; its call ends, or the next one if it has not started any."""
         self._kill(worker)
         self._workers.remove(worker)
         self._note(f"{failure.kind}: {failure.message}")
@@ -348,7 +348,7 @@ class RayWorkers:
         return [] if call is None else [Ended(call.number, failure)]
 
     def _kill(self, worker: _Worker) -> None:
-        with suppress(self._ray.exceptions.RayError):  # it is dead already
+        with suppress(self._ray.exceptions.RayError):  # already dead
             self._ray.kill(worker.actor)
 
     def _failure(self, error: Exception, worker: _Worker) -> Failure:
@@ -359,8 +359,8 @@ class RayWorkers:
             return Failure(
                 "memory", f"{where} was ended by Ray: its machine ran out of memory", text
             )
-        # Ray says "unavailable" of an actor that cannot be reached while nobody has seen
-        # its process end: its machine is gone or cut off, and Ray is yet to find out.
+        # Ray reports "unavailable" for an unreachable actor whose process is not known to
+        # have exited: its machine is gone or disconnected.
         unreachable = (known.ActorUnavailableError, known.NodeDiedError, known.ObjectLostError)
         if (
             isinstance(error, unreachable)
@@ -386,14 +386,14 @@ class RayWorkers:
         if self._logs is None:
             return
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        with suppress(OSError):  # what is said here is of use, but no answer
+        with suppress(OSError):  # the log is optional
             self._logs.mkdir(parents=True, exist_ok=True)
             with (self._logs / "ray.log").open("a", encoding="utf-8") as file:
                 file.write(f"{now} {line}\n")
 
 
 class _Place(NamedTuple):
-    """Where a worker runs."""
+    """Node and process of a worker."""
 
     node: str
     host: str
@@ -406,7 +406,7 @@ class _Place(NamedTuple):
 
 @dataclass(eq=False)
 class _Worker:
-    """An actor as the driver sees it: ``up`` until it runs, ``call`` while it works."""
+    """The driver's state of an actor: ``up`` until it runs, ``call`` while it works."""
 
     actor: Any
     up: Any
@@ -417,19 +417,19 @@ class _Worker:
 
     @property
     def awaited(self) -> Any:
-        """What to wait for; ``None`` for an idle actor."""
+        """The object reference to wait for; ``None`` for an idle actor."""
         return self.stream if self.up is None else self.up
 
 
 class _Actor:
-    """What runs on the cluster. It answers in bytes, so that Ray holds no arrays of ours."""
+    """The actor on the cluster. It returns bytes, so that Ray stores no arrays."""
 
     def __init__(self, work: bytes, paths: list[str]) -> None:
-        # A module is looked for where the driver looks, after all that is installed here.
+        # Append the driver's import path to the installed one.
         installed = tuple({sys.prefix, sys.base_prefix})
         new = [path for path in paths if path not in sys.path and not path.startswith(installed)]
         sys.path += [path for path in new if Path(path).is_dir()]
-        # Ray sets this by num_cpus; Numba does not read it.
+        # Ray sets this from num_cpus; Numba does not read it.
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if threads.isdecimal():
             for name in THREAD_VARIABLES:
@@ -438,7 +438,7 @@ class _Actor:
         self._made: tuple[Work, Oracle, bool] | None = None
 
     def up(self) -> _Place:
-        """Say where this is."""
+        """Return the place of this actor."""
         ray = import_module("ray")
         here = ray.get_runtime_context()
         host = ray.util.get_node_ip_address()
@@ -452,7 +452,7 @@ class _Actor:
                 # Before the oracle makes the folder.
                 shared = work.artifacts is None or work.artifacts.parent.is_dir()
                 self._made = work, work.oracle(), shared
-            except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a factory raises
+            except (Exception, SystemExit) as error:  # noqa: BLE001  a factory may raise anything
                 failure = failure_of(error)
                 message = shortened(f"the oracle cannot be made in a worker: {failure.message}")
                 yield pickle.dumps(
@@ -466,7 +466,7 @@ class _Actor:
 
 
 def _kept_apart(work: Work, event: Event) -> Event:
-    """Refuse an artifact that only this machine has."""
+    """Refuse an artifact that exists on this machine only."""
     if not isinstance(event, Answered) or event.artifact is None:
         return event
     message = f"{work.artifacts}: is not on a file system that all nodes share"
@@ -476,12 +476,12 @@ def _kept_apart(work: Work, event: Event) -> Event:
 def _written(event: Event) -> bytes:
     try:
         return pickle.dumps(event, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:  # noqa: BLE001  whatever a class of the user's raises
+    except Exception as error:  # noqa: BLE001  user classes may raise anything
         return pickle.dumps(unreadable(event.call, error))
 
 
 def _pickled(work: Work) -> bytes:
-    """The work, with what is defined in the driver's own script by value."""
+    """Pickle the work, with definitions of the driver's script by value."""
     try:
         return bytes(import_module("ray.cloudpickle").dumps(work))
     except Exception as error:
@@ -491,6 +491,6 @@ def _pickled(work: Work) -> bytes:
 def _read(message: bytes, call: int) -> Event:
     try:
         event: Event = pickle.loads(message)
-    except Exception as error:  # noqa: BLE001  a class of the user's that is not here
+    except Exception as error:  # noqa: BLE001  a user class may be missing here
         return unreadable(call, error)
     return event

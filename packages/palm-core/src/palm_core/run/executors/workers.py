@@ -1,4 +1,4 @@
-"""Worker processes: one process, the guard that ends them, the pool."""
+"""Worker processes: worker, guard process, pool."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ if TYPE_CHECKING:
     from palm_core.run.config import Execution
     from palm_core.run.executors.protocol import Call, Event, Work
 
-#: Seconds that Python and the user's script get at least to be up, whatever the timeout.
+#: Minimum seconds for the start of Python and the user's script, whatever the timeout.
 _START = 60.0
-#: Seconds to wait for a killed process to be gone.
+#: Seconds to wait for the exit of a killed process.
 _GONE = 5.0
 _starting = threading.Lock()
 
 
 class Worker:
-    """A worker process that has just been started for a call.
+    """A worker process; started with its first call.
 
     Args:
-        call: its first.
+        call: the first call.
         payload: the pickled work.
         timeout: seconds for each answer, and for making the oracle; ``None`` waits.
-        variables: its environment where it differs from this process's.
-        log: where what it prints goes, or ``None``.
+        variables: environment variables that differ from this process's.
+        log: file for its output, or ``None``.
 
     Attributes:
-        call: what it works at, or ``None``.
-        deadline: by when (``time.monotonic``) it must say something.
-        unmade: why its oracle cannot be made, once it has said so.
+        call: its current call, or ``None``.
+        deadline: when (``time.monotonic``) its next message times out.
+        unmade: why its oracle cannot be made, once reported.
         closed: whether its end of the channel is closed.
 
     Raises:
@@ -83,7 +83,7 @@ class Worker:
         mine, its = socket.socketpair()
         self.channel = Channel(mine)
         tied = threading.current_thread() is threading.main_thread()
-        # Not a daemon: those may not start processes of multiprocessing, and oracles do.
+        # Not a daemon: daemons may not start processes of multiprocessing, and oracles do.
         self.process = multiprocessing.get_context("spawn").Process(
             target=serve, args=(its, os.getpid(), tied, log), name="palm worker"
         )
@@ -96,13 +96,13 @@ class Worker:
         self.deadline = time.monotonic() + max(self._timeout, _START)
 
     def give(self, call: Call) -> bool:
-        """Hand it its next call; false if it is gone."""
+        """Send its next call; false if it is gone."""
         self.call = call
         self.deadline = time.monotonic() + self._timeout
         return self._send(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
 
     def hear(self) -> list[Event] | None:
-        """Read once; ``None``: nothing is there. Never waits."""
+        """Read its events once, without blocking; ``None`` if there is nothing to read."""
         try:
             messages = self.channel.receive(wait=False)
         except EOFError:
@@ -113,7 +113,7 @@ class Worker:
         return [event for message in messages for event in self._take(message)]
 
     def late(self) -> Failure:
-        """Why it was killed at its deadline."""
+        """The failure after its timeout."""
         what, limit = "no answer", self._timeout
         if not self._up:
             what, limit = "the worker process was not up", max(limit, _START)
@@ -122,7 +122,7 @@ class Worker:
         return Failure("timeout", f"{what} within {limit:g} s")
 
     def death(self, code: int | None) -> Failure:
-        """What its exit code says; ``None``: it has not ended, but closed its channel."""
+        """The failure for an exit code; ``None``: it closed its channel without exiting."""
         log = "" if self._log is None else f"; see {self._log.name}"
         if code is None:
             return Failure("died", f"the worker process closed its channel{log}")
@@ -143,24 +143,24 @@ class Worker:
         return Failure("died", f"the worker process was killed by {name}{memory}{log}")
 
     def kill(self) -> None:
-        """Kill it and what it has started."""
+        """Kill the worker and its process group."""
         if self.process.pid is not None:
-            with suppress(OSError):  # it has gone, or was not yet leading a group
+            with suppress(OSError):  # it is gone, or not yet a group leader
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
 
     def end(self) -> None:
-        """Kill it and let go of it."""
+        """Kill the worker and close its handles."""
         self.kill()
         self.channel.close()
         self.gone_within(_GONE)
-        with suppress(ValueError):  # nothing ends a process that the kernel holds
+        with suppress(ValueError):  # still running: uninterruptible in the kernel
             self.process.close()
 
     def gone_within(self, seconds: float) -> bool:
-        """Wait until it has ended, but no longer."""
+        """Wait for its exit, at most ``seconds``."""
         deadline = time.monotonic() + seconds
-        # Its sentinel may be held open by a process that it has forked.
+        # A forked process may keep its sentinel open.
         while self.process.is_alive() and time.monotonic() < deadline:
             self.process.join(0.02)
         return not self.process.is_alive()
@@ -170,7 +170,7 @@ class Worker:
         self.deadline = time.monotonic() + self._timeout
         try:
             said = pickle.loads(message)
-        except Exception as error:  # noqa: BLE001  whatever a class of the user's raises
+        except Exception as error:  # noqa: BLE001  user classes may raise anything
             return [unreadable(self.call.number, error)]
         if said == READY:
             self._up = True
@@ -189,19 +189,19 @@ class Worker:
     def _send(self, message: bytes) -> bool:
         try:
             self.channel.send(message)
-        except OSError:  # it is gone, which is seen when it is heard next
+        except OSError:  # it is gone, which the next read reports
             return False
         return True
 
 
 class Guard:
-    """A process that kills the workers when this one has ended without doing so."""
+    """The guard process: kills the workers when this process exits without doing so."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def watch(self, workers: Sequence[int]) -> None:
-        """Say which process ids to kill; starts the guard if it does not run.
+        """Set the process ids to kill; starts the guard if it does not run.
 
         Raises:
             OSError: it cannot be started.
@@ -210,7 +210,7 @@ class Guard:
         if self._process is not None:
             try:
                 self._tell(line)
-            except OSError:  # someone has ended it
+            except OSError:  # the guard was killed
                 self.close()
             else:
                 return
@@ -225,10 +225,10 @@ class Guard:
         self._tell(line)
 
     def close(self) -> None:
-        """End it; it kills nothing then."""
+        """Stop the guard without killing workers."""
         if self._process is None:
             return
-        with suppress(OSError):  # it is gone, and kills nothing either
+        with suppress(OSError):  # it is gone already
             self._tell(b"\n")
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -246,9 +246,9 @@ class Guard:
 
 
 def environment(execution: Execution, slot: int) -> dict[str, str]:
-    """What differs in the environment of the worker in ``slot`` (from 0).
+    """Environment variables of the worker in ``slot`` (from 0) that differ from this process's.
 
-    Fewer threads that the user has set stay, unless the task says how many.
+    A lower number of threads in the environment is not raised, unless the task sets one.
 
     Raises:
         InputError: more devices are asked for than are listed.
@@ -268,12 +268,12 @@ def environment(execution: Execution, slot: int) -> dict[str, str]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the end of the block; processes started within never see it.
+    """Defer SIGINT until the end of the block; processes started within never receive it.
 
-    Blocking the signal is for them. It does not keep Python from raising
-    ``KeyboardInterrupt`` here, since another thread may get the signal.
+    Blocking the signal is for these processes. It does not prevent ``KeyboardInterrupt``
+    here, since another thread may receive the signal.
     """
-    resource_tracker.ensure_running()  # multiprocessing does; starting it lifts the block
+    resource_tracker.ensure_running()  # as multiprocessing does; its start lifts the block
     came: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
     deferred = callable(handler) and threading.current_thread() is threading.main_thread()
@@ -292,7 +292,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
-    """A process started within has these variables from its first import on."""
+    """Set environment variables for processes started within, from their first import on."""
     with _starting:
         before = {name: os.environ.get(name) for name in variables}
         try:
@@ -306,23 +306,23 @@ def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
                     os.environ[name] = value
 
 
-#: Seconds between two looks at whether the workers live. Their channels and sentinels
-#: tell at once, but not where something that they forked holds these open.
+#: Polling interval in seconds for the exit of workers. Their channels and sentinels report
+#: it at once, except where a forked process keeps these open.
 _LOOK = 1.0
-#: Seconds that idle workers get to end by themselves.
+#: Seconds for idle workers to exit by themselves.
 _PARTING = 2.0
 
 
 class WorkerProcesses:
-    """Makes the calls in ``execution.workers`` processes of this machine.
+    """Executor of calls in ``execution.workers`` processes on this machine.
 
-    Not for several threads at once. A program that makes one at its top level must do
-    so under ``if __name__ == "__main__":``, as with all of ``multiprocessing``.
+    Not thread-safe. A program that makes one at its top level must do so under
+    ``if __name__ == "__main__":``, as with all of ``multiprocessing``.
 
     Args:
-        work: what the calls need; it is pickled, and the oracle is made in each worker.
-        execution: how many workers, their threads and devices, and the timeout.
-        logs: folder for what the workers print, ``worker-1.log`` and so on; ``None``
+        work: data for the calls; it is pickled, and the oracle is made in each worker.
+        execution: number, threads and devices of workers, and the timeout.
+        logs: folder for the output of workers, ``worker-1.log`` and so on; ``None``
             sends it to standard error.
 
     Raises:
@@ -341,11 +341,11 @@ class WorkerProcesses:
         self._told: list[Event] = []
         self._guard = Guard()
         self._owner = os.getpid()
-        # Before multiprocessing's own, which waits for its processes.
+        # Runs before the exit handler of multiprocessing, which waits for its processes.
         atexit.register(self.close)
 
     def submit(self, call: Call) -> None:
-        """Begin a call in an idle worker, or in a new one.
+        """Start a call in an idle worker, or in a new one.
 
         Raises:
             RuntimeError: all slots are busy, or this process is itself a worker that
@@ -356,7 +356,7 @@ class WorkerProcesses:
         if worker is not None:
             if worker.process.is_alive() and worker.give(call):
                 return
-            self._remove(slot)  # it died while it was idle
+            self._remove(slot)  # it exited while idle
         try:
             with uninterrupted():
                 self._workers[slot] = Worker(
@@ -373,7 +373,7 @@ class WorkerProcesses:
             self._told.append(Ended(call.number, Failure("died", shortened(message))))
 
     def events(self) -> Sequence[Event]:
-        """Wait until something happened in a running call; nothing if none is running."""
+        """Wait for events of running calls; empty if none is running."""
         told, self._told = self._told, []
         while not told:
             busy = self._busy()
@@ -388,8 +388,8 @@ class WorkerProcesses:
         return told
 
     def close(self) -> None:
-        """End all workers: the idle ones by themselves, the others at once. Never hangs."""
-        if os.getpid() != self._owner:  # in a copy that a fork has made
+        """End all workers: idle ones exit by themselves, others are killed. Bounded in time."""
+        if os.getpid() != self._owner:  # in a forked copy
             return
         atexit.unregister(self.close)
         workers = [worker for worker in self._workers if worker is not None]
@@ -406,7 +406,7 @@ class WorkerProcesses:
         self._guard.close()
 
     def _slot(self) -> int:
-        """An idle worker's, or one without a worker."""
+        """The slot of an idle worker, or one without a worker."""
         order = sorted(range(self.slots), key=lambda slot: self._workers[slot] is None)
         for slot in order:
             worker = self._workers[slot]
@@ -422,18 +422,18 @@ class WorkerProcesses:
         ]
 
     def _hear(self, slot: int, worker: Worker) -> list[Event]:
-        """What a busy worker has said, and how it ended if it did."""
+        """The events of a busy worker, with its failure if it has exited."""
         alive = worker.process.is_alive()
         told = worker.hear() or []
         gone = not alive or worker.closed
         late = not gone and time.monotonic() >= worker.deadline
         if not (gone or late or worker.unmade):
             return told
-        if gone:  # its end of the channel closes a moment before it has an exit code
+        if gone:  # the channel closes a moment before the exit code is available
             worker.gone_within(_PARTING)
         code = worker.process.exitcode
         worker.kill()
-        while (more := worker.hear()) is not None:  # what it had said before
+        while (more := worker.hear()) is not None:  # earlier messages
             told += more
         if worker.call is not None:
             failure = worker.unmade or (worker.late() if late else worker.death(code))
@@ -446,7 +446,7 @@ class WorkerProcesses:
         if worker is not None:
             self._workers[slot] = None
             worker.end()
-            with suppress(OSError):  # then there is no guard that could kill the wrong one
+            with suppress(OSError):  # without a guard no reused id can be killed
                 self._watch()
 
     def _watch(self) -> None:

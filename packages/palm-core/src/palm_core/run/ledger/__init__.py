@@ -1,4 +1,4 @@
-"""The ledger of a run: everything that was paid for, in one SQLite file, safe at any instant."""
+"""The ledger of a run: answers, attempts and sessions in one crash-safe SQLite file."""
 
 from __future__ import annotations
 

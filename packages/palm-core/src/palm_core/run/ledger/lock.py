@@ -23,14 +23,14 @@ _fcntl: Any = None
 with suppress(ImportError):  # Windows has none
     _fcntl = importlib.import_module("fcntl")
 
-#: What file systems without locks say.
+#: Error codes of file systems without locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-#: File systems whose files only the machine that has mounted them can write.
+#: Local file systems, whose files only one machine can write.
 LOCAL = {
     *("bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk", "jfs", "ntfs"),
     *("ntfs3", "overlay", "ramfs", "reiserfs", "tmpfs", "vfat", "xfs", "zfs"),
 }
-# Bytes 18 and 19 of a SQLite file, the versions to write and read it with: 2 is WAL.
+# Bytes 18 and 19 of a SQLite file, its write and read versions: 2 is WAL.
 _VERSIONS = slice(18, 20)
 _WAL = b"\x02\x02"
 
@@ -45,7 +45,7 @@ def is_wal(file: Path) -> bool:
 
 
 def log_of(file: Path) -> Path | None:
-    """The write-ahead log beside ``file``, if there is one that is not empty."""
+    """The write-ahead log beside ``file``, if it exists and is not empty."""
     log = file.with_name(f"{file.name}-wal")
     try:
         return log if log.stat().st_size else None
@@ -56,25 +56,25 @@ def log_of(file: Path) -> Path | None:
 def shares_memory(file: Path) -> bool:
     """Whether a write-ahead log works for ``file``: a local file system, locks, shared memory.
 
-    SQLite finds out by itself only after some ten seconds of trying.
+    SQLite itself detects this only after about ten seconds.
     """
     return file_system(file.parent) in LOCAL and _probe(file, memory=True) is None
 
 
 def locks(file: Path) -> bool:
-    """Whether the file system of ``file`` locks files, as far as that can be found out.
+    """Whether the file system of ``file`` supports locks, as far as detectable.
 
-    SQLite takes a file system without locks for a file that another program has locked.
+    SQLite reports a file system without locks as a locked database.
     """
     error = _probe(file, memory=False)
     return error is None or error.errno not in NO_LOCKS
 
 
 def _probe(file: Path, *, memory: bool) -> OSError | None:
-    """Lock a file beside ``file``, and map it into memory; what is said where that fails."""
+    """Lock a file beside ``file`` and map it into memory; returns the error, if any."""
     if _fcntl is None:
         return None
-    # With SQLite's endings, for what treats its files apart.
+    # With SQLite's suffixes, for software that treats its files specially.
     probe = file.with_name(f"{file.name}.{os.getpid()}-{'shm' if memory else 'journal'}")
     try:
         with probe.open("w+b") as stream:
@@ -91,11 +91,11 @@ def _probe(file: Path, *, memory: bool) -> OSError | None:
 
 
 def file_system(folder: Path, mounts: str | None = None) -> str:
-    """The type of the file system that ``folder`` is on, such as "ext4"; "" if not known.
+    """The type of the file system of ``folder``, such as "ext4"; "" if unknown.
 
     Args:
-        folder: that is there.
-        mounts: what is mounted where, in the form of /proc/self/mountinfo; ``None`` reads that.
+        folder: an existing folder.
+        mounts: the mount table in the format of /proc/self/mountinfo; ``None`` reads that.
     """
     if mounts is None:
         try:
@@ -110,7 +110,7 @@ def file_system(folder: Path, mounts: str | None = None) -> str:
         if len(fields) < 5 or not after:
             continue
         point = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4]))
-        # Of mounts on one place the last is seen.
+        # The last of several mounts at one place is effective.
         if len(point.parts) >= deepest and (place == point or point in place.parents):
             found, deepest = after.split(" ")[0], len(point.parts)
     return found
@@ -119,15 +119,15 @@ def file_system(folder: Path, mounts: str | None = None) -> str:
 def begin_writing(
     connection: sqlite3.Connection, file: Path, reconnect: Callable[[], sqlite3.Connection]
 ) -> sqlite3.Connection:
-    """Choose the journal, before anything else is done with ``connection``.
+    """Choose the journal mode, before any other use of ``connection``.
 
     Args:
         connection: to ``file``.
         file: the ledger.
-        reconnect: opens it once more.
+        reconnect: opens a new connection.
 
     Returns:
-        The connection to go on with.
+        The connection to use.
 
     Raises:
         sqlite3.Error: the file cannot be locked or written.
@@ -146,11 +146,11 @@ def begin_writing(
             return connection
     try:
         if is_wal(file):
-            # The file to ourselves: then its log is folded in without shared memory.
+            # Exclusive locking: the log is checkpointed without shared memory.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA locking_mode = NORMAL")
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # lets go of it
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # releases the lock
     except sqlite3.Error:
         connection.close()
         raise
@@ -158,13 +158,13 @@ def begin_writing(
 
 
 def has_log(connection: sqlite3.Connection) -> bool:
-    """Whether the connection writes a write-ahead log."""
+    """Whether the connection uses a write-ahead log."""
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     return bool(mode == "wal")
 
 
 FILE_NAME = "lock"
-#: Seconds: whoever only looks whether a run is worked on holds the lock for an instant.
+#: Timeout of the lock in seconds: status checks hold it for an instant.
 PATIENCE = 2.0
 
 
@@ -197,12 +197,12 @@ class RunLock:
             ) from error
 
     def release(self) -> None:
-        """Give the lock back; harmless if it is not held."""
+        """Release the lock; no effect if it is not held."""
         self._lock.release()
 
 
 def is_worked_on(folder: Path) -> bool:
-    """Whether a process holds the run's lock now; a folder that is read-only has none."""
+    """Whether a process holds the run's lock; false for a read-only folder."""
     if not (folder / FILE_NAME).exists():
         return False
     with _tried(FileLock(folder / FILE_NAME)) as free:

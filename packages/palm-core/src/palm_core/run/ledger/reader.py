@@ -1,4 +1,4 @@
-"""What the ledger of a run says: reading it, also while another process writes it."""
+"""Reading the ledger of a run, also while another process writes it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIZE = "length(policy) + ifnull(length(prompt_rewards), 0) + ifnull(length(prom
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Missing:
-    """A weight vector (d,) without an answer, after so many attempts in a session; and why."""
+    """A weight vector (d,) without an answer: attempts in its last session, reason."""
 
     weights: NDArray[np.float64]
     attempts: int
@@ -39,7 +39,7 @@ class Missing:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """A process that worked on the run; one without an end was killed or is at work.
+    """A session: a process that worked on the run; without an end it was killed or is running.
 
     Times are UTC, in ISO 8601.
     """
@@ -53,22 +53,22 @@ class Session:
 
     @property
     def workers(self) -> int:
-        """How many calls it made at once."""
+        """The number of concurrent calls."""
         value = self.execution.get("workers")
         return value if isinstance(value, int) and value >= 1 else 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many weights of a run are in which state, and how long answers took.
+    """Counts of the weights of a run by state, and the mean duration of answers.
 
     Attributes:
-        requested: weights asked for so far, or chosen to be.
+        requested: weights requested so far.
         done: weights with an answer.
         failed: weights given up after the last attempt allowed.
-        running: weights that a worker is busy with, if the run is worked on.
-        failures: failed attempts, also those that a later one made good.
-        interrupted: attempts that ended with their session.
+        running: weights in progress, if a process works on the run.
+        failures: failed attempts, also those followed by a success.
+        interrupted: attempts interrupted by the end of their session.
         seconds: the mean time of an answer; ``None`` before the first.
     """
 
@@ -82,14 +82,14 @@ class Counts:
 
 
 class Records:
-    """What was asked in a run and what came of it.
+    """Read access to the records of a run: task, answers, failures, sessions.
 
     Args:
         file: the ledger, for messages.
-        connection: to it; closed with these records.
+        connection: to the ledger; closed with these records.
 
-    Every method raises :class:`InputError` for what no palm-core wrote and
-    :class:`WorkError` for what the file system refuses.
+    Every method raises :class:`InputError` for data that palm-core has not written and
+    :class:`WorkError` for errors of the file system.
     """
 
     def __init__(self, file: Path, connection: sqlite3.Connection) -> None:
@@ -98,7 +98,7 @@ class Records:
 
     @property
     def task(self) -> dict[str, Any]:
-        """The task as it was resolved when the run began or was last extended."""
+        """The resolved task of the run's start or last extension."""
         rows = self._rows("SELECT content FROM task ORDER BY id DESC LIMIT 1")
         try:
             return dict(json.loads(rows[0][0]))
@@ -109,22 +109,22 @@ class Records:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The objectives that the rewards are in, in order."""
+        """The objectives of the rewards, in order."""
         return self._value("objectives", tuple[str, ...])
 
     @property
     def claims(self) -> Claims:
-        """What the oracle claimed of itself when the run began."""
+        """The oracle's claims at the start of the run."""
         return self._value("claims", Claims)
 
     @property
     def begun(self) -> str:
-        """When the run began."""
+        """The time of the run's start."""
         return self._value("begun", str)
 
     @property
     def finished(self) -> str | None:
-        """When its portfolio was written, or ``None``: it is not complete."""
+        """The time when the portfolio was written, or ``None``: the run is not complete."""
         rows = self._rows("SELECT 1 FROM run WHERE key = 'finished'")
         return self._value("finished", str) if rows else None
 
@@ -145,7 +145,7 @@ class Records:
         return [self._answer(d, row) for row in rows]
 
     def rounds(self) -> list[NDArray[np.float64]]:
-        """The weights asked for, (k, d) for each round, in order."""
+        """The weights requested, (k, d) for each round, in order."""
         d = len(self.objectives)
         found: dict[int, list[NDArray[np.float64]]] = {}
         for key, place in self._rows(
@@ -170,7 +170,7 @@ class Records:
         ]
 
     def counts(self) -> Counts:
-        """How far the run is; arithmetic in the database, however many answers there are."""
+        """The progress of the run; aggregated in the database."""
         (row,) = self._rows(
             "SELECT (SELECT count(*) FROM request WHERE state != 'dropped'),"
             " (SELECT count(*) FROM answer),"
@@ -183,12 +183,12 @@ class Records:
         return Counts(**dict(zip(Counts.__dataclass_fields__, row, strict=True)))
 
     def artifacts(self) -> list[Artifact]:
-        """What lies in the run's folder for artifacts, as it was recorded."""
+        """The recorded artifacts."""
         rows = self._rows("SELECT path, sha256, bytes FROM artifact ORDER BY request")
         return [Artifact(*row) for row in rows]
 
     def sessions(self) -> list[Session]:
-        """Who worked on the run, in order."""
+        """The sessions of the run, in order."""
         rows = self._rows(
             "SELECT host, pid, begun, ended, versions, execution FROM session ORDER BY id"
         )

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: the weight vector asked for (d,), the policy, the seconds it took.
+    """One answer: the requested weight vector (d,), the policy, the duration in seconds.
 
-    ``artifact``: what lies in the run's folder for artifacts, if anything does.
+    ``artifact``: the artifact in the run's folder, if any.
     """
 
     weights: NDArray[np.float64]
@@ -42,12 +42,12 @@ class Answer:
 
 
 def key_of(weights: NDArray[np.float64]) -> bytes:
-    """A weight vector as it is stored, to the last bit."""
+    """The database key of a weight vector, to the last bit."""
     return np.asarray(weights, dtype="<f8").tobytes()
 
 
 def weights_of(key: bytes) -> NDArray[np.float64]:
-    """The weight vector (d,) that was stored.
+    """The weight vector (d,) of a key.
 
     Raises:
         ValueError: that is none.
@@ -56,7 +56,7 @@ def weights_of(key: bytes) -> NDArray[np.float64]:
 
 
 def row_of(key: bytes, policy: Policy) -> tuple[str, bytes | None, bytes | None, bytes]:
-    """What is stored of a policy: JSON, per-prompt rewards and regulariser, the digest."""
+    """The stored row of a policy: JSON, per-prompt rewards and regulariser, digest."""
     record = msgspec.json.encode(record_of_policy(policy)).decode()
     arrays = _packed(policy.prompt_rewards), _packed(policy.prompt_regularizer)
     return record, *arrays, answer_digest(key, record, *arrays)
@@ -65,7 +65,7 @@ def row_of(key: bytes, policy: Policy) -> tuple[str, bytes | None, bytes | None,
 def policy_of(
     key: bytes, record: str, rewards: bytes | None, regularizer: bytes | None, digest: bytes
 ) -> Policy:
-    """The policy that was stored.
+    """The policy of a stored row.
 
     Raises:
         ValueError: it is not what was stored.
@@ -84,7 +84,7 @@ def policy_of(
 def answer_digest(
     key: bytes, record: str, rewards: bytes | None, regularizer: bytes | None
 ) -> bytes:
-    """SHA-256 of all that was answered for a weight vector."""
+    """SHA-256 of the answer for a weight vector."""
     digest = hashlib.sha256(b"palm answer 1\n")
     for part in (key, record.encode(), rewards, regularizer):
         digest.update(b"none\n" if part is None else b"%d\n" % len(part) + part)
@@ -97,15 +97,15 @@ def _packed(array: Any) -> bytes | None:
 
 #: Seconds to wait for another program's lock.
 PATIENCE = 10.0
-APPLICATION = 0x50414C4D  # "PALM": tells our files from other SQLite files
+APPLICATION = 0x50414C4D  # "PALM": application id of our SQLite files
 VERSION = 2
 
-#: Bytes of one value: a policy as JSON, or its per-prompt rewards.
+#: Size limit in bytes of one value: a policy as JSON, or its per-prompt rewards.
 LARGEST_VALUE = 1 << 28
-#: Bytes of all answers of a run together, as they are held in memory.
+#: Size limit in bytes of all answers of a run in memory.
 LARGEST_LEDGER = 1 << 34
 
-# A transaction to be rolled back, or a log to be folded in, which needs writing.
+# A pending rollback or checkpoint, which needs write access.
 _LEFT_UNDONE = {
     sqlite3.SQLITE_READONLY_ROLLBACK,
     sqlite3.SQLITE_READONLY_RECOVERY,
@@ -114,14 +114,14 @@ _LEFT_UNDONE = {
 _RUN = "CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
 TABLES = (
     _RUN,
-    # The newest is the run's; earlier ones are what it was extended from.
+    # The newest is the run's task; earlier ones were extended.
     """CREATE TABLE task (
     id INTEGER PRIMARY KEY,
     since TEXT NOT NULL,             -- UTC, as all times
     hash TEXT NOT NULL,
     content TEXT NOT NULL            -- JSON
 ) STRICT""",
-    # A process that worked on the run; one without an end was killed or is at work.
+    # A process that worked on the run; without an end it was killed or is running.
     """CREATE TABLE session (
     id INTEGER PRIMARY KEY,
     task INTEGER NOT NULL REFERENCES task,
@@ -169,7 +169,7 @@ TABLES = (
 
 
 def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.Connection:
-    """Open a SQLite file with everything switched off that a ledger does not need.
+    """Open an untrusted SQLite file with all features disabled that a ledger does not need.
 
     Raises:
         InputError: it is no regular file.
@@ -182,8 +182,8 @@ def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.
         raise WorkError(f"{file}: cannot be opened: {error.strerror or error}") from error
     mode = "rwc" if create else "rw" if write else "ro"
     if not create and is_wal(file) and not (write and shares_memory(file)):
-        # SQLite reads a write-ahead log only where it can write beside it and share memory
-        # with the other readers. Without a log the file is all there is.
+        # SQLite reads a write-ahead log only with write access beside it and memory shared
+        # with other readers. Without a log the file is complete.
         if log_of(file) is not None:
             raise WorkError(
                 f"{file}: its run was killed or is at work with a write-ahead log, which cannot "
@@ -207,7 +207,7 @@ def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new ledger; part of the caller's transaction."""
+    """Create the tables of a new ledger; part of the caller's transaction."""
     for statement in TABLES:
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -237,7 +237,7 @@ def check_file(file: Path, connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
+    """Run the block as one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -250,9 +250,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def told(file: Path, connection: sqlite3.Connection | None = None) -> Iterator[None]:
-    """Turn SQLite's errors into one line that says whose fault it is.
+    """Convert SQLite's errors to InputError or WorkError, with a message of one line.
 
-    ``connection`` is closed if something fails.
+    ``connection`` is closed on errors.
     """
     try:
         yield
@@ -287,7 +287,7 @@ def told(file: Path, connection: sqlite3.Connection | None = None) -> Iterator[N
 
 
 def not_fit(file: Path, text: str) -> WorkError:
-    """The error for a file system that does not do what a ledger needs."""
+    """The error for a file system without the features that a ledger needs."""
     return WorkError(
         f"{file}: its file system ({_type(file)}) does not lock, read or write it as a ledger "
         f"needs ({text}); the answers recorded are kept. Put the run on a local disk, or mount "

@@ -1,4 +1,4 @@
-"""A few megabytes kept back, so that a full disk does not cost the answer that fills it."""
+"""Writing the ledger of a run: tasks, rounds, attempts, answers, sessions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def begin_run(
     claimed: Claims,
     now: str,
 ) -> None:
-    """Write what a new ledger is for; part of the caller's transaction, as all here."""
+    """Write the task and metadata of a new ledger; part of the caller's transaction."""
     connection.executemany(
         "INSERT INTO run VALUES (?, ?)",
         [
@@ -55,7 +55,7 @@ def begin_run(
 def is_extension(
     records: Records, task: Mapping[str, Any], objectives: tuple[str, ...], *, asked: bool
 ) -> bool:
-    """Whether ``task`` goes on with the answers of another, ``asked`` to; not if it is the same.
+    """Whether ``task`` extends the run of another task, if ``asked``; false if it is the same.
 
     Raises:
         InputError: it differs where earlier answers are no answers to it, or nobody asked.
@@ -82,7 +82,7 @@ def is_extension(
 def extend_run(
     connection: sqlite3.Connection, task: Mapping[str, Any], claimed: Claims, now: str
 ) -> None:
-    """Go on with ``task``; what it still wants of the weights not yet answered, it will ask."""
+    """Extend the run by ``task``; pending weights are dropped and requested again as needed."""
     _add(connection, task, now)
     connection.execute(
         "UPDATE run SET value = ? WHERE key = 'claims'", (json.dumps(asdict(claimed)),)
@@ -99,18 +99,18 @@ def _add(connection: sqlite3.Connection, task: Mapping[str, Any], now: str) -> N
     )
 
 
-#: The ledger, in the folder of its run.
+#: File name of the ledger in a run's folder.
 FILE_NAME = "ledger.sqlite"
 
 
 class Ledger(Records):
-    """The records of a run, and their only writer.
+    """The ledger of a run, with write access by one process.
 
     Open it with :meth:`begin` to write and with :meth:`read` to read; close it, or use
     it as a context manager.
 
     Attributes:
-        interrupted: calls that a killed session left behind; they are asked again.
+        interrupted: unfinished calls of a killed session; they are retried.
     """
 
     def __init__(
@@ -136,17 +136,17 @@ class Ledger(Records):
         versions: Mapping[str, str] | None = None,
         execution: Mapping[str, Any] | None = None,
     ) -> Ledger:
-        """Open the ledger of ``folder`` for ``task``, making it where there is none.
+        """Open the ledger of ``folder`` for ``task``, creating it if it does not exist.
 
         Args:
             folder: of the run.
-            task: as it was resolved.
+            task: the resolved task.
             objectives: d names.
-            claimed: what the oracle claims of itself.
-            extend: accept a task that differs only in what leaves earlier answers valid:
+            claimed: claims of the oracle.
+            extend: accept a task for which earlier answers are valid: it differs only in
                 how weights are chosen and how the portfolio is pruned.
-            versions: package → version, kept with the session.
-            execution: how calls are made, kept with the session.
+            versions: package → version, stored with the session.
+            execution: settings of the calls, stored with the session.
 
         Raises:
             InputError: the folder holds another task's run (naming the fields that
@@ -183,7 +183,7 @@ class Ledger(Records):
 
     @classmethod
     def read(cls, folder: Path) -> Ledger:
-        """Open the ledger of a run to read it, also while another process works on it.
+        """Open the ledger of a run read-only, also while another process works on it.
 
         Raises:
             InputError: no such run, or a file that is no ledger or a newer one.
@@ -194,8 +194,8 @@ class Ledger(Records):
             raise not_a_folder(folder, "run folder")
         if not file.exists():
             raise InputError(f"{folder}: is not a run (it has no {FILE_NAME})")
-        # A ledger whose run was killed has a write-ahead log to fold in, so it is opened
-        # for writing where that is possible.
+        # After a kill the write-ahead log needs a checkpoint, so the ledger is opened for
+        # writing where possible.
         writable = os.access(file, os.W_OK) and os.access(folder, os.W_OK)
         ledger = cls(file, _schema.connect(file, write=writable))
         try:
@@ -214,10 +214,10 @@ class Ledger(Records):
         self.close()
 
     def close(self) -> None:
-        """End the session and close the file; answers are already safe."""
+        """End the session and close the file; answers are already persisted."""
         try:
             if self._session is not None:
-                with suppress(PalmError):  # or the next session finds it as after a kill
+                with suppress(PalmError):  # otherwise the next session treats it as killed
                     self._end_session(self._session)
         finally:
             self._session = None
@@ -226,9 +226,9 @@ class Ledger(Records):
                 self._lock.release()
 
     def request(self, weights: NDArray[np.float64]) -> None:
-        """Keep what is going to be asked (k, d), as a round of its own.
+        """Record the weights (k, d) to ask as a new round.
 
-        Rows that were asked for before stay where they are.
+        Rows that were requested earlier keep their place.
         """
         with self._written():
             (last,) = self._connection.execute("SELECT max(round) FROM request").fetchone()
@@ -242,10 +242,10 @@ class Ledger(Records):
         self._requests.update(self._rows("SELECT weights, id FROM request"))
 
     def started(self, weights: NDArray[np.float64]) -> None:
-        """A call for ``weights`` (n, d) is on its way."""
+        """Record the start of a call for ``weights`` (n, d)."""
         keys = [key_of(row) for row in weights]
         now = _now()
-        # Worth nothing after a power failure, so the disk need not be waited for.
+        # Useless after a power failure, so it is not flushed to disk.
         with self._written(durable=False):
             for key in keys:
                 self._attempts[key] = self._connection.execute(
@@ -260,7 +260,7 @@ class Ledger(Records):
         seconds: float,
         artifact: Artifact | None = None,
     ) -> None:
-        """Keep one answer, in a transaction of its own.
+        """Persist one answer in a separate transaction.
 
         Raises:
             OracleAnswerError: it is larger than what a ledger holds.
@@ -292,7 +292,7 @@ class Ledger(Records):
             self._close_attempt(key, now, "answered")
 
     def failed(self, weights: NDArray[np.float64], failure: Failure, *, final: bool) -> None:
-        """Keep that an attempt failed; ``final``: it was the last one allowed."""
+        """Record a failed attempt; ``final``: it was the last one allowed."""
         key = key_of(weights)
 
         with self._written():
@@ -304,13 +304,13 @@ class Ledger(Records):
                 )
 
     def set_aside(self, weights: NDArray[np.float64]) -> None:
-        """A call for ``weights`` (n, d) ended before they had their turn; they are asked again."""
+        """Record that a call ended before ``weights`` (n, d) were tried; they are asked again."""
         with self._written(durable=False):
             for row in weights:
                 self._close_attempt(key_of(row), _now(), "stopped")
 
     def finish(self) -> None:
-        """The run is complete: its portfolio is written."""
+        """Record the completion of the run: its portfolio is written."""
         with self._written():
             self._connection.execute(
                 "INSERT OR REPLACE INTO run VALUES ('finished', ?)", (json.dumps(_now()),)
@@ -356,7 +356,7 @@ class Ledger(Records):
                 "UPDATE attempt SET outcome = 'stopped' WHERE outcome IS NULL"
             ).rowcount
             self._connection.execute("DELETE FROM run WHERE key = 'finished'")
-            # What failed for good may succeed now.
+            # Weights that were given up are retried in a new session.
             self._connection.execute("UPDATE request SET state = 'wanted' WHERE state = 'given up'")
             self._session = self._connection.execute(
                 "INSERT INTO session (task, host, pid, begun, versions, execution)"
@@ -380,9 +380,9 @@ class Ledger(Records):
 
     @contextmanager
     def _written(self, *, durable: bool = True) -> Iterator[None]:
-        """A transaction; a durable one is on the disk when it ends."""
+        """A transaction; a durable one is flushed to disk at its end."""
         with told(self.file):
-            # A rollback journal needs a flush more each time: EXTRA for the folder it is in.
+            # A rollback journal needs a further flush: EXTRA for its folder.
             levels = ("FULL", "NORMAL") if self._has_log else ("EXTRA", "FULL")
             self._connection.execute(f"PRAGMA synchronous = {levels[0 if durable else 1]}")
             with transaction(self._connection):
@@ -390,7 +390,7 @@ class Ledger(Records):
 
 
 def _holder(folder: Path) -> str:
-    """Who works on the run, as far as its ledger says."""
+    """The process that works on the run, according to its ledger."""
     try:
         with Ledger.read(folder) as ledger:
             last = ledger.sessions()[-1]
