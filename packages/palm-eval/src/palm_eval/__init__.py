@@ -1,4 +1,4 @@
-"""PALM's evaluation: what responses are worth, and how good a portfolio is.
+"""PALM's evaluation: reward functions for responses, quality metrics for portfolios.
 
 The public names below are loaded when first used, so that ``import palm_eval`` costs
 milliseconds.

@@ -1,17 +1,16 @@
-"""Baselines of the paper: which weights each one asks, and what it keeps.
+"""Baselines of the paper: the weights of each, and the portfolios pruned from them.
 
 Uniform (appendix B.4.1), Random (B.4.2), Uniform-PALM (B.5.1), and the best single policy.
 
-Oracle calls are counted as in the paper: one for every weight vector that the method
-asks, whoever answers (``n_weights``). So a uniform or random portfolio of n policies
-costs n, PALM and Uniform-PALM cost the size of their initial weight set whatever is
-pruned from it, and weights asked to evaluate (the paper's V) cost nothing. Beside it
-stands what was really spent: ``calls``, which leaves out the weights whose policies a
-run had already.
+Oracle calls are counted as in the paper: one for every weight vector of the method, whether
+or not its policy is known already (``n_weights``). So a uniform or random portfolio of n
+policies costs n, PALM and Uniform-PALM cost the size of their initial weight set, before
+pruning, and evaluation weights (the paper's V) cost nothing. ``calls`` are the calls actually
+made, without the weights whose policies a run had already.
 
-To compare portfolios put all of them, and PALM's candidates, into *one* set of
-candidates and normalise over it once: gaps against different sets, or in different
-units, cannot be compared (see :mod:`palm_eval.metrics`).
+To compare portfolios, pool all of them and PALM's candidates in *one* set of candidates and
+normalise over it once: gaps against different sets, or in different units, cannot be compared
+(see :mod:`palm_eval.metrics`).
 """
 
 from __future__ import annotations
@@ -47,23 +46,23 @@ if TYPE_CHECKING:
 
 #: μ' of Tables 4 to 6: 0.01 to 0.10 in steps of 0.01 (appendix B.5.1).
 PRUNE_MUS = tuple(round(0.01 * step, 2) for step in range(1, 11))
-#: μ' to find portfolios of a given size with: finer (Tables 5 and 6) and coarser ones too.
+#: μ' of the search for portfolios of given sizes: finer (Tables 5 and 6) and coarser too.
 SWEEP_MUS = (0.001, 0.002, 0.005, *PRUNE_MUS, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 #: Independent runs of the random baseline that are averaged (appendix B.4.2).
 RANDOM_RUNS = 3
-# Weights this near in total variation are the same, written twice.
+# Weights this near in total variation are equal.
 _SAME = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Asked:
-    """Policies for weights, and what they cost.
+    """Policies for weights, and their oracle calls.
 
     Args:
-        weights: (k, d) the weights asked.
+        weights: (k, d) the requested weights.
         policies: k policies, one per weight; equal weights share one.
         n_weights: oracle calls as the paper counts them: distinct weights.
-        calls: oracle calls really made; the others were known.
+        calls: oracle calls actually made; the other policies were known.
     """
 
     weights: NDArray[np.float64]
@@ -74,7 +73,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Nearest:
-    """The known policies that were asked for weights nearest to given ones.
+    """The known policies whose weights are nearest to given ones.
 
     Args:
         indices: (k,) indices of the policies.
@@ -86,17 +85,17 @@ class Nearest:
 
     @property
     def exact(self) -> NDArray[np.bool_]:
-        """(k,) whether the policy was asked for exactly these weights (within 1e-9)."""
+        """(k,) whether the policy is for exactly these weights (within 1e-9)."""
         return self.distances <= _SAME
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pruning:
-    """What one μ' keeps, and how good it is.
+    """The pruned portfolio for one μ', and its gaps.
 
     Args:
         mu: μ'.
-        indices: the policies kept, in the order of their choice.
+        indices: the policies of the portfolio, in the order of selection.
         epsilon: their multiplicative gap.
         delta: their additive gap, in units of reward.
     """
@@ -112,7 +111,7 @@ class BestSingle:
     """The best portfolios of one policy: indices among the candidates.
 
     Args:
-        centre: best at w = (1/d, …, 1/d): what one model for everyone is trained for.
+        centre: best at w = (1/d, …, 1/d), the usual training weights of a single model.
         epsilon: with the smallest exact ε against all candidates.
         delta: with the smallest exact δ.
     """
@@ -172,19 +171,19 @@ def random_weights(
     """
     runs = check_count(runs, name="runs", least=1)
     seed = check_count(seed, name="seed", least=0)
-    # [seed, 0] would be the stream of `seed` itself, which V is drawn from
+    # [seed, 0] would be the stream of `seed` itself, which is that of V
     streams = [np.random.default_rng([seed, run]) for run in range(1, runs + 1)]
     return [dirichlet(n, n_objectives, seed=stream) for stream in streams]
 
 
 def nearest_known(known: Sequence[Policy], weights: ArrayLike) -> Nearest:
-    """For each weight the known policy that was asked for the nearest weights.
+    """For each weight vector the known policy with the nearest weights.
 
-    Where a baseline cannot be asked for, this is what a run has instead; report the
-    distances with it. Where a distance is 0 it is the baseline's own policy.
+    A substitute for a baseline without oracle calls; report the distances with it. At
+    distance 0 it is the baseline's own policy.
 
     Args:
-        known: policies of a run; each carries the weights that it was asked for.
+        known: policies of a run, with their weights.
         weights: (k, d), in the same space as those.
 
     Raises:
@@ -202,17 +201,17 @@ def nearest_known(known: Sequence[Policy], weights: ArrayLike) -> Nearest:
 def policies_at(oracle: Oracle, weights: ArrayLike, *, known: Sequence[Policy] = ()) -> Asked:
     """Policies for each of ``weights``: known ones where they exist, else the oracle's.
 
-    The oracle is asked once, for all weights that are left, each distinct one once.
+    The oracle is called once, with all remaining weights, each distinct one once.
 
     Args:
-        oracle: see :class:`palm_core.Oracle`; its answers are checked.
-        weights: (k, d) as the oracle understands them (raw space: if weights are meant
-            in normalised units, ``Normalization.raw_weights`` translates them).
-        known: policies that need not be asked for again if their weights are exactly
-            (within 1e-9) among ``weights``.
+        oracle: see :class:`palm_core.Oracle`; its answers are validated.
+        weights: (k, d) in the oracle's raw space (``Normalization.raw_weights`` converts
+            weights for normalised units).
+        known: policies to reuse where their weights are exactly (within 1e-9) among
+            ``weights``.
 
     Raises:
-        InputError: something that is no oracle, or weights off the simplex.
+        InputError: ``oracle`` is not an oracle, or weights off the simplex.
         OracleAnswerError: an answer that is no policy for its weights, or too few answers.
     """
     objectives = check_oracle(oracle)
@@ -276,9 +275,9 @@ def prunings(
     shows :func:`best_pruning` of each.
 
     Args:
-        policies: what the oracle answered at ``weights``.
-        weights: (k, d) the initial weight set, which pruning covers.
-        candidates: what gaps are measured against, in the units of ``policies``.
+        policies: the oracle's answers at ``weights``.
+        weights: (k, d) the initial weight set, to be covered by pruning.
+        candidates: the reference set of the gaps, in the units of ``policies``.
         mus: values of μ'; the paper's by default.
         method: "greedy" as in the paper (appendix B.1), or "exact".
         score: (ε, δ) of a portfolio against the candidates. The default is exact; the
@@ -302,12 +301,12 @@ def prunings(
 def best_pruning(found: Sequence[Pruning]) -> Pruning:
     """The best result of one call budget: smallest ε, then smallest δ, then fewest policies.
 
-    That is what Table 4 of the paper shows for each budget, whatever the size; in its
+    Table 4 of the paper shows this for each budget, for any size; in its
     Tables 5 and 6 the row with the least ε has the least δ too, for every budget.
     Of equal ones the smallest μ' is taken, as the bold rows of these tables are.
 
     Raises:
-        InputError: nothing to choose from.
+        InputError: ``found`` is empty.
     """
     if not found:
         raise InputError("found: at least one pruning is needed, got none")
@@ -315,13 +314,13 @@ def best_pruning(found: Sequence[Pruning]) -> Pruning:
 
 
 def best_single(candidates: PolicySet) -> BestSingle:
-    """The best policy for everyone: at the centre weight, and by smallest worst-case gap.
+    """The best single policy: at the centre of the simplex, and by smallest worst-case gap.
 
-    Both are in use: training for equal weights is the usual single model, and the least
-    worst case is what a portfolio of size 1 can do. Of equal policies the first.
+    Both are in use: training for equal weights gives the usual single model, and the smallest
+    worst case is the optimum of portfolios of size 1. Of equal policies the first.
 
     Args:
-        candidates: Π, in the units that weights speak of.
+        candidates: Π, in the units of the weights' space.
 
     Raises:
         WorkError: a solver failed.

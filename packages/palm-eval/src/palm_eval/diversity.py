@@ -117,7 +117,7 @@ def self_bleu(responses: Responses, *, tokenize: str = "13a", max_order: int = 4
 def embedding_distance(responses: Responses, embed: Callable[[list[str]], ArrayLike]) -> Array:
     """Mean cosine distance 1 − cos(a, b) over all pairs of policies, per prompt: 0 to 2.
 
-    Higher is more diverse in meaning, as far as the embedding tells meaning.
+    Higher is more diverse in meaning, as far as the embedding represents meaning.
 
     Args:
         responses: (m ≥ 2 policies) × (n_prompts) texts.
@@ -151,7 +151,7 @@ def embedding_distance(responses: Responses, embed: Callable[[list[str]], ArrayL
     found = []
     for answers in prompts:
         pairs = combinations([place[answer] for answer in answers], 2)
-        # A pair of equal texts is at distance 0, not at what rounding leaves.
+        # Equal texts have distance exactly 0, without rounding.
         apart = [0.0 if a == b else max(0.0, 1.0 - units[a] @ units[b]) for a, b in pairs]
         found.append(float(np.mean(apart)))
     return np.array(found)
@@ -181,18 +181,17 @@ class RunDiversity:
 
     Measures are "distinct_1" and "distinct_2" (0 to 1, higher is more diverse) and
     "self_bleu" (0 to 100, lower is more diverse), see :mod:`palm_eval.diversity`. Compare
-    those of sets of as many answers: a set of m texts of which no two differ has
-    distinct-n 1/m at most.
+    only sets of equal size: a set of m identical texts has distinct-n 1/m at most.
 
     Args:
         together: of the portfolio's answers to the same prompt, one from each policy;
-            empty where only one policy has responses.
+            empty if only one policy has responses.
         alone: policy id → of its own ``completions`` answers to the same prompt; without
-            "self_bleu" where that is one.
-        missing: policy id → why nothing is known of its answers.
-        prompts: how many, those that all these policies answered.
-        completions: how many of each policy to each prompt are compared: as many as every
-            policy has to every prompt.
+            "self_bleu" if there is only one.
+        missing: policy id → the reason why its answers are unknown.
+        prompts: number of prompts that all these policies answered.
+        completions: number of answers compared per policy and prompt: the minimum over
+            policies and prompts.
     """
 
     together: Mapping[str, Interval]
@@ -215,7 +214,7 @@ class RunDiversity:
 def portfolio_diversity(
     run: str | Path, policies: Sequence[Policy], *, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[RunDiversity | None, str]:
-    """Measure how differently ``policies`` answered the prompts that all of them answered.
+    """Measure the diversity of the answers of ``policies`` to their common prompts.
 
     Where policies gave several answers to a prompt, the diversity of one answer from each
     policy is averaged over first answers, second answers, and so on.
@@ -227,7 +226,7 @@ def portfolio_diversity(
         seed: of the bootstrap.
 
     Returns:
-        What was found and "", or ``None`` and why there is nothing.
+        The diversity and "", or ``None`` and the reason.
 
     Raises:
         InputError: ``n_resamples`` below 100.

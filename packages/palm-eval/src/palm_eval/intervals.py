@@ -6,9 +6,9 @@ for all of them) cancels in their differences, as it does in the figures themsel
 Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13, 14 and 22;
 BCa: Efron, JASA 82 (1987).
 
-What is resampled is prompts, not training: policies are held fixed, and an interval says
-how the figure would vary with other prompts from the same source. It does not say how
-it would vary with another seed of the oracle.
+Prompts are resampled, not training: policies are fixed, and an interval describes the
+variation of the figure with other prompts from the same source, not with another seed of the
+oracle.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Statistic = Callable[[PolicySet], ArrayLike]
     BatchStatistic = Callable[[Array], ArrayLike]
 
-# Resampled means are held for that many numbers at once.
+# Maximum size of an array of resampled means.
 _BLOCK = 4_000_000
 
 
@@ -84,8 +84,8 @@ def bca_ends(resampled: Array, value: Array, left_out: Array, tails: Array) -> A
     scale = np.abs(resampled).max(axis=0, initial=0.0)
     for q, theta in enumerate(flat_value):
         column = resampled[:, q]
-        # Ties count half, so that a statistic stuck at its boundary has no bias there;
-        # what differs by rounding only is a tie.
+        # Ties count half, so that a statistic constant at its boundary has no bias there;
+        # values that differ by rounding only are ties.
         near = np.abs(column - theta) <= 1e-12 * scale[q]
         share = ((column < theta) & ~near).mean() + near.mean() / 2
         z0 = ndtri(np.clip(share, 0.5 / size, 1 - 0.5 / size))
@@ -93,7 +93,7 @@ def bca_ends(resampled: Array, value: Array, left_out: Array, tails: Array) -> A
         spread = (pull**2).sum()
         a = (pull**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
         z = z0 + ndtri(tails)
-        # At 1 − a·z ≤ 0 the correction has left its range: the percentile is the last one.
+        # At 1 − a·z ≤ 0 the correction is undefined: take the extreme percentile.
         room = 1 - a * z
         with np.errstate(divide="ignore", invalid="ignore"):
             at = np.where(room > 0, ndtr(z0 + z / room), (z > 0).astype(float))
@@ -178,7 +178,7 @@ class PromptScores:
 
     @property
     def n_prompts(self) -> int:
-        """How many prompts."""
+        """Number of prompts."""
         return int(self.values.shape[1])
 
     def policy_set(self) -> PolicySet:
@@ -193,11 +193,11 @@ class PromptScores:
 def fixed_portfolio(
     portfolio: ArrayLike, statistic: Callable[[PolicySet, PolicySet], ArrayLike]
 ) -> Statistic:
-    """``statistic(portfolio, candidates)`` of a portfolio that is kept in every resample.
+    """``statistic(portfolio, candidates)`` of a portfolio that is fixed in every resample.
 
     The interval is about *these* policies: how their figure varies with the prompts that
-    it is evaluated on. Where the portfolio was chosen on the same prompts, it was chosen
-    to look good on them; the interval does not know.
+    it is evaluated on. A portfolio chosen on the same prompts is biased towards them; the
+    interval does not account for that selection.
 
     Args:
         portfolio: indices among the candidates.
@@ -246,10 +246,10 @@ METHODS: tuple[Method, ...] = ("union", "bca", "percentile", "basic")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Interval:
-    """A figure and its bootstrap interval; arrays where the statistic is one.
+    """A figure and its bootstrap interval; arrays if the statistic is an array.
 
     Args:
-        value: the statistic of the prompts as they are.
+        value: the statistic of the original prompts.
         lower: lower end.
         upper: upper end.
         standard_error: standard deviation over the resamples; ``None`` if not estimated.
@@ -290,12 +290,12 @@ def bootstrap(
     the value θ̂ (2θ̂ − quantile), "union" covers both, "bca" shifts the percentiles by the
     median bias and an acceleration from the jackknife.
 
-    Which one holds. J_w at a fixed w is a mean: any of them. A gap is a maximum over
+    Coverage. J_w at a fixed w is a mean: all methods hold. A gap is a maximum over
     candidates of noisy means: biased upwards, and in each resample once more, so
     "percentile" lies too high, and where the bias depends on near ties "basic" and "bca"
     correct too much. Simulated at nominal 95 % (d = 2, 13 candidates, ε and δ of four
     portfolios, 1000 samples of 100 prompts and 700 of 400;
-    benchmarks/interval_coverage.py), so many hold the truth:
+    benchmarks/interval_coverage.py), the coverage is:
 
     ==========  ===========  ===========  ===========  ===========
     scores      expected     expected     1 response   1 response
@@ -325,7 +325,7 @@ def bootstrap(
             policies in order) to a number or an array of fixed shape. See
             :func:`palm_eval.intervals.fixed_portfolio` and ``rechosen_portfolio``.
         normalization: "none", a fixed :class:`palm_core.Normalization` (its limits are
-            then taken as known), or "minmax": limits over the m policies, taken anew in
+            then treated as known), or "minmax": limits over the m policies, refitted in
             each resample, since they are estimated from the same prompts.
         method: "union", "bca", "percentile" or "basic".
         level: nominal coverage in (0, 1).
@@ -374,7 +374,7 @@ def delta_band(
     n_resamples: int = 2000,
     seed: int | np.random.Generator = 0,
 ) -> Interval:
-    """Interval for δ(P) that holds however many candidates are nearly as good; it is wide.
+    """Conservative interval for δ(P), valid for any number of nearly tied candidates.
 
     With h(π) the error of a policy's measured vertex values, for every c ∈ Π, p ∈ P, w
 
@@ -384,11 +384,11 @@ def delta_band(
     distribution of these maxima, which are of centred means: no bias of a selected
     maximum enters, at δ = 0 neither. Simultaneous over all policies and weights, hence
     conservative where policies differ much: simulated at nominal 95 %, with 1 to 30
-    candidates exactly as good as the portfolio, 95–98 % hold the truth.
+    candidates exactly as good as the portfolio, the coverage is 95–98 %.
 
     Args:
         scores: per-prompt scores of all policies.
-        portfolio: indices of P among them, kept in every resample.
+        portfolio: indices of P among them, fixed in every resample.
         normalization: as for :func:`bootstrap`.
         level: nominal coverage in (0, 1).
         n_resamples: at least 100.

@@ -1,8 +1,8 @@
 """Metric plugins: loading metrics by name, and the metrics that palm-eval installs.
 
-A metric is a function m(P, C, V) of a portfolio P, the candidates C ⊇ P that it is measured
-against, and weights V (k, d); both sets are in the space that weights speak of. Packages
-announce theirs as entry points of the group ``palm.metrics``.
+A metric is a function m(P, C, V) of a portfolio P, the candidates C ⊇ P, and weights V (k, d);
+both sets are in the space of the weights. Packages register metrics as entry points of the
+group ``palm.metrics``.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _SIGNATURE = "(portfolio, candidates, weights) -> number"
 
 
 def available_metrics() -> tuple[str, ...]:
-    """The sorted names of the installed metrics; imports none of them."""
+    """The sorted names of the installed metrics, without importing them."""
     return _METRIC.names()
 
 
 def load_metric(name: str, folder: str | Path | None = None, /) -> Metric:
-    """The metric called ``name``.
+    """Load the metric ``name``.
 
     Args:
         name: an entry point's name ("hypervolume" …), or "module:function".
-        folder: where such a module is looked for first; ``None`` means the current one.
+        folder: searched first for such a module; ``None`` means the current one.
 
     Raises:
-        PluginError: no such metric, or it does not import; ``__cause__`` says why.
+        PluginError: no such metric, or its import fails (see ``__cause__``).
         InputError: what was found is not a function.
     """
     return cast("Metric", _METRIC.load_function(name, folder, _SIGNATURE))
@@ -55,18 +55,18 @@ def metric_value(
     candidates: PolicySet,
     weights: NDArray[np.float64],
 ) -> float:
-    """What ``metric`` says of a portfolio, checked.
+    """The validated value of ``metric`` for a portfolio.
 
     Args:
         name: of the metric, for messages.
-        metric: gets ``weights`` to read, not to write.
+        metric: receives ``weights`` as a read-only array.
         portfolio: P.
         candidates: C ⊇ P, in the space of P.
         weights: V (k, d).
 
     Raises:
-        InputError: as the metric raised it, with its name.
-        WorkError: the metric failed otherwise, or it returned no finite number.
+        InputError: raised by the metric, with its name added.
+        WorkError: the metric failed otherwise, or did not return a finite number.
     """
     shared = weights.view()
     shared.flags.writeable = False

@@ -14,11 +14,11 @@ and maximum utility loss: Zintgraf et al., "Quality assessment of MORL algorithm
 utility-based approach" (BNAIC 2015). Hypervolume: Zitzler and Thiele, IEEE Trans.
 Evol. Comput. 3(4), 1999.
 
-Units. Weights speak of the space that a policy set is in. The paper scales each
+Units. Weights refer to the space of a policy set. The paper scales each
 objective's r_i − f to [0, 1] over the policies (section 4; for KL-regularised rewards
 appendix B.2): ``Normalization.fit(candidates, "minmax", over="all candidates")`` of
 palm-core, and its ``apply`` on the portfolio *and* on the candidates, so that both
-stand in the same units. Scaled over a portfolio alone, metrics of two portfolios cannot
+are in the same units. Scaled over a portfolio alone, metrics of two portfolios cannot
 be compared.
 """
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 # A loss below this share of the rewards' size at w is rounding, as in palm_core.gaps.
 _ROUNDING = 2.0**-48
-# Entries of the largest array (sets × weights × policies) held at once.
+# Maximum entries of an array (sets × weights × policies).
 _BLOCK = 4_000_000
 # Below this share a weight is 0, and two values are equal.
 _ON_FACE = 1e-9
@@ -154,9 +154,9 @@ def sampled_gap_pairs(values: ArrayLike, portfolio: ArrayLike, weights: ArrayLik
 def exact_gap_pairs(values: ArrayLike, portfolio: ArrayLike) -> Array:
     """The exact (ε, δ) over the whole simplex for many sets of candidates at once; d = 2.
 
-    Where two policies of the portfolio cross, and at both ends, lie all corner weights
-    of L, at which opt − L is largest; and 1 − L/opt too, where L > 0. One set of
-    candidates is :func:`palm_core.gaps`' affair, in any d.
+    The corner weights of L are at crossings of two policies of the portfolio and at both
+    ends; there opt − L is largest, and 1 − L/opt too, where L > 0. For one set of
+    candidates use :func:`palm_core.gaps`, in any d.
 
     Args:
         values: (…, m, 2) vertex values r − f of m candidates.
@@ -194,19 +194,19 @@ def exact_gap_pairs(values: ArrayLike, portfolio: ArrayLike) -> Array:
 def tracked_gap_pairs(
     values: ArrayLike, portfolio: ArrayLike, measured: ArrayLike, weights: ArrayLike
 ) -> Array:
-    """The (ε, δ) for many sets of candidates near the measured one at once, in any d.
+    """(ε, δ) for many sets of candidates near the measured one at once, in any d.
 
     opt − L, and 1 − L/opt where L > 0, are largest at corner weights of L
-    (:func:`palm_core.corner_weights`). Each corner of the measured portfolio is found again
+    (:func:`palm_core.corner_weights`). Each corner of the measured portfolio is recomputed
     in every set: as the weights of the same face at which the same policies are equally
-    good. So the gaps are exact for the measured set; for others they are lower bounds, and
-    low only where other policies meet than in the measured set. ``weights`` are added.
+    good. So the gaps are exact for the measured set; for others they are lower bounds, not
+    tight only where other policies meet than in the measured set. ``weights`` are added.
 
     Args:
         values: (…, m, d) vertex values r − f of m candidates.
         portfolio: indices of the portfolio among the m.
-        measured: (m, d) the set whose corners are followed.
-        weights: V (k, d), may be none.
+        measured: (m, d) the set whose corners are tracked.
+        weights: V (k, d), may be empty.
 
     Returns:
         Array (…, 2).
@@ -234,7 +234,7 @@ def tracked_gap_pairs(
 
 
 def _met(ours: Array, corner: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The face that a corner lies on, and as many policies that meet there, if so many do."""
+    """The face of a corner, and as many policies that meet there, if there are that many."""
     face = np.flatnonzero(corner > _ON_FACE)
     values = ours @ corner
     order = np.argsort(-values, kind="stable")
@@ -245,7 +245,7 @@ def _met(ours: Array, corner: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]
 def _follow(ours: Array, corner: Array, met: tuple[NDArray[np.intp], NDArray[np.intp]]) -> Array:
     """(n, d) where the policies that meet at ``corner`` meet in each set (n, p, d).
 
-    The corner itself where they do not meet in one point, or it is a vertex.
+    The corner itself if they do not meet in one point, or it is a vertex.
     """
     face, policies = met
     found = np.tile(corner, (len(ours), 1))
@@ -266,7 +266,7 @@ def _follow(ours: Array, corner: Array, met: tuple[NDArray[np.intp], NDArray[np.
 
 
 def _in_parts(pairs: Callable[[Array], Array], stack: Array, n_weights: int) -> Array:
-    """``pairs`` of sets (…, m, d), few enough at a time for their values at all weights."""
+    """``pairs`` of sets (…, m, d), in batches that bound the memory for all weights."""
     flat = stack.reshape(-1, *stack.shape[-2:])
     rows = max(1, _BLOCK // (n_weights * flat.shape[1]))
     parts = [pairs(flat[start : start + rows]) for start in range(0, len(flat), rows)]
@@ -277,13 +277,13 @@ def _losses(ours: Array, theirs: Array, weights: Array) -> tuple[Array, Array]:
     """1 − L/opt and opt − L, both (…, k), for (…, p, d) and (…, c, d) at (…, k, d)."""
     top = ours.max(axis=-2, keepdims=True)
     highest = np.maximum(top, theirs.max(axis=-2, keepdims=True))
-    # The member whose worst shortfall is least bounds the loss; hopeless policies do not.
+    # The member with the least worst shortfall bounds the loss, for the scale of rounding.
     worst = (highest - ours).max(axis=-1, keepdims=True)
     floor = np.take_along_axis(ours, np.argmin(worst, axis=-2)[..., np.newaxis], axis=-2)
     size = (np.abs(highest) + (highest - floor))[..., 0, :]
     across = np.swapaxes(weights, -1, -2)
     rounding = _ROUNDING * (size[..., np.newaxis, :] @ across)[..., 0, :]
-    # One vector subtracted from all changes no difference, and keeps its digits.
+    # Subtracting one vector from all preserves differences and their precision.
     best = ((ours - top) @ across).max(axis=-2)
     loss = ((theirs - top) @ across).max(axis=-2) - best
     # Also where the portfolio is above all others: a member is a candidate too.
@@ -323,7 +323,7 @@ def expected_utility(
     n_samples: int = 100_000,
     seed: int | np.random.Generator = 0,
 ) -> ExpectedUtility:
-    """E[max_{π∈P} J_w(π)] for w ~ Dirichlet(1): the mean utility of users served their best.
+    """E[max_{π∈P} J_w(π)] for w ~ Dirichlet(1): mean utility if users get their best policy.
 
     Exactly: L is piecewise linear and convex, so with H ≥ max L the points
     (w, t), L(w) ≤ t ≤ H, are a polytope whose vertices stand over the corner weights of L;
@@ -395,7 +395,7 @@ def _mean_envelope(values: Array) -> float:
 def maximum_utility_loss(
     portfolio: PolicySet | ArrayLike, candidates: PolicySet | ArrayLike
 ) -> float:
-    """sup_w [opt(w) − L(w)], exactly: what the worst-served user loses.
+    """sup_w [opt(w) − L(w)], exactly: the loss of the worst-served user.
 
     Zintgraf et al. (2015) define it; the paper's additive gap δ(P) is the same number
     (:func:`palm_core.gaps`).
@@ -412,7 +412,7 @@ def maximum_utility_loss(
 
 
 def hypervolume(portfolio: PolicySet | ArrayLike, reference: ArrayLike) -> float:
-    """Volume of what the policies dominate above a reference point, by ``moocore``.
+    """Volume dominated by the policies above a reference point, by ``moocore``.
 
     The points are the vertex values r(π) − f(π)·1; the volume is that of the union of the
     boxes from ``reference`` to each of them. A point that is not above the reference in
@@ -420,7 +420,7 @@ def hypervolume(portfolio: PolicySet | ArrayLike, reference: ArrayLike) -> float
 
     Args:
         portfolio: P, or its rewards (m, d).
-        reference: (d,) the point that counts as worthless, in units of each objective.
+        reference: (d,) the reference point, in units of each objective.
             For rewards scaled to [0, 1] the origin; there is no default, since two
             hypervolumes with different references cannot be compared.
 
@@ -444,9 +444,9 @@ def hypervolume(portfolio: PolicySet | ArrayLike, reference: ArrayLike) -> float
     return float(moocore.hypervolume(values, ref=point, maximise=True))
 
 
-# Numbers held at once.
+# Maximum size of an array.
 _USAGE_BLOCK = 4_000_000
-# What rounding may leave of a distribution's sum.
+# Rounding tolerance of a distribution's sum.
 _SUM_TOLERANCE = 1e-6
 
 
@@ -485,7 +485,7 @@ def usage_at(portfolio: PolicySet | ArrayLike, weights: ArrayLike) -> NDArray[np
     """
     values = vertex_values(portfolio)
     rows = check_weights(weights, values.shape[1])
-    # Equal rows may differ in the last bit of a matrix product: the first stands for all.
+    # Equal rows may differ in the last bit of a matrix product: use the first for all.
     distinct, first = np.unique(values, axis=0, return_index=True)
     order = np.argsort(first)
     best = np.argmax(rows @ distinct[order].T, axis=1)
@@ -539,7 +539,7 @@ def perplexity(shares: ArrayLike) -> float:
     if not ((values >= 0).all() and abs(total - 1) <= _SUM_TOLERANCE):
         raise InputError(f"shares: must not be negative and must add to 1, add to {total:g}")
     used = values[values > 0] / total
-    # Rounding must not make it more than the policies in use, or less than one.
+    # Clip rounding: between one and the number of policies in use.
     return float(np.clip(np.exp(-(used * np.log(used)).sum()), 1.0, used.size))
 
 

@@ -1,7 +1,7 @@
 """Convex polygons in the triangle of weights for d = 3; segments of its edge for d = 2.
 
 Points are weight vectors. On the simplex Σ_i v_i = 1, so every affine condition a·v ≤ b is the
-linear one (a − b·1)·v ≤ 0, and polygons are cut without any other coordinates.
+linear one (a − b·1)·v ≤ 0, and polygons are clipped without other coordinates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROUNDING = 1e-14
 
 
 def heights(polygon: Array, side: Array) -> Array:
-    """side·v at the corners (n, d), 0 where it is rounding."""
+    """side·v at the corners (n, d), with rounding errors set to 0."""
     found = polygon @ side
     found[np.abs(found) <= ROUNDING * np.abs(side).max(initial=0.0)] = 0.0
     return found
@@ -31,7 +31,7 @@ def heights(polygon: Array, side: Array) -> Array:
 def clip(polygon: Array, side: Array) -> Array:
     """The part of a convex polygon (n, 3) or a segment (2, 2) where side·v ≤ 0.
 
-    Corners that stay are the same to the last bit. No part: no corners.
+    Remaining corners are the same to the last bit. An empty part has no corners.
     """
     height = heights(polygon, side)
     if (height <= 0).all():
@@ -53,12 +53,12 @@ def clip(polygon: Array, side: Array) -> Array:
 
 
 def share(polygon: Array) -> float:
-    """The share of the simplex that a polygon (n, 3) or a segment (2, 2) takes up."""
+    """The share of the simplex in a polygon (n, 3) or a segment (2, 2)."""
     if len(polygon) < polygon.shape[1]:
         return 0.0
     if polygon.shape[1] == 2:
         return float(abs(polygon[0, 0] - polygon[1, 0]))
-    # From a corner of it, so that a small polygon loses no digits.
+    # Relative to a corner, so that a small polygon loses no precision.
     x, y = polygon[:, 0] - polygon[0, 0], polygon[:, 1] - polygon[0, 1]
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
@@ -76,7 +76,7 @@ def sides(polygon: Array) -> Array:
 
 
 def overlap(first: Array, second: Array) -> Array:
-    """What two convex polygons, or segments, share: a polygon, or no corners."""
+    """The intersection of two convex polygons, or segments; no corners if empty."""
     if not len(second):
         return second
     for side in sides(second):
@@ -87,8 +87,8 @@ def overlap(first: Array, second: Array) -> Array:
 
 
 def place(polygons: list[Array], points: Array) -> NDArray[np.intp]:
-    """In which of polygons that tile the simplex each of ``points`` (k, d) lies: (k,)."""
-    # On an edge, up to rounding: the one it lies deepest in.
+    """Indices (k,) of the polygons, a tiling of the simplex, that contain ``points`` (k, d)."""
+    # On an edge, up to rounding: the polygon in which the point lies deepest.
     outside = np.stack([(points @ sides(one).T).max(axis=1) for one in polygons])
     return np.asarray(outside.argmin(axis=0))
 

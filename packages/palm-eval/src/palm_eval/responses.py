@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from palm_core import Policy
 
 FILE_NAME = "responses.jsonl"
-#: The largest file in bytes, and the largest record.
+#: Maximum size in bytes of a file, and of a record.
 LARGEST_FILE = 512 * 1024 * 1024
 LARGEST_RECORD = 16 * 1024 * 1024
-#: The most completions in one file.
+#: Maximum of completions in one file.
 MOST_RECORDS = 1_000_000
 
 
@@ -47,7 +47,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Responses:
-    """What a policy answered: n prompts, at least one completion each.
+    """Responses of a policy: n prompts, at least one completion each.
 
     Attributes:
         prompts: strings or conversations.
@@ -61,10 +61,10 @@ class Responses:
 
 
 def completions_of(prompts: Sequence[Any], completions: Sequence[Any]) -> list[list[Any]]:
-    """The completions of each prompt, where one may be given by itself.
+    """The list of completions of each prompt; a single completion becomes a list of one.
 
-    A string or a conversation (a list of messages) is one completion; a list of those
-    is several.
+    A string or a conversation (a list of messages) is one completion; a list of those is
+    several.
 
     Raises:
         InputError: not as many entries as prompts, or an entry has no completion.
@@ -109,16 +109,16 @@ def write_responses(
     completions: Sequence[Any],
     columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> Path:
-    """Write ``responses.jsonl`` in ``folder``, whole or not at all; return where it is.
+    """Write ``responses.jsonl`` in ``folder`` atomically; return its path.
 
     Args:
-        folder: is made where it does not exist.
+        folder: created if missing.
         prompts: n strings or conversations.
         completions: for each prompt one completion or a list of them.
-        columns: by name, one value per prompt that JSON can hold.
+        columns: by name, one JSON-serializable value per prompt.
 
     Raises:
-        InputError: the lengths differ, a value is none of JSON's, or it is too large.
+        InputError: the lengths differ, a value is not JSON, or a file or record is too large.
         WorkError: the file cannot be written.
     """
     nested = completions_of(prompts, completions)
@@ -154,7 +154,7 @@ def read_responses(path: str | Path) -> Responses:
         path: the file, or the folder it is in.
 
     Raises:
-        InputError: no such file, too large, or a line that is no such record: named.
+        InputError: no such file, too large, or an invalid record; its line is named.
     """
     file = Path(path)
     if is_folder(file):
@@ -215,14 +215,14 @@ def _check_sizes(record: int, total: int, count: int, where: str) -> None:
 
 @dataclass(frozen=True)
 class RunResponses:
-    """What the policies of a run answered, and why nothing is known of others.
+    """The responses of a run's policies, and reasons for missing ones.
 
     Attributes:
         found: policy id → all its responses.
-        missing: policy id → why it has none, in words.
-        prompts: those that all policies in ``found`` answered, in the order of the first.
+        missing: policy id → the reason why it has none.
+        prompts: prompts that all policies in ``found`` answered, in the order of the first.
         answers: policy id → its completions of each of ``prompts``, at least one each.
-        n_prompts: how many different prompts any of them answered.
+        n_prompts: number of distinct prompts that any of them answered.
     """
 
     found: Mapping[str, Responses]
@@ -242,10 +242,10 @@ def responses_of(run: str | Path, policies: Sequence[Policy]) -> RunResponses:
 
     An artifact holds responses if it is a folder in the run's folder for artifacts with a
     file ``responses.jsonl`` in it (:func:`palm_eval.write_responses`). No path is followed
-    out of that folder. What is absent or damaged is told in ``missing``; nothing is raised.
+    out of that folder. Missing or damaged files are listed in ``missing``; nothing is raised.
 
-    Prompts are matched by what they say, wherever they stand: a string is the same prompt
-    as a conversation of that one message. One that is given n times is n prompts.
+    Prompts are matched by content, independent of order: a string is the same prompt as a
+    conversation of that one message. A prompt given n times is n prompts.
 
     Args:
         run: its folder.
@@ -286,18 +286,18 @@ def responses_of(run: str | Path, policies: Sequence[Policy]) -> RunResponses:
 
 
 def _read(folder: Path, given: str) -> Responses:
-    """The responses in an artifact, or :class:`InputError`: why there are none."""
+    """The responses in an artifact; raises :class:`InputError` with the reason if none."""
     shown = f"its artifact {one_line(repr(given), 80)}"
-    # A run records what lies in its folder by its path there.
+    # A run records artifacts by their paths relative to its folder.
     if "://" in given or Path(given).is_absolute():
         raise InputError(f"{shown} lies outside the run and is not read")
     if not is_folder(locate_artifact(folder, given)):
         raise InputError(f"{shown} is a file, must be a folder with {FILE_NAME} in it")
     file = folder / given / FILE_NAME
     try:
-        # A folder of that name would be looked into, wherever that leads.
+        # Refuse a folder of that name, which read_responses would follow.
         own = not is_folder(locate_artifact(folder, f"{given}/{FILE_NAME}"))
-    except InputError:  # a link, to nothing or out of the run, or no file at all
+    except InputError:  # a link that is dangling or leads out of the run, or no file
         own = False
     if not own:
         raise InputError(f"{shown} has no {FILE_NAME} of its own")
@@ -308,7 +308,7 @@ def _read(folder: Path, given: str) -> Responses:
 
 
 def _places(prompts: Sequence[Any]) -> dict[tuple[str, int], int]:
-    """Where each prompt stands: by what it says, and the how manieth of its kind it is."""
+    """The index of each prompt, by its content and its number among equal prompts."""
     times: Counter[str] = Counter()
     places = {}
     for place, prompt in enumerate(prompts):

@@ -6,7 +6,7 @@ estimated by the mean over prompts x and completions y. A reward function that a
 
 The cache is one SQLite file in a folder. A key is the SHA-256 of the reward's fingerprint,
 the prompt, the completion and the columns that the reward reads. SQLite's own journal makes
-a batch whole or absent whenever a process is killed, and lets several write in turn.
+batches atomic if a process is killed, and serializes concurrent writers.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _AT_ONCE = 500  # SQLite takes at least 999 values in a statement
 
 
 class ScoreCache:
-    """The cache in ``folder``, which is made where it does not exist.
+    """The cache in ``folder``, which is created if missing.
 
     Raises:
-        WorkError: on opening or use: the folder cannot be used, or the file is no cache of
+        WorkError: on opening or use: the folder is not usable, or the file is not a cache of
             scores or is damaged.
     """
 
@@ -82,7 +82,7 @@ class ScoreCache:
         self._connection.close()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, float | None]:
-        """The scores that are there; ``None`` where the reward abstained."""
+        """The cached scores; ``None`` where the reward abstained."""
         found: dict[bytes, float] = {}
         try:
             for start in range(0, len(keys), _AT_ONCE):
@@ -100,7 +100,7 @@ class ScoreCache:
         }
 
     def put(self, scores: Mapping[bytes, float | None]) -> None:
-        """Keep ``scores``: all of them or, when killed, none."""
+        """Store ``scores`` in one transaction."""
         rows = [(key, _ABSTAINED if score is None else score) for key, score in scores.items()]
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -116,7 +116,7 @@ class ScoreCache:
             raise self._cannot(error) from error
 
     def _prepare(self) -> None:
-        # The lock first: of two processes that find an empty file, one makes the table.
+        # Lock first: of two processes that find an empty file, one creates the table.
         self._connection.execute("BEGIN IMMEDIATE")
         application = self._connection.execute("PRAGMA application_id").fetchone()[0]
         tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -139,7 +139,7 @@ class ScoreCache:
 
 _log = logging.getLogger("palm_eval")
 
-#: Called with the number of scores that are known and the number that are needed.
+#: Called with the number of known scores and the total number.
 Progress = Callable[[int, int], None]
 
 
@@ -154,9 +154,9 @@ class Scores:
         mean: (d,), the mean over prompts: each prompt counts the same.
         standard_error: (d,), of that mean over prompts, with n − 1 degrees of freedom; NaN
             for a single prompt.
-        calls: how often each reward function was called, by objective.
-        scored: how many different responses each of them scored anew, by objective.
-        abstained: for how many completions each of them returned ``None``, by objective.
+        calls: number of calls of each reward function, by objective.
+        scored: number of distinct responses scored, not cached, by objective.
+        abstained: number of completions with the score ``None``, by objective.
             Those count as 0 in ``per_completion`` and so in every mean.
     """
 
@@ -191,8 +191,8 @@ def score(
     """Reward every completion in every objective.
 
     Equal (prompt, completion, columns that the function reads) are scored once: a reward
-    function must not depend on what else is in its batch. Which columns it reads is what
-    it says (``columns``, our own), else its parameters; one with ``**kwargs`` reads all.
+    function must not depend on the rest of its batch. The columns that it reads are its
+    attribute ``columns`` (PALM's), else its parameters; with ``**kwargs`` it reads all.
 
     A function may return ``None`` for completions that it does not score. Each counts as 0,
     because TRL leaves it out of Σ_i w_i r_i: so w·``mean`` is what training for w maximises,
@@ -204,15 +204,15 @@ def score(
         completions: for each prompt one completion or a list of them.
         columns: by name, one value per prompt ("ground_truth", for instance).
         completion_columns: by name, shaped as ``completions`` ("completion_ids").
-        cache: a folder where scores are kept by content, shared by processes; ``None``
-            keeps none. Only functions with a text ``fingerprint`` are cached, as ours
-            have: of any other nobody can tell when it changed.
-        batch_size: completions in one call; a batch that is done is kept even if the
-            next one fails.
+        cache: a folder of scores keyed by content, shared by processes; ``None`` disables
+            caching. Only functions with a string ``fingerprint``, such as PALM's, are
+            cached: changes of others cannot be detected.
+        batch_size: completions in one call; finished batches are stored even if a later
+            one fails.
         progress: called after every batch.
 
     Raises:
-        InputError: lengths differ, a column is missing or no JSON, or no objective.
+        InputError: lengths differ, a column is missing or not JSON, or no objective.
         WorkError: a reward function failed, returned too few or too many scores or one
             that is not finite: the prompt is named.
 
@@ -276,7 +276,7 @@ def score(
 
 
 class _Plan:
-    """What one reward function has to score: the different rows, by key."""
+    """The distinct rows that one reward function has to score, by key."""
 
     def __init__(self, name: str, function: RewardFunction, rows: Sequence[_Row]) -> None:
         self.name, self.function = name, function
@@ -291,10 +291,10 @@ class _Plan:
         self.unique = dict(zip(reversed(self.keys), reversed(rows), strict=True))
 
     def run(self, size: int, store: ScoreCache | None) -> Any:
-        """Score what is not known; yields how many scores are known after each batch."""
+        """Score unknown rows; yield the number of known scores after each batch."""
         if store is not None and self._cached:
             self.scores.update(store.get(list(self.unique)))
-        # In the order they were given: errors name the first.
+        # In the given order: errors name the first.
         missing = [key for key in dict.fromkeys(self.keys) if key not in self.scores]
         yield len(self.scores)
         for start in range(0, len(missing), size):
@@ -334,7 +334,7 @@ class _Plan:
     def _key(self, identity: str, row: _Row) -> bytes:
         read = {name: row.columns[name] for name in self._columns}
         try:
-            # Escaped, so that any string has a form; as written, so that 1 is not 1.0.
+            # Escaped, so that any string is valid; by its JSON text, so that 1 is not 1.0.
             written = json.dumps(
                 [identity, row.prompt, row.completion, read], sort_keys=True, allow_nan=False
             )

@@ -1,4 +1,4 @@
-"""The tables of the paper from any runs, written as text, Markdown, LaTeX or CSV.
+"""The paper's tables for any runs, as text, Markdown, LaTeX or CSV.
 
 Tables 1, 3, 4 and 5/6 are made from comparisons, one section for each task. A best entry has
 the least ε, and of equal ones the least δ, as the paper's bold ones; of entries that are
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     Words = Callable[[str], str]
     Mark = Callable[[str], str]
 
-# No note of ours is so long; a name may be.
+# Maximum length of a text: only names may exceed it.
 _LONGEST = 10_000
 
 
 def plain(text: str) -> str:
-    """``text`` on one line, with its controls escaped."""
+    """``text`` on one line, with control characters escaped."""
     return one_line(text, _LONGEST)
 
 
 def markdown(text: str) -> str:
-    """``text`` with what Markdown reads as markup escaped, on one line."""
+    """Escape ``text`` for Markdown, on one line."""
     escaped = re.sub(r"([\\`*_{}\[\]<>|~#&])", r"\\\1", plain(text))
-    # At the beginning of a line these would be a list.
+    # At the beginning of a line these would start a list.
     return re.sub(r"^(\d*)([-+.)])(?=\s)", r"\1\\\2", escaped)
 
 
-# Longer ones first: a formula is not to be taken apart.
+# Longer ones first, so that formulas are matched as a whole.
 _LATEX = {
     "ε(P)": r"$\varepsilon(P)$",
     "δ(P)": r"$\delta(P)$",
@@ -76,11 +76,11 @@ _LATEX_PATTERN = re.compile("|".join(map(re.escape, _LATEX)))
 
 
 def latex(text: str) -> str:
-    """``text`` with what LaTeX reads as commands escaped, on one line."""
+    """Escape ``text`` for LaTeX, on one line."""
     return _LATEX_PATTERN.sub(lambda found: _LATEX[found[0]], plain(text))
 
 
-#: Formats and the endings of their files.
+#: Formats and their file endings.
 FORMATS = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv"}
 ABSENT = "–"
 INFINITE = "∞"
@@ -90,11 +90,11 @@ Value = float | int | str | None
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: what stands above it, and what CSV calls the values of its cells.
+    """A column: its title, and the CSV names of the values in its cells.
 
     Args:
         title: in words; empty for a column that only CSV has.
-        fields: names of one value, or of several that stand in one cell, as (ε, δ).
+        fields: names of one value, or of several in one cell, such as (ε, δ).
         digits: after the point; ``None`` writes numbers as short as they are.
     """
 
@@ -113,7 +113,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of a table, with a title of its own where it has one.
+    """A part of a table, with an optional title.
 
     Args:
         title: may be empty.
@@ -134,9 +134,9 @@ class Table:
         columns: of every row.
         sections: at least one.
         notes: below it.
-        leading: so many columns are written in the first row of a block only; CSV repeats
+        leading: number of columns written in the first row of a block only; CSV repeats
             them.
-        best: what a best cell is.
+        best: the meaning of a best cell.
         best_rows: all cells of a row are the best together.
     """
 
@@ -151,11 +151,11 @@ class Table:
 
     @property
     def label(self) -> str:
-        """What LaTeX refers to it by."""
+        """The label for references in LaTeX."""
         return f"tab:palm-{self.number.replace('/', '-')}"
 
     def render(self, form: str) -> str:
-        """Write it as "text", "markdown", "latex" (booktabs) or "csv".
+        """Render as "text", "markdown", "latex" (booktabs) or "csv".
 
         The best entries are bold, in text marked with a star. CSV has one value in each
         cell, unrounded, and neither caption nor notes; what is absent is empty there, an
@@ -173,7 +173,7 @@ def _text(table: Table) -> str:
     from tabulate import tabulate
 
     def mark(written: str) -> str:
-        return f"{_BEST}{written}"  # before it: digits stay below digits
+        return f"{_BEST}{written}"  # before the number, so that digits are aligned
 
     rows = []
     for section in table.sections:
@@ -195,7 +195,7 @@ def _text(table: Table) -> str:
 
 
 def _lines(sentence: str) -> list[str]:
-    """For a terminal of 80 columns, broken between words; the table may be wider."""
+    """Wrap for a terminal of 80 columns; the table may be wider."""
     return textwrap.wrap(sentence, 80, break_long_words=False, break_on_hyphens=False) or [""]
 
 
@@ -271,14 +271,14 @@ def _csv(table: Table) -> str:
     writer.writerow(["task", *(name for column in table.columns for name in column.fields)])
     for section in table.sections:
         for row in (row for block in section.blocks for row in block):
-            # csv writes None as nothing, and a float so that it is read back the same.
+            # csv writes None as an empty cell, and floats without loss.
             values = (section.title, *(value for cell in row for value in cell.values))
             writer.writerow([plain(x) if isinstance(x, str) else x for x in values])
     return stream.getvalue()
 
 
 def _rows(section: Section, table: Table) -> Iterator[tuple[bool, tuple[Cell, ...]]]:
-    """The rows, each with whether a line is due above it; what leads is not repeated."""
+    """The rows, with a flag for a line above; leading cells are not repeated."""
     for number, block in enumerate(section.blocks):
         for place, row in enumerate(block):
             if place == 0:
@@ -323,10 +323,10 @@ def _bold(written: str) -> str:
     return f"**{written}**"
 
 
-#: What the tables are called on the command line; "5" is Tables 5 and 6.
+#: The tables' names on the command line; "5" is Tables 5 and 6.
 TABLES = ("1", "3", "4", "5")
 _TITLES = {"palm": "PALM", "uniform": "Uniform", "random": "Random", "least": "Least gap"}
-# The least gap is no method of the paper's, it is what the others are to be seen against.
+# The least gap is not a method of the paper, but a reference for the others.
 _RIVALS = ("palm", "uniform", "random")
 _DIGITS = 4
 _QUALITY = ("epsilon", "delta")
@@ -521,7 +521,7 @@ def _cell(entry: Measured | None, names: tuple[str, ...], *, best: bool) -> Cell
 def _best(
     entries: Sequence[Measured | None], names: tuple[str, ...], *, most: bool = False
 ) -> list[bool]:
-    """Which entries are the best as they are written; none where there is no rival."""
+    """The best entries, as rounded; none if only one method has an entry."""
     sign = -1 if most else 1
     written = [
         None
@@ -543,7 +543,7 @@ def _gaps(comparisons: Sequence[Comparison]) -> str:
 
 
 def _facts(comparisons: Iterable[Comparison], *, sampled: bool = False) -> list[str]:
-    """A note for each comparison: what it is of, and what its gaps are against."""
+    """A note for each comparison: its runs, and the candidates of its gaps."""
     found = []
     for one in comparisons:
         units = (
@@ -560,7 +560,7 @@ def _facts(comparisons: Iterable[Comparison], *, sampled: bool = False) -> list[
 
 
 def _about_sizes(comparisons: Sequence[Comparison]) -> list[str]:
-    """What the columns are, and why entries are absent."""
+    """Notes on the columns and on absent entries."""
     notes = [
         "PALM: the best pruning of that size over all runs and μ'. Random: the mean of three "
         "runs. Least gap: the choice of that size among the runs' policies with the least ε "

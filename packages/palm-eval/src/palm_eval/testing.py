@@ -1,4 +1,4 @@
-"""Do a reward function and a metric keep their word? Checks for their authors.
+"""Conformance tests for reward functions and metrics.
 
 One line in a test::
 
@@ -10,9 +10,9 @@ One line in a test::
     def test_my_metric():
         check_metric(my_metric)
 
-The rules are what :func:`palm_eval.score` and ``palm evaluate`` rely on: equal responses
-are scored once, in batches of any kind, and scores are kept; a portfolio is a set, and so
-are its candidates. For oracles see :mod:`palm_core.testing`.
+The rules are assumptions of :func:`palm_eval.score` and ``palm evaluate``: equal responses are
+scored once, in any batches, and scores are cached; a portfolio is a set, and so are its
+candidates. For oracles see :mod:`palm_core.testing`.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _FEW = (0, 4, 7)
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What was checked of a function.
+    """The result of a conformance test.
 
     Attributes:
         checked: the rules that hold.
-        values: the scores of the responses (``None`` where there is none), or the metric in
+        values: the scores of the responses (``None`` if unscored), or the metric in
             each number of objectives.
-        calls: how often the function was called.
+        calls: number of calls of the function.
     """
 
     checked: tuple[str, ...]
@@ -77,7 +77,7 @@ def check_reward(
     """Check a reward function, called as builds call it: by keyword, as TRL does.
 
     Functions of ``(completions, **kwargs)``, with ``prompts`` or without, asynchronous ones
-    and objects with ``__call__`` are all taken.
+    and objects with ``__call__`` are supported.
 
     =============  ===========================================================
     scores         one finite number per completion, or None for no score
@@ -90,14 +90,14 @@ def check_reward(
 
     Args:
         function: to be checked.
-        prompts: one for each completion; ``None`` takes some awkward ones, of our own
-            (an empty one, other scripts, a long one, one that is there twice).
+        prompts: one for each completion; ``None`` takes built-in edge cases (empty, other
+            scripts, long, duplicate).
         completions: as many.
         columns: by name, one value for each completion.
-        tolerance: how far scores may be apart that should be equal, relative to the larger
+        tolerance: the maximum difference of scores that should be equal, relative to the larger
             of their size and 1; for a model in half precision give 1e-2.
-        skip: rules to leave out: ("deterministic", "order", "alone") for one that draws
-            lots. Its scores must not be cached.
+        skip: rules to leave out: ("deterministic", "order", "alone") for a random function,
+            whose scores must not be cached.
 
     Raises:
         AssertionError: a rule is broken; one line with the rule and the values. Also where
@@ -177,7 +177,7 @@ def check_metric(
 
     Args:
         metric: to be checked.
-        dimensions: the numbers of objectives it is asked in.
+        dimensions: the numbers of objectives to test.
         tolerance: as of :func:`check_reward`.
         skip: rules to leave out.
 
@@ -216,7 +216,7 @@ def check_metric(
 
 @dataclass
 class _RewardTrial:
-    """A reward function under test, and what it is asked."""
+    """A reward function under test, with its inputs."""
 
     function: RewardFunction
     name: str
@@ -227,7 +227,7 @@ class _RewardTrial:
     calls: int = 0
 
     def scores(self, rule: str, places: Sequence[int]) -> list[float | None]:
-        """The scores of a batch; whatever is wrong with them breaks ``rule``."""
+        """The scores of a batch; invalid scores are a failure of ``rule``."""
         self.calls += 1
         prompts, completions = (
             [row[i] for i in places] for row in (self.prompts, self.completions)

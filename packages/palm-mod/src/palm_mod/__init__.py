@@ -1,4 +1,4 @@
-"""PALM's multi-objective decoding: any weighting of d experts, all weightings at once.
+"""PALM's multi-objective decoding: d experts mixed for any weights, all weights at once.
 
 The public names below are loaded when first used: ``import palm_mod`` and listing oracles
 load neither NumPy nor PyTorch.

@@ -1,11 +1,11 @@
-"""A causal language model on a batch of prefixes: cache, masks, positions, adapters, a probe.
+"""Batched forward passes of a causal language model: cache, masks, positions, adapters, probe.
 
-Prefixes of different lengths are padded on their left, so that all end in the same column:
-the mask hides the padding, positions count from each prefix's own first token. d LoRA
-adapters on one base share one forward pass, with the base itself.
+Prefixes of different lengths are padded on the left, so that all end in the same column: the
+mask hides the padding, positions count from each prefix's first token. d LoRA adapters of one
+base model share a forward pass with the base model itself.
 
-Whether padding is masked, positions are counted and caches are gathered as they should be
-depends on each architecture; the probe is a few short forward passes that tell.
+Whether masks, positions and cache reordering work depends on the architecture; the probe
+validates them with a few short forward passes.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ if TYPE_CHECKING:
 
     from palm_eval.lm.sources import Source
 
-#: What peft calls the model without an adapter, in a batch of several adapters.
+#: peft's adapter name for the base model in a mixed batch.
 WITHOUT = "__base__"
-# Masked, so any token that every model has.
+# Padding token; it is masked, so any valid token will do.
 _PADDING = 0
-# The argument for the cache, in transformers from 5.24 on and before; a model of somebody
-# else's code may have the old name with any version.
+# Names of the cache argument: transformers from 5.24 on, and before; models with custom code
+# may use the old name in any version.
 _CACHE_NAMES = ("cache", "past_key_values")
 
 
 def cache_argument(model: Any) -> str | None:
-    """The name under which ``model`` takes its cache; none if it takes none."""
+    """The name of the cache argument of ``model``; ``None`` if it has none."""
     takes = inspect.signature(model.forward).parameters
     return next((name for name in _CACHE_NAMES if name in takes), None)
 
 
 class CausalModel:
-    """A model, or one model with several adapters that share each forward pass.
+    """A model, or one base model with several adapters that share each forward pass.
 
     Args:
-        model: of transformers, or of peft where there are ``adapters``; is put in
+        model: a transformers model, a peft model if there are ``adapters``; it is put in
             evaluation mode.
-        name: what messages call it.
-        adapters: names of loaded LoRA adapters, :data:`WITHOUT` for the base alone; each is
-            run on each prefix, as further rows of the same batch.
+        name: its name in messages.
+        adapters: names of loaded LoRA adapters, :data:`WITHOUT` for the base model alone;
+            each is run on each prefix, as additional rows of the same batch.
 
     Raises:
-        InputError: the model takes no attention mask, so that it cannot read prompts of
-            different lengths together, or no cache, so that it would read them anew for
-            each token.
+        InputError: the model takes no attention mask, so that prompts of different lengths
+            cannot be batched, or no cache, so that every token would need a pass over the
+            whole prefix.
     """
 
     def __init__(self, model: Any, name: str, adapters: Sequence[str] | None = None) -> None:
@@ -84,18 +84,18 @@ class CausalModel:
 
     @property
     def width(self) -> int:
-        """How many different predictions it makes for a prefix: one for each adapter."""
+        """Number of predictions for each prefix: one for each adapter."""
         return 1 if self.adapters is None else len(self.adapters)
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs have to be."""
+        """The device of the model's inputs."""
         return torch.device(self.inner.get_input_embeddings().weight.device)
 
     def start(
         self, prefixes: Sequence[Sequence[int]], vocabulary: int, *, raw: bool = False
     ) -> Running:
-        """Read n prefixes of at least one token; predictions are of tokens < ``vocabulary``.
+        """Run the model on n non-empty prefixes; predictions are of tokens < ``vocabulary``.
 
         ``raw`` leaves the logits as they are (for :mod:`palm_mod.mixing`).
         """
@@ -109,7 +109,7 @@ class CausalModel:
         return running
 
     def run(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """Logits after the last of ``ids`` (rows, m), whatever they come in: (rows, V)."""
+        """Logits after the last of ``ids`` (rows, m), in the model's dtype: (rows, V)."""
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
         inputs[self._cache_name] = cache
         if "position_ids" in self._takes:
@@ -123,11 +123,11 @@ class CausalModel:
 
 
 class Running:
-    """A model's state at n prefixes, each in ``width`` rows that follow each other.
+    """A model's state at n prefixes, each in ``width`` consecutive rows.
 
     Attributes:
         log_probs: (n, width, V) float32, normalised over the vocabulary (unless ``raw``),
-            whatever the model's own type: bfloat16 has ties where there are none.
+            whatever the model's dtype: bfloat16 would create ties.
     """
 
     log_probs: Tensor
@@ -139,7 +139,7 @@ class Running:
 
     @torch.inference_mode()
     def step(self, parents: Tensor, tokens: Tensor) -> None:
-        """Go on: the r new prefixes continue ``parents`` (r,) by ``tokens`` (r,)."""
+        """Extend the prefixes ``parents`` (r,) by ``tokens`` (r,): r new prefixes."""
         device, width = self._mask.device, self._model.width
         parents, tokens = parents.to(device), tokens.to(device)
         rows = (parents.unsqueeze(1) * width + torch.arange(width, device=device)).flatten()
@@ -173,20 +173,20 @@ def _counting(rows: Tensor) -> Tensor:
 def with_adapters(
     base: Any, name: str, adapters: Sequence[tuple[str, Source]], *, reference: bool
 ) -> tuple[CausalModel, list[str]]:
-    """The base with all adapters, unmerged; rows of one batch use different ones.
+    """The base model with all adapters, unmerged; each row of a batch selects its adapter.
 
     Args:
         base: a causal language model of transformers.
-        name: what messages call it.
-        adapters: what messages call each, and where it is.
-        reference: whether the base itself is run as well, last.
+        name: its name in messages.
+        adapters: the name of each in messages, and its source.
+        reference: whether the base model itself is run as well, last.
 
     Returns:
-        The model; what was found that does no harm.
+        The model; notes on harmless differences.
 
     Raises:
         InputError: peft is missing; an adapter cannot be loaded, does not fit the base, or
-            is of a kind that cannot be one of several in a batch.
+            is of a kind that mixed batches do not support.
     """
     require_peft()
     from peft import PeftModel
@@ -213,7 +213,7 @@ def with_adapters(
 
 
 def require_peft() -> None:
-    """Raise :class:`InputError` where peft is not installed."""
+    """Raise :class:`InputError` if peft is not installed."""
     if find_spec("peft") is None:
         raise InputError(
             "adapters: need peft, not installed: install palm-mod with its extra [lora]"
@@ -221,7 +221,7 @@ def require_peft() -> None:
 
 
 def _check(label: str, source: Source, base: Any) -> list[str]:
-    """Refuse what one batch for several adapters cannot hold; tell of another base."""
+    """Refuse adapters that mixed batches do not support; note a different base model."""
     from peft import LoraConfig, PeftConfig
     from peft.utils.save_and_load import load_peft_weights
 
@@ -255,16 +255,16 @@ def _check(label: str, source: Source, base: Any) -> list[str]:
     return []
 
 
-# The total variation distance that rounding may make: of float32, and of shorter types.
+# Total variation distance attributed to rounding: of float32, and of shorter dtypes.
 _TOLERANCE, _SHORT_TOLERANCE = 0.01, 0.1
 _LENGTHS = (7, 3)
 
 
 def probe(model: CausalModel, vocabulary: int) -> int:
-    """Compare a padded batch, one step on and rows exchanged, with each prefix read alone.
+    """Compare a padded batch, after one step with reordered rows, with each prefix run alone.
 
     Returns:
-        Bytes that the cache takes for one token in one row, for all adapters together.
+        Bytes of cache for one token in one row, for all adapters together.
 
     Raises:
         WorkError: the predictions differ, or are not numbers.
@@ -311,7 +311,7 @@ def _compare(model: CausalModel, found: Tensor, prefixes: list[list[int]], vocab
 
 
 def _only(model: CausalModel, place: int) -> AbstractContextManager[object]:
-    """The model with one adapter, or without any, and no mixed batch."""
+    """Activate one adapter, or none, in place of a mixed batch."""
     if model.adapters is None:
         return nullcontext()
     if model.adapters[place] == WITHOUT:

@@ -1,7 +1,7 @@
 """Decoding for an oracle: from weights to responses, their rewards, and policies.
 
-Responses are told apart by their tokens. Each different one is scored once, whoever gives it,
-and an oracle remembers it: weight vectors that agree cost no reward.
+Responses are identified by their tokens. Each distinct response is scored once and cached by
+the oracle: weight vectors with equal responses cost no further reward calls.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ Key = tuple[int, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Response:
-    """What a policy answers to one prompt, once.
+    """One response of a policy to one prompt.
 
     Args:
-        tokens: with what ended it.
-        ended: by itself; otherwise its length was the limit.
-        nats: KL to the reference that it contributes, 0 without a reference.
+        tokens: including the end token.
+        ended: whether it ended by itself; otherwise it was truncated.
+        nats: its contribution to the KL divergence, 0 without a reference.
     """
 
     tokens: tuple[int, ...]
@@ -60,15 +60,15 @@ class Response:
 
 @dataclass
 class Answering:
-    """Scores responses and makes policies of them.
+    """Scores responses and builds policies from them.
 
     Args:
         rewards: by objective.
         prompts: n prompts.
         decode: tokens of a response to its text.
         beta: β ≥ 0, of β·KL(π_w ‖ π_ref); 0 where there is no reference.
-        cache: a folder for scores, see :func:`palm_eval.scoring.score`; or ``None``.
-        artifact_dir: where responses are written; ``None`` where nothing is built.
+        cache: the folder of cached scores, see :func:`palm_eval.scoring.score`; or ``None``.
+        artifact_dir: where responses are written; ``None`` outside a run.
     """
 
     rewards: Mapping[str, RewardFunction]
@@ -81,7 +81,7 @@ class Answering:
     _scores: dict[tuple[int, str], NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     def score(self, responses: Sequence[tuple[int, tuple[int, ...]]]) -> None:
-        """Score what is not known yet: (prompt's number, tokens), in any order.
+        """Score responses that are not scored yet: (prompt's number, tokens), in any order.
 
         Raises:
             InputError, WorkError: as :func:`palm_eval.scoring.score` does.
@@ -126,14 +126,14 @@ class Answering:
         measured: str = "0: no reference is given",
         model: Callable[[Path], None] | None = None,
     ) -> Policy:
-        """The policy that gives ``responses``, measured.
+        """The policy that produced ``responses``, with measured rewards and f.
 
         Args:
             weights: (d,) asked for.
-            responses: for each prompt those that were drawn, as many for all; scored.
-            kind: of oracle, the beginning of the policy's id.
-            measured: how f was, in words.
-            model: writes what can be deployed into a folder; or ``None``.
+            responses: by prompt, the scored responses, the same number for each prompt.
+            kind: of oracle, the prefix of the policy's id.
+            measured: how f was measured, in words.
+            model: writes the deployable model into a folder; or ``None``.
         """
         texts = [
             [self._texts[prompt, one.tokens] for one in several]
@@ -169,10 +169,10 @@ class Answering:
         )
 
     def _digest(self, responses: Sequence[Sequence[Response]], weights: NDArray[np.float64]) -> str:
-        """A name for the responses, whoever gives them.
+        """A digest of the responses, for policy ids.
 
-        f is measured in float32, whose last digits depend on what else is in a batch; and
-        the same name must have the same f. So where f counts, the weights are in it too.
+        f is measured in float32, whose last digits depend on the rest of the batch, and equal
+        ids must have equal f. So the weights are hashed too where f is not 0.
         """
         told = repr([[one.tokens for one in several] for several in responses]).encode()
         if self.beta > 0:
@@ -182,7 +182,7 @@ class Answering:
     def _write(
         self, name: str, texts: Sequence[Sequence[str]], model: Callable[[Path], None] | None
     ) -> str | None:
-        """Write the responses, and the model where there is one; return their place."""
+        """Write the responses, and the model if there is one; return their path."""
         if self.artifact_dir is None:
             return None
         with write_artifact(self.artifact_dir, name) as folder:
@@ -192,17 +192,17 @@ class Answering:
         return name
 
 
-# Seconds between two lines of progress.
+# Seconds between two progress lines.
 _EVERY = 30.0
 
 
 @dataclass
 class Loaded:
-    """What an oracle holds once it has loaded its models.
+    """The loaded state of an oracle: models, encoded prompts, scoring.
 
     Args:
-        experts: all of them, and the reference where there is one.
-        tokens: of each prompt that is decoded.
+        experts: all of them, with the reference if there is one.
+        tokens: of each decoded prompt.
         limits: when a response ends.
         answering: scores responses.
         temperature, samples, seed: how responses are drawn.
@@ -218,7 +218,7 @@ class Loaded:
 
 
 def prepare(settings: LanguageSettings, experts: Experts) -> Loaded:
-    """Put the prompts to the experts' tokenizer; see how much fits.
+    """Encode the prompts by the experts' tokenizer; set the length limits.
 
     Raises:
         InputError: a prompt that has no tokens, or too many.
@@ -257,11 +257,11 @@ def prepare(settings: LanguageSettings, experts: Experts) -> Loaded:
 def decode(
     loaded: Loaded, experts: Experts, weights: NDArray[np.float64], mixing: Mixing
 ) -> tuple[list[list[list[Response]]], Counts]:
-    """The responses of each weight vector: for each, for each prompt, those drawn.
+    """Decode all prompts: the responses by weight vector and prompt.
 
     Args:
         loaded: prompts and limits.
-        experts: d of them, which may be others than those loaded (a soup of them is one).
+        experts: d experts, not necessarily those loaded (a soup is a single expert).
         weights: (k, d).
         mixing: how the experts are mixed.
 
@@ -305,7 +305,7 @@ def decode(
 
 
 class _Progress:
-    """Prints how far decoding is, now and then: where a worker prints is the run's log."""
+    """Prints the progress of decoding at intervals; a worker's output goes to the run's log."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + _EVERY
@@ -317,7 +317,7 @@ class _Progress:
 
 
 def told(counts: Counts, k: int, prompts: int) -> str:
-    """What decoding k weight vectors cost, on one line."""
+    """The cost of decoding k weight vectors, on one line."""
     saved = counts.alone / max(1, counts.rows)
     return (
         f"{k} weight vectors × {prompts} prompts: {counts.rows} rows run, {counts.alone} alone "

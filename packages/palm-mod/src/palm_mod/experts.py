@@ -1,4 +1,4 @@
-"""Experts: d causal language models over one vocabulary; loading them, memory they take."""
+"""Experts: loading d causal language models over one vocabulary; their memory."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
     from palm_mod.causal_model import Running
 
-# Of what is free, so much is used: allocators cannot use every gap.
+# The share of free memory that is used: allocators cannot use every gap.
 _SHARE = 0.8
-# Log-probabilities, scores of two weight vectors, and what is made on the way to them.
+# Log-probabilities, scores of two weight vectors, and intermediate results.
 _COPIES = 6
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What decoding takes, in bytes, of all experts and the reference together.
+    """Memory of decoding in bytes, for all experts and the reference together.
 
     Args:
         weights: parameters and buffers, as loaded.
@@ -54,14 +54,14 @@ class Memory:
     predictions: int
 
     def of_rows(self, rows: int, length: int) -> int:
-        """Bytes that ``rows`` prefixes of ``length`` tokens take, weights not counted."""
+        """Bytes for ``rows`` prefixes of ``length`` tokens, weights not counted."""
         return rows * (length * self.cache + _COPIES * self.predictions)
 
     def rows_that_fit(self, free: int, length: int) -> int:
         """How many prefixes of ``length`` tokens can be held in ``free`` bytes; at least 1.
 
-        The longest prompts' first pass needs more for a moment; where that is too much the
-        rows are halved (see :func:`palm_mod.prefix_tree.grow`).
+        The first pass over the longest prompts has a higher peak; if it runs out of memory,
+        the rows are halved (see :func:`palm_mod.prefix_tree.grow`).
         """
         length = check_count(length, name="length", least=1)
         return max(1, int(_SHARE * free) // max(1, self.of_rows(1, length)))
@@ -72,26 +72,26 @@ _BYTES = 4
 
 
 class Experts:
-    """d experts and perhaps a reference; :func:`~palm_mod.experts.load_experts` makes them.
+    """d experts and optionally a reference; made by :func:`~palm_mod.experts.load_experts`.
 
     Every next-token prediction is float32 log π_i(t | prefix), normalised over the common
-    vocabulary, in whatever type a model computes.
+    vocabulary, whatever the model's dtype.
 
     Args:
-        models: each run once per prefix; their predictions in this order are those of the
-            experts and, last, of the reference.
-        names: what messages call the d experts and the reference.
+        models: each run once per prefix; predictions in this order, those of the reference
+            last.
+        names: names of the d experts and the reference in messages.
         reference: whether the last prediction is the reference's.
-        tokenizer: of all of them.
+        tokenizer: shared by all of them.
         vocabulary: tokens from 0 up to it, exclusive, can be decoded.
         end_tokens: each ends a response.
         sources: of all weights.
-        notes: what was found that the reader of the results should know.
+        notes: remarks for readers of the results.
 
     Attributes:
-        context: the most tokens that all models can read, or ``None``.
-        raw_logits: whether predictions are the models' logits as they are, for
-            :mod:`palm_mod.mixing`; else, and at first, normalised.
+        context: the smallest context length of all models, or ``None``.
+        raw_logits: whether predictions are the models' raw logits (for
+            :mod:`palm_mod.mixing`); by default normalised log-probabilities.
         cache_bytes: of one token in one row, measured by :func:`~palm_mod.causal_model.probe`.
     """
 
@@ -121,12 +121,12 @@ class Experts:
 
     @property
     def device(self) -> torch.device:
-        """Where predictions are."""
+        """The device of the predictions."""
         return self.models[0].device
 
     @property
     def context(self) -> int | None:
-        """The most tokens that all models can read, where their configurations say so."""
+        """The smallest context length of all models, if their configurations have one."""
         said = (
             getattr(model.config.get_text_config(), "max_position_embeddings", None)
             for model in self.models
@@ -135,7 +135,7 @@ class Experts:
 
     @property
     def memory(self) -> Memory:
-        """What weights, caches and predictions take."""
+        """The memory of weights, caches and predictions."""
         return Memory(
             weights=sum(model.inner.get_memory_footprint() for model in self.models),
             cache=self.cache_bytes,
@@ -144,10 +144,10 @@ class Experts:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with any weights, tokenizer or number type that predictions depend on.
+        """Hash of all weights, the tokenizer and the dtypes that predictions depend on.
 
         Raises:
-            InputError: what a source is cannot be told.
+            InputError: the identity of a source cannot be determined.
         """
         from palm_eval.lm.sources import source_identity
 
@@ -157,15 +157,15 @@ class Experts:
         return hashlib.sha256("\0".join(told).encode()).hexdigest()
 
     def rows_that_fit(self, length: int, *, most: int = 256) -> int | None:
-        """How many prefixes of ``length`` tokens fit in the memory that is free, up to ``most``.
+        """How many prefixes of ``length`` tokens fit in free memory, up to ``most``.
 
-        ``None`` where the device does not tell.
+        ``None`` if the device's free memory is unknown.
         """
         free = free_bytes(self.device)
         return None if free is None else min(most, self.memory.rows_that_fit(free, length))
 
     def start(self, prefixes: Sequence[Sequence[int]]) -> ExpertsRunning:
-        """Read n prefixes of any lengths, at least one token each; see ``Models``.
+        """Run all models on n non-empty prefixes of any lengths; see ``Models``.
 
         Raises:
             InputError: a token beyond the vocabulary.
@@ -194,7 +194,7 @@ class ExpertsRunning:
         self.log_probs = self._together()
 
     def step(self, parents: Tensor, tokens: Tensor) -> ExpertsRunning:
-        """The prefixes that continue ``parents`` (r,) by ``tokens`` (r,)."""
+        """Extend the prefixes ``parents`` (r,) by ``tokens`` (r,)."""
         for one in self._running:
             one.step(parents, tokens)
         self.log_probs = self._together()
@@ -205,21 +205,21 @@ class ExpertsRunning:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-# What two tokenizers may not disagree on, unless one of them was chosen.
+# Attributes in which tokenizers must agree, unless the user chose one of them.
 _SPECIAL = ("bos_token_id", "eos_token_id", "unk_token_id")
 
 
 def check_tokenizers(named: Sequence[tuple[str, Any]], *, chosen: bool) -> list[str]:
-    """Compare the first tokenizer with the others; return what differs and does no harm.
+    """Compare the first tokenizer with the others; return notes on harmless differences.
 
     Args:
-        named: what messages call each tokenizer, and the tokenizer.
-        chosen: the first was chosen by the user: then other ends of text than its own are
-            told and not refused.
+        named: the name of each tokenizer in messages, and the tokenizer.
+        chosen: the user chose the first: then different end-of-text tokens are noted, not
+            refused.
 
     Raises:
-        InputError: a token has another number, or is in one of them only; a special token
-            is another. It names the first difference.
+        InputError: a token has different ids, or is in one of them only; a special token
+            differs. It names the first difference.
     """
     notes = []
     (first, mine), *others = named
@@ -253,7 +253,7 @@ def check_tokenizers(named: Sequence[tuple[str, Any]], *, chosen: bool) -> list[
 def first_difference(
     mine: Mapping[str, int], other: Mapping[str, int]
 ) -> tuple[str, int | None, int | None] | None:
-    """The token with the lowest number that is not the same in both, and its two numbers."""
+    """The token with the lowest id that differs between both, and its two ids."""
     if mine == other:
         return None
     differing = (token for token in {*mine, *other} if mine.get(token) != other.get(token))
@@ -262,17 +262,17 @@ def first_difference(
 
 
 def common_vocabulary(tokenizer: Any, widths: Sequence[tuple[str, int]]) -> tuple[int, list[str]]:
-    """How many tokens all models predict and the tokenizer knows; what is left out.
+    """Size of the vocabulary common to all models and the tokenizer; notes on tokens left out.
 
-    Models pad their predictions to round numbers; what is beyond the tokenizer is no text.
-    Tokens that the tokenizer added and some model does not predict are left out too.
+    Models pad their vocabulary to round numbers; ids beyond the tokenizer's are not text.
+    Added tokens of the tokenizer that some model does not predict are left out too.
 
     Args:
         tokenizer: of all models.
-        widths: what messages call each model, and for how many tokens it has predictions.
+        widths: the name of each model in messages, and its vocabulary size.
 
     Raises:
-        InputError: a model does not predict a token that was not added.
+        InputError: a model does not predict a token that is not an added one.
     """
     known = tokenizer.get_vocab()
     size = max(known.values()) + 1
@@ -299,13 +299,13 @@ def common_vocabulary(tokenizer: Any, widths: Sequence[tuple[str, int]]) -> tupl
 
 
 def cut_vocabulary(model: Any, size: int) -> None:
-    """Take the rows from ``size`` on out of a model's embeddings and head, in place.
+    """Truncate a model's embeddings and head to ``size`` rows, in place.
 
-    Padding, and the tokens that :func:`common_vocabulary` left out: no response has them. A
-    head that is tied to the embeddings stays tied.
+    Removes padding and the tokens that :func:`common_vocabulary` left out. A head that is tied
+    to the embeddings stays tied.
 
     Args:
-        model: of transformers, with at least ``size`` tokens.
+        model: a transformers model with at least ``size`` tokens.
         size: of the common vocabulary.
     """
     read, head = model.get_input_embeddings().weight, model.get_output_embeddings()
@@ -314,11 +314,11 @@ def cut_vocabulary(model: Any, size: int) -> None:
     model.resize_token_embeddings(size, mean_resizing=False)
     for config in (model.config.get_text_config(), model.config, model.generation_config):
         if (getattr(config, "pad_token_id", None) or 0) >= size:
-            config.pad_token_id = None  # an embedding has no such row
+            config.pad_token_id = None  # out of range of the embedding
 
 
 def is_tied(model: Any) -> bool:
-    """Whether the model's head is its embeddings."""
+    """Whether the model's head is tied to its embeddings."""
     head = model.get_output_embeddings()
     return head is not None and head.weight is model.get_input_embeddings().weight
 
@@ -342,23 +342,23 @@ def load_experts(
 ) -> Experts:
     """Load d experts, either as ``models`` or as ``adapters`` of one ``base``.
 
-    Each name is one on the Hugging Face hub, with ``@revision`` where it matters, or a
-    folder made by save_pretrained. Every model is tried on a small batch before use.
+    Each name is a repository on the Hugging Face hub, optionally with ``@revision``, or a
+    folder written by save_pretrained. Every model is probed on a small batch before use.
 
     Args:
         models: d ≥ 2 causal language models.
-        base: the causal language model that ``adapters`` are for.
+        base: the base model of ``adapters``.
         adapters: d ≥ 2 LoRA adapters, run together in one forward pass.
         reference: π_ref. With ``adapters`` it must be ``base``, and costs no memory.
-        tokenizer: of all experts; without, that of the first expert (or of the base) that
-            has one. Given, it decides where experts end their texts by other tokens.
-        device: "auto" takes a GPU if there is one; or "cpu", "cuda", "cuda:1", …
+        tokenizer: of all experts; by default that of the first expert (or of the base) that
+            has one. If given, it decides where experts have different end tokens.
+        device: "auto" for a GPU if there is one; or "cpu", "cuda", "cuda:1", …
         dtype: of the weights, "auto" as they were saved; mixing is always in float32.
 
     Raises:
-        InputError: one of them cannot be loaded, is no causal language model, does not fit
-            the others; the line says which one and why.
-        WorkError: not enough memory; a model that does not work in batches.
+        InputError: one of them cannot be loaded, is not a causal language model or is
+            incompatible with the others; the message names it and the reason.
+        WorkError: not enough memory; a model that fails in batches.
     """
     sources, places = _sources(models, base, adapters, reference)
     where, kind = device_of(device), dtype_of(dtype)
@@ -410,7 +410,7 @@ def _sources(
     adapters: Sequence[str | Path] | None,
     reference: str | Path | None,
 ) -> tuple[list[Source], list[str]]:
-    """Where all weights are, and what messages call each."""
+    """The sources of all weights, and their names in messages."""
     if (models is None) == (adapters is None):
         raise InputError("experts: must be given by 'models', or by 'base' and 'adapters'")
     if (base is None) != (adapters is None):
@@ -438,7 +438,7 @@ def _sources(
 def _tokenizer(
     given: str | Path | None, places: Sequence[str], sources: Sequence[Source]
 ) -> tuple[Any, list[str]]:
-    """The tokenizer that holds, and what others have of it otherwise."""
+    """The tokenizer to use, and notes on how others differ from it."""
     named: list[tuple[str, Any]] = []
     if given is not None:
         source = source_of(given)
@@ -456,13 +456,13 @@ def _tokenizer(
     notes += [
         f"{place}: has no tokenizer, is taken to have that of {named[0][0]}"
         for place in bare
-        if not place.startswith("adapters")  # they have their base's
+        if not place.startswith("adapters")  # they use the base model's tokenizer
     ]
     return named[0][1], notes
 
 
 def _width(model: CausalModel) -> int:
-    """For how many tokens it has predictions, and can read."""
+    """The model's vocabulary size: of its predictions and its embeddings, the smaller."""
     head = model.inner.get_output_embeddings()
     read = int(model.inner.get_input_embeddings().weight.shape[0])
     return read if head is None else min(read, int(head.weight.shape[0]))

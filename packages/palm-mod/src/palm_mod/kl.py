@@ -1,24 +1,23 @@
-"""KL(π_w ‖ π_ref) along what is decoded: the regulariser f of the paper's objective.
+"""KL(π_w ‖ π_ref) of decoded responses: the regulariser f of the paper's objective.
 
-π_w is the policy that decoding realises, whatever it was mixed for:
+π_w is the policy that decoding realises:
 
 * *sampling* at temperature T picks the next token t with probability
   π_w(t | y) ∝ exp(score_w(y, t)/T). By the chain rule
 
       KL(π_w ‖ π_ref) = E_{y ∼ π_w} Σ_k KL(π_w(· | y_<k) ‖ π_ref(· | y_<k)),
 
-  and :class:`Meter` adds the divergences of all steps of the responses that were drawn, each
-  a sum over the whole vocabulary. So only y is sampled: no estimate of the same responses
-  has a smaller variance (Rao–Blackwell), and it is never negative.
+  and :class:`Meter` sums the KL divergences of all steps of the sampled responses, each over
+  the whole vocabulary. So only y is sampled: no estimate from the same responses has a
+  smaller variance (Rao–Blackwell), and it is never negative.
 * *greedy* decoding is the limit T → 0: π_w is a point mass at one y, and
 
       KL(π_w ‖ π_ref) = −log π_ref(y | x), exactly.
 
-  That is what a deterministic policy costs: it is larger than the divergence of the
-  distribution that it is the mode of.
+  This is the KL divergence of a deterministic policy; it is larger than that of the
+  distribution of which the policy is the mode.
 
-Both are of the responses as they were cut at their greatest length. In nats; π_ref is at
-temperature 1.
+Both are of responses truncated at the length limit, in nats; π_ref is at temperature 1.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Measures the divergence of each weight vector's policy while responses are sampled.
+    """Measures the KL divergence of each weight vector's policy while responses are sampled.
 
-    Stands in for a splitter and its noise, both, so that it sees predictions before and
-    after noise is added to them.
+    Wraps both a splitter and its noise, so that it sees predictions before and after noise is
+    added to them.
 
     Args:
-        splitter: of the weight vectors; its members are their places.
+        splitter: of the weight vectors; its members are their indices.
         noise: of temperature ``temperature``, see :func:`palm_mod.prefix_tree.grow`.
         temperature: T > 0.
     """
@@ -63,7 +62,7 @@ class Meter:
         return sum(self._steps[prompt, member].values())
 
     def noise(self, prompt: int, tokens: Sequence[int], device: Any) -> Tensor:
-        """The noise, which is remembered until the next split."""
+        """The noise, stored until the next split."""
         added = self._noise(prompt, tokens, device)
         self._shown.append((prompt, len(tokens), added))
         return added
@@ -75,8 +74,8 @@ class Meter:
     def split(
         self, log_probs: Tensor, sums: Tensor, members: Sequence[tuple[int, ...]]
     ) -> list[list[tuple[int, tuple[int, ...], float]]]:
-        """See :class:`palm_mod.prefix_tree.Splitter`; measures on the way."""
-        # a step that ran out of memory is done again: the last ones are those that count
+        """See :class:`palm_mod.prefix_tree.Splitter`; also measures the KL divergence."""
+        # a step that ran out of memory is repeated: the last noise applies
         shown, self._shown = self._shown[-len(members) :], []
         for row, ((prompt, place, added), group) in enumerate(zip(shown, members, strict=True)):
             plain = (log_probs[row] - added).unsqueeze(0)
@@ -86,7 +85,7 @@ class Meter:
             )
             divergence = kl((scores / self._temperature).log_softmax(dim=-1), plain[0, -1])
             for member, value in zip(group, divergence.tolist(), strict=True):
-                # written, not added: a step that is done again counts once
+                # assigned, not added: a repeated step counts once
                 self._steps[prompt, member][place] = value
         return self._splitter.split(log_probs, sums, members)
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def estimated(settings: LanguageSettings, calls: int | None) -> dict[str, str]:
-    """What ``calls`` calls take, in words by what it is of.
+    """Estimate the resources of ``calls`` oracle calls, as texts by resource.
 
     Args:
-        settings: say which models decode what.
-        calls: how many; ``None`` where that is not known.
+        settings: the models and prompts.
+        calls: their number; ``None`` if unknown.
     """
     where = settings.sources()
     named = [*(where["models"] or ()), *([where["base"]] if where["base"] else ())]
@@ -46,7 +46,7 @@ def estimated(settings: LanguageSettings, calls: int | None) -> dict[str, str]:
         + (" and the reward models" if judges else "")
         + "; caches on top"
     )
-    # Of adapters each is a row of its own in the base's batch.
+    # Each adapter is a row of its own in the base model's batch.
     rows = len(settings.objectives) if where["adapters"] is not None else 1
     tokens = len(settings.asked.texts) * settings.samples * settings.new_tokens
     found["computing"] = (
@@ -58,24 +58,24 @@ def estimated(settings: LanguageSettings, calls: int | None) -> dict[str, str]:
 
 @dataclass(eq=False)
 class LanguageOracle(LanguageSettings, ABC):
-    """An oracle of :class:`~palm_mod.options.LanguageSettings`. Solving loads the models."""
+    """Base class of oracles that decode with experts; the models are loaded on first use."""
 
-    #: Weights in one call: those of a run share their forward passes.
+    #: Weights in one call: all weights of a run share their forward passes.
     batch: ClassVar[int] = 4096
 
     _loaded: Loaded | None = field(default=None, init=False, repr=False)
 
     def __getstate__(self) -> Mapping[str, Any]:
-        """Without loaded models: a worker loads its own."""
+        """Pickle without loaded models: each worker loads its own."""
         return {**self.__dict__, "_loaded": None}
 
     def estimate(self, calls: int | None) -> dict[str, str]:
-        """What so many calls take, in words by what it is of; ``None``: not known."""
+        """Estimate the resources of ``calls`` calls, as texts by resource; ``None``: unknown."""
         return estimated(self, calls)
 
     @abstractmethod
     def load(self) -> Loaded:
-        """Load what is asked, once."""
+        """Load models and prompts, once."""
 
     @abstractmethod
     def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:

@@ -1,4 +1,4 @@
-"""Mixing: how d experts and a weight vector make one score for every next token.
+"""Mixing: the score of every next token, from d experts and a weight vector.
 
 Expert π_i maximises its own reward, E_π[r_i] − β·E_ref[f(π/π_ref)]. Where f is a barrier
 (f′ → −∞ at 0), that makes r_i = β·f′(π_i/π_ref) + constant, and the best policy for Σ_i w_i r_i is
@@ -21,26 +21,26 @@ Jensen–Shannon  x log x − (x+1) log((x+1)/2)      b − log(Π_i (1 + e^(b �
 α = 1 is forward KL, α → 0 reverse KL. Jensen–Shannon keeps its reference; the published
 code decodes it as if it were reverse KL (:class:`PublishedMixing`).
 
-What this is, and what it is not:
+Properties and limits:
 
 * Z = 0 keeps the order of whole responses for reverse KL, where e^−Z is a common factor. For
   forward KL and α, π_w^−α = αZ·π_ref^−α + Σ_i w_i π_i^−α with Z ≤ 0, zero only where the
   experts agree: the order is that of π_w at the vertices of the simplex, elsewhere only
   approximately, and likewise for Jensen–Shannon.
-* The best token for the prefix is not the best response, for no divergence: the
-  probability under π_w of what follows is left out. Nor does sampling token by token sample
-  from π_w, unless the experts agree on what follows.
+* Greedy decoding by the best token need not find the best response, for any divergence: the
+  probability under π_w of the continuation is left out. Nor does sampling token by token
+  sample from π_w, unless the experts agree on the continuation.
 
-So a decoded response need not be the best for its weights; it is measured, not trusted.
+So a decoded response need not be the best for its weights; its rewards are measured.
 
 A score is a mean of the a_i: it increases in each (and in b), and adding a constant to all
 adds it to the score. All but Jensen–Shannon's are increasing functions of something affine
 in w (``affine``): the weights at which a token wins are a polytope, and decoding can be done
 for all weights at once (:mod:`palm_mod.regions`).
 
-Scores are float32, made element by element, so that none depends on what else is in the batch;
-of equal scores the lowest token wins. An expert with w_i = 0 is not there at all; what one
-with w_i > 0 forbids (a_i = −∞) or the reference of Jensen–Shannon does, has score −∞.
+Scores are float32, computed element by element, so that none depends on the rest of the batch;
+of equal scores the lowest token wins. An expert with w_i = 0 has no effect; a token that an
+expert with w_i > 0, or the reference of Jensen–Shannon, forbids (a_i = −∞) has score −∞.
 
 The arithmetic of the code published with MOD is :class:`PublishedMixing`. ``f_value`` and
 ``greedy_search`` of the authors' repository (srzer/MOD, experiment-DPO) decode like
@@ -49,11 +49,11 @@ The arithmetic of the code published with MOD is :class:`PublishedMixing`. ``f_v
 * a_i is made of *raw logits* l_i, not of log-probabilities: s_i = Σ over the prefix of the
   logits of its tokens, plus the next one's. With l_i = log π_i + c_i(prefix) the constants
   c_i cancel between tokens for reverse KL only. For forward KL and α they act like
-  weights w_i·e^(−α·Σ c_i) that nobody chose and that drift along the prefix.
+  weights w_i·e^(−α·Σ c_i), unintended and drifting along the prefix.
 * Jensen–Shannon ("jsd") is decoded as reverse KL.
 * The reference runs at every step and is not used.
-* α's score lacks the factor 1/α, which changes no order (here it is there, so that margins
-  compare).
+* α's score lacks the factor 1/α, which changes no order (included here, so that margins are
+  comparable).
 
 Two tokens, w = (0.5, 0.5), forward KL. Expert 1's logits are (6, 5), expert 2's (0, 2):
 
@@ -79,24 +79,24 @@ if TYPE_CHECKING:
 Divergence = Literal["reverse-kl", "forward-kl", "alpha", "jensen-shannon"]
 DIVERGENCES = ("reverse-kl", "forward-kl", "alpha", "jensen-shannon")
 
-# Float32 has no digits for log Σ w_i e^(−α a_i) with a smaller α.
+# With a smaller α, float32 cannot represent log Σ w_i e^(−α a_i).
 _SMALL_POWER = 0.05
 # Below e^−15, log(1 + x) = x and e^x − 1 = x in float32.
 _TINY = -15.0
-# Features e^100 times the best one's: they lose wherever w_i > e^−100.
+# Cap of the features, relative to the best: larger ones lose wherever w_i > e^−100.
 _HOPELESS = 100.0
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How the experts' predictions are mixed (formulas: :mod:`palm_mod.mixing`).
+    """Mixing of the experts' predictions (formulas: :mod:`palm_mod.mixing`).
 
     Args:
         divergence: "reverse-kl", "forward-kl", "alpha" or "jensen-shannon".
         alpha: α > 0 of "alpha"; must be ``None`` for the others.
 
     Raises:
-        InputError: another divergence, or an α where it does not belong or is missing.
+        InputError: an unknown divergence, or an α that is missing or not applicable.
 
     Example:
         >>> step = torch.tensor([[[-0.1, -2.4], [-3.0, -0.05]]])  # n = 1, d = 2, V = 2
@@ -131,7 +131,7 @@ class Mixing:
 
     @property
     def affine(self) -> bool:
-        """Whether the order of tokens is that of functions affine in w."""
+        """Whether tokens are ordered by functions affine in w."""
         return not self.needs_reference
 
     @property
@@ -144,8 +144,8 @@ class Mixing:
     def scores(self, log_probs: Tensor, weights: Tensor, sums: Tensor | None = None) -> Tensor:
         """The score of every next token, less a constant for each row, for pairs (prefix, w).
 
-        a_i = ``sums``_i + ``log_probs``_i. What the sums have in common is left out, in
-        float64, so that a long prefix costs no precision; without sums, nothing is left out.
+        a_i = ``sums``_i + ``log_probs``_i. The sums' common part is subtracted, in float64, so
+        that a long prefix costs no precision; without sums, nothing is subtracted.
 
         Args:
             log_probs: (n, d, V) log-probabilities of the next token; where there is a
@@ -154,10 +154,10 @@ class Mixing:
             sums: (n, d) or (n, d + 1) log-probabilities of the prefix, or ``None`` for 0.
 
         Returns:
-            (n, V) float32, −∞ for what is forbidden.
+            (n, V) float32, −∞ for forbidden tokens.
 
         Raises:
-            InputError: the reference that the divergence needs is not there.
+            InputError: the divergence needs a reference and there is none.
         """
         n, d = weights.shape
         if self.needs_reference and log_probs.shape[1] == d:
@@ -172,7 +172,7 @@ class Mixing:
         sums = sums.to(weights.device, torch.float64)
         if self.needs_reference:
             return _jensen_shannon(steps, weights, sums)
-        # Sums are taken from that of the expert that counts most: it loses no digits.
+        # Sums relative to the expert with the largest weight, which loses no precision.
         logs, before = weights.double().log(), sums[:, :d]
         counts = torch.where(weights > 0, logs - self.power * before, -torch.inf)
         before = before - before.gather(1, counts.argmax(dim=1, keepdim=True))
@@ -188,17 +188,17 @@ class Mixing:
         return (-_log_sum_exp(terms) / self.power).float()
 
     def features(self, log_probs: Tensor, sums: Tensor | None = None) -> Tensor:
-        """What orders tokens as scores do, and is affine in w: Σ_i w_i·features_i.
+        """Features whose sum Σ_i w_i·features_i, affine in w, orders tokens as scores do.
 
         Args:
-            log_probs: (n, d, V), see :meth:`scores`; more than d are left out by the caller.
+            log_probs: (n, d, V), see :meth:`scores`; without the reference.
             sums: (n, d), or ``None`` for 0.
 
         Returns:
             (n, d, V) float64. Reverse KL: the log-probabilities. Forward KL and α:
-            −e^(−α a_i), scaled alike for all tokens of a row, and the same e^100 for all that
-            is at least so much worse than the best: they lose unless w_i < e^−100. −∞ is
-            what an expert forbids.
+            −e^(−α a_i), scaled alike for all tokens of a row and capped at e^100 times that
+            of the best token: tokens at the cap lose unless w_i < e^−100. −∞ for tokens
+            that an expert forbids.
 
         Raises:
             InputError: the divergence is not ``affine``.
@@ -219,7 +219,7 @@ class Mixing:
 
 
 def choose(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """The best token of each row, the lowest of equal ones, and its lead over the next.
+    """The best token of each row, the lowest of equal ones, and its margin over the next.
 
     Args:
         scores: (n, V) with V ≥ 1; −∞ is allowed, NaN is not.
@@ -243,7 +243,7 @@ def _weighted(weights: Tensor, values: Tensor) -> Tensor:
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
-    """Σ, one after another: the same bits whatever the batch."""
+    """Sum sequentially: the same bits for any batch."""
     total = terms[0]
     for term in terms[1:]:
         total = total + term
@@ -251,7 +251,7 @@ def _sum(terms: list[Tensor]) -> Tensor:
 
 
 def _log_sum_exp(terms: list[Tensor]) -> Tensor:
-    """Logarithm of Σ exp, one after another; ∞ where a term is, −∞ where all are."""
+    """Logarithm of Σ exp, summed sequentially; ∞ where any term is ∞, −∞ where all are −∞."""
     largest = terms[0]
     for term in terms[1:]:
         largest = torch.maximum(largest, term)
@@ -261,7 +261,7 @@ def _log_sum_exp(terms: list[Tensor]) -> Tensor:
 
 def _jensen_shannon(steps: tuple[Tensor, ...], weights: Tensor, sums: Tensor) -> Tensor:
     """Scores b − log(e^g − 1), g = Σ_i w_i log(1 + e^(b − a_i)); where g is tiny, by log g."""
-    # log1p, exp, log and expm1 give the same bits wherever in a tensor; softplus does not.
+    # log1p, exp, log and expm1 give the same bits at any place of a tensor; softplus does not.
     d = weights.shape[1]
     reference = steps[d]
     parts, logs = [], []
@@ -274,7 +274,7 @@ def _jensen_shannon(steps: tuple[Tensor, ...], weights: Tensor, sums: Tensor) ->
         logs.append(torch.where(weight.unsqueeze(-1) > 0, log, -torch.inf))
     g, log_g = _sum(parts), _log_sum_exp(logs)
     found = reference - torch.where(log_g < _TINY, log_g, g + torch.log(-torch.expm1(-g)))
-    # E_ref[f(π/π_ref)] knows no π that gives what π_ref forbids.
+    # E_ref[f(π/π_ref)] is undefined for a π that gives tokens which π_ref forbids.
     forbidden = (reference == -torch.inf) | (sums[:, d, None] == -torch.inf)
     return torch.where(forbidden, -torch.inf, found)
 
@@ -283,10 +283,10 @@ def _jensen_shannon(steps: tuple[Tensor, ...], weights: Tensor, sums: Tensor) ->
 class PublishedMixing(Mixing):
     """Mixing as the published code does it, on raw logits (see :mod:`palm_mod.mixing`).
 
-    Takes the place of a :class:`palm_mod.mixing.Mixing`, its arguments are the same; what is
-    called ``log_probs`` there are the models' raw logits, and ``sums`` the sums of those.
-    Ties go to the lowest token and the arithmetic is float32, where the published code
-    leaves ties open and takes the models' dtype.
+    A replacement for :class:`palm_mod.mixing.Mixing` with the same arguments; ``log_probs``
+    are the models' raw logits, and ``sums`` their sums. Ties go to the lowest token and the
+    arithmetic is float32, where the published code leaves ties open and takes the models'
+    dtype.
     """
 
     raw_logits: ClassVar[bool] = True

@@ -1,8 +1,8 @@
-"""The oracle `mod`: multi-objective decoding of d experts, at all weights asked together.
+"""The oracle `mod`: multi-objective decoding of d experts, for all requested weights together.
 
 Shi et al., "Decoding-time language model alignment with multiple objectives" (NeurIPS 2024);
 paper, appendix B.3. Nothing is trained: the policy for w mixes the experts' predictions
-token by token (:mod:`palm_mod.mixing`), and weights that agree on a prefix share it
+token by token (:mod:`palm_mod.mixing`), and weights with a common prefix share it
 (:mod:`palm_mod.prefix_tree`).
 """
 
@@ -42,7 +42,7 @@ class ModOracle(LanguageOracle):
             :mod:`palm_mod.mixing`; to compare with its results.
 
     Attributes:
-        counts: what the last call cost; ``None`` before.
+        counts: the cost of the last call; ``None`` before.
 
     Example:
         ```toml
@@ -84,11 +84,11 @@ class ModOracle(LanguageOracle):
 
     @property
     def needs_reference(self) -> bool:
-        """Only Jensen–Shannon does not lose its reference."""
+        """True for Jensen–Shannon only: for the others the reference cancels."""
         return self.divergence == "jensen-shannon" and not self.published
 
     def mixing(self) -> Mixing:
-        """How experts are mixed."""
+        """The mixing of the experts."""
         from palm_mod.mixing import Mixing, PublishedMixing
 
         kind = PublishedMixing if self.published else Mixing
@@ -107,7 +107,7 @@ class ModOracle(LanguageOracle):
         return self._loaded
 
     def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:
-        """Yield one policy per row of ``weights`` (k, d), in order; all share one forest."""
+        """Yield one policy per row of ``weights`` (k, d), in order; all share the prefix trees."""
         from palm_mod.decoding import decode
 
         loaded = self.load()

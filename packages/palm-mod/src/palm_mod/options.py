@@ -1,4 +1,4 @@
-"""Options of `mod` and `soup`: validated, with their prompts and rewards found."""
+"""Options of `mod` and `soup`: validation, loading of prompts and rewards."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class LanguageSettings:
-    """The options that `mod` and `soup` have in common. Making them loads no model.
+    """Options common to `mod` and `soup`. Construction loads no model.
 
     Args:
         rewards: by objective, in the order of the experts: the name of a reward function,
             a table with its ``name`` and options, or a function with TRL's signature.
         prompts: JSON lines with "prompt" and columns, see
             :func:`~palm_eval.lm.prompts.read_prompts`.
-        models: d experts, each a folder or a name on the hub, "name@revision"; or
-        base, adapters: d LoRA adapters and the model that they are for.
-        reference: π_ref, for ``beta``; the base itself where there are adapters.
-        tokenizer: where it is not the first expert's.
+        models: d experts, each a folder or a hub name, "name@revision"; or
+        base, adapters: a base model and d LoRA adapters of it.
+        reference: π_ref, for ``beta``; with adapters, the base model itself.
+        tokenizer: by default the first expert's.
         beta: β ≥ 0 of f(π) = β·KL(π ‖ π_ref), see :mod:`palm_mod.kl`. Without a reference
             f = 0, and each policy's info says so.
         temperature: 0 decodes greedily.
         samples: responses to each prompt; more than 1 needs a temperature.
-        new_tokens: the most tokens of a response.
-        total: the most tokens of prompt and response; the experts' own limit holds anyway.
-        stop: strings that end a response and are no part of it.
-        format, system, shortest, longest, others: how prompts are put and which lengths
-            are accepted, see :class:`~palm_eval.lm.prompts.PromptFormat`.
-        skip, first: leave out so many prompts, then take so many.
-        rows: the most prefixes held at once; ``None`` goes by the memory that is free.
+        new_tokens: maximum tokens of a response.
+        total: maximum tokens of prompt and response, besides the experts' context length.
+        stop: strings that end a response and are not part of it.
+        format, system, shortest, longest, others: the prompt format and the accepted prompt
+            lengths, see :class:`~palm_eval.lm.prompts.PromptFormat`.
+        skip, first: skip this many prompts, then take this many.
+        rows: maximum prefixes in memory at once; ``None`` derives it from free memory.
         device, dtype: see :func:`~palm_mod.experts.load_experts`.
-        folder: where relative names of models, and modules of rewards of one's own, are
-            looked for first; ``None`` is the folder of the prompts.
-        cache: a folder where scores are kept between runs.
-        epsilon, delta: the slack to claim. The best policy of a mixture is not known to be
-            near the best there is, so 1 claims nothing, and nothing is certified beyond
-            the policies found. A smaller claim is held against the run's own answers.
-        artifact_dir: where responses are written; PALM gives it.
-        run_seed: of the task; temperatures draw from it.
+        folder: searched first for relative model names and modules of custom rewards;
+            ``None`` is the folder of the prompts.
+        cache: a folder where scores are cached between runs.
+        epsilon, delta: the slack to claim. How near a mixture is to the best policy is
+            unknown, so 1 claims nothing, and nothing is certified beyond the policies found.
+            A smaller claim is validated against the run's answers.
+        artifact_dir: where responses are written; set by PALM.
+        run_seed: the task's seed, for sampling at a temperature.
 
     Raises:
-        InputError: an option is wrong: named, with what would be accepted.
+        InputError: an invalid option; the message names it and the accepted values.
     """
 
-    #: The beginning of its policies' ids.
+    #: The prefix of its policies' ids.
     kind: ClassVar[str]
 
     _: KW_ONLY
@@ -124,7 +124,7 @@ class LanguageSettings:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether decoding itself needs the reference."""
+        """Whether decoding needs the reference."""
         return False
 
     def _check_experts(self) -> None:
@@ -144,7 +144,7 @@ class LanguageSettings:
             )
 
     def located(self, name: str | Path) -> str:
-        """A model's folder beside the task where there is one, else its name as it is."""
+        """The model's folder relative to :attr:`folder` if it exists, else the name unchanged."""
         return located(name, self.place)
 
     def sources(self) -> dict[str, Any]:
@@ -161,10 +161,10 @@ class LanguageSettings:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the content of models, prompts and rewards, and with any setting.
+        """Hash of the contents of models, prompts and rewards, and of the settings.
 
         Raises:
-            InputError: a model that is not there.
+            InputError: a model was not found.
         """
         where = self.sources()
         named = [where["base"], where["reference"], where["tokenizer"]]
@@ -187,7 +187,7 @@ class LanguageSettings:
         return "beta * KL, exact at each step along the responses drawn"
 
     def _told(self) -> list[str]:
-        """The settings that answers depend on."""
+        """Names of the settings that are part of the fingerprint."""
         elsewhere = {"rewards", "prompts", "models", "base", "adapters", "reference", "tokenizer"}
         unimportant = {"rows", "device", "folder", "cache", "artifact_dir", "epsilon", "delta"}
         if self.temperature == 0:

@@ -1,11 +1,11 @@
-"""The prefix tree: all weights decoded, with one forward pass for each distinct prefix.
+"""Prefix tree decoding: all weights, with one forward pass for each distinct prefix.
 
 All weight vectors start at the prompt. Where their best next tokens differ, their group is
-split; those that agree go on together. So a language model runs once for each distinct
+split; those with equal tokens stay together. So a language model runs once for each distinct
 prefix, and every weight vector gets the tokens that it would get alone.
 
-Which weights go on together is decided by a *splitter*: weight vectors one by one
-(:class:`WeightSplitter`) or all of a region at once (:mod:`palm_mod.regions`).
+Groups are split by a *splitter*: of individual weight vectors (:class:`WeightSplitter`) or of
+whole regions (:mod:`palm_mod.regions`).
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-# So many likely tokens are tried, whether they beat others; more of them where many are left.
+# How many likely tokens are compared with all others; more of them where many are left.
 _RIVALS = 4
 _MORE_RIVALS = 16
 _LEFT = 512
-# A lead that float32 does not lose, relative to the numbers in play.
+# The least margin that float32 rounding preserves, relative to the compared values.
 _SAFE = 2.0**-12
 
 
 def contenders(log_probs: Tensor, sums: Tensor, mixing: Mixing) -> tuple[Tensor, Tensor]:
-    """The tokens of each row that may be the best or the second best for some weights.
+    """Tokens of each row that may be the best or second best for some weights.
 
     A score increases in every model's log-probability, so a token that two others beat in all
-    of them, by more than float32 rounds, is neither. Token 0 stays: it is chosen where all
-    are forbidden.
+    of them, by more than float32 rounding, is neither. Token 0 is always included: it is
+    chosen where all are forbidden.
 
     Args:
-        log_probs: (n, d, V) of all models that scores depend on.
+        log_probs: (n, d, V) of all models on which scores depend.
         sums: (n, d) log-probabilities of the prefix.
         mixing: how scores are made.
 
     Returns:
-        (n, d, c) their log-probabilities, −∞ at the end of rows that have fewer; (n, c) which
-        they are, ascending, 0 at the end.
+        (n, d, c) their log-probabilities, rows padded with −∞; (n, c) the tokens, ascending,
+        padded with 0.
     """
     rounding = _rounding(sums, mixing).to(log_probs.device)
     kept = _unbeaten(log_probs, rounding, _RIVALS)
@@ -74,7 +74,7 @@ def contenders(log_probs: Tensor, sums: Tensor, mixing: Mixing) -> tuple[Tensor,
 
 
 def _rounding(sums: Tensor, mixing: Mixing) -> Tensor:
-    """(n,) what rounding is relative to, besides the log-probabilities themselves."""
+    """(n,) scale of rounding errors, besides the log-probabilities themselves."""
     finite = sums.isfinite()
     spread = torch.where(finite, sums, -torch.inf).amax(dim=1)
     spread = spread - torch.where(finite, sums, torch.inf).amin(dim=1)
@@ -87,7 +87,7 @@ def _unbeaten(log_probs: Tensor, rounding: Tensor, n_rivals: int) -> Tensor:
     n, d, size = log_probs.shape
     rivals = log_probs.mean(dim=1).topk(min(n_rivals, size)).indices
     level = log_probs.gather(2, rivals.unsqueeze(1).expand(-1, d, -1))
-    # Far below a rival, the lead itself is larger than what is lost.
+    # Far below a rival, the margin itself exceeds the rounding error.
     level = level - _SAFE * (rounding[:, None, None] + level.abs())
     beaten = torch.zeros(n, size, dtype=torch.int8, device=log_probs.device)
     for rival in range(rivals.shape[1]):
@@ -109,28 +109,28 @@ class Prefixes(Protocol):
     log_probs: Tensor
 
     def step(self, parents: Tensor, tokens: Tensor) -> Prefixes:
-        """The prefixes that continue ``parents`` (r,) by ``tokens`` (r,); this one is used up."""
+        """Extend the prefixes ``parents`` (r,) by ``tokens`` (r,); consumes this object."""
         ...
 
 
 class Models(Protocol):
-    """The d experts, and perhaps a reference, that share a vocabulary."""
+    """The d experts, and optionally a reference, with a common vocabulary."""
 
     n_experts: int
     has_reference: bool
 
     @property
     def names(self) -> Sequence[str]:
-        """What to call each expert, and last the reference, if there is one."""
+        """The names of the experts and, last, of the reference, if there is one."""
         ...
 
     def start(self, prefixes: Sequence[Sequence[int]]) -> Prefixes:
-        """Read prefixes of any lengths, at least one token each."""
+        """Run the models on non-empty prefixes of any lengths."""
         ...
 
 
 class Splitter(Protocol[M]):
-    """Divides what shares a prefix by its best next token."""
+    """Splits the members of a prefix by their best next token."""
 
     def split(
         self, log_probs: Tensor, sums: Tensor, members: Sequence[M]
@@ -140,31 +140,31 @@ class Splitter(Protocol[M]):
         Args:
             log_probs: (n, d [+ 1], V) float32, of the next token.
             sums: (n, d [+ 1]) float64, of the prefix.
-            members: what shares each of the n prefixes.
+            members: the members of each of the n prefixes.
 
         Returns:
-            For each prefix (token, those members for which it is the best, the least lead
-            that it has over another token among them).
+            For each prefix (token, the members for which it is the best, the least margin
+            over another token among them).
         """
         ...
 
     def count(self, members: M, /) -> int:
-        """As how many decodings alone the members count."""
+        """The number of separate decodings that the members replace."""
         ...
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a response ends, and how much is held at once.
+    """Limits on the length of responses and on the prefixes in memory.
 
     Args:
-        end_tokens: each of them ends a response and stays in it.
-        new_tokens: the most tokens of a response.
-        total: the most tokens of prompt and response together, or ``None``.
-        rows: the most prefixes whose caches are held at once; what is beyond waits as
-            tokens and is read again (its number is in :attr:`Counts.read_again`).
-        stop: given a prompt's number and the tokens so far, whether the response is
-            complete (a stop string has appeared, say); or ``None``.
+        end_tokens: tokens that end a response; they are part of it.
+        new_tokens: maximum tokens of a response.
+        total: maximum tokens of prompt and response together, or ``None``.
+        rows: maximum prefixes whose caches are in memory at once; others wait as tokens
+            and are recomputed (counted in :attr:`Counts.read_again`).
+        stop: from a prompt's number and the tokens so far, whether the response is
+            complete (for example at a stop string); or ``None``.
     """
 
     end_tokens: frozenset[int] = frozenset()
@@ -182,16 +182,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Leaf(Generic[M]):
-    """A response, and the members that give it.
+    """A response, and the members that produce it.
 
     Args:
         prompt: the prompt's number.
-        tokens: the response's tokens, with what ended it.
-        members: who gives it.
-        ended: by an end token or ``stop``; otherwise its length was the limit.
+        tokens: the response's tokens, including the end token.
+        members: the members that produce it.
+        ended: by an end token or ``stop``; otherwise it was truncated.
         log_probs: Σ over its tokens of each expert's log-probability (d [+ 1],).
-        margin: the least lead of any of its tokens over another, for anyone who chose the
-            same up to it: no member had a smaller one.
+        margin: the least margin of any of its tokens over another, among all members with
+            that prefix: a lower bound for the members of this leaf.
     """
 
     prompt: int
@@ -204,15 +204,15 @@ class Leaf(Generic[M]):
 
 @dataclass
 class Counts:
-    """What decoding cost: rows are prefixes that the models ran on, one token each.
+    """Cost of decoding: rows are prefixes on which the models ran, one token each.
 
     Args:
-        rows: how many; each distinct prefix once, whatever :attr:`Limits.rows`.
-        alone: the rows that decoding each member by itself would have run.
-        read_again: prefixes that were put aside and read anew by :meth:`Models.start`.
-        tokens_read_again: the tokens of those, their prompts' included.
-        most_held: the most prefixes whose caches were held at once.
-        most_waiting: the most that waited, as tokens.
+        rows: each distinct prefix counted once, whatever :attr:`Limits.rows`.
+        alone: the rows needed to decode each member separately.
+        read_again: evicted prefixes that :meth:`Models.start` recomputed.
+        tokens_read_again: the tokens of those, including their prompts'.
+        most_held: the most prefixes whose caches were in memory at once.
+        most_waiting: the most prefixes that waited, as tokens.
         least_margin: the least :attr:`Leaf.margin`.
         steps: how often the models were run.
         halvings: how often memory ran out.
@@ -230,7 +230,7 @@ class Counts:
 
 
 class _Node(NamedTuple, Generic[M]):
-    """A prefix that members share; ``sums`` are the experts' log-probabilities so far."""
+    """A prefix and its members; ``sums`` are the experts' log-probabilities so far."""
 
     prompt: int
     tokens: tuple[int, ...]
@@ -252,34 +252,34 @@ def grow(
 ) -> tuple[list[Leaf[M]], Counts]:
     """Decode all members of each prompt, sharing prefixes.
 
-    What does not fit into ``limits.rows`` waits as tokens, last in, first out. With T new
+    Prefixes beyond ``limits.rows`` wait as tokens, last in, first out. With T new
     tokens at most, R rows and at most c children of a prefix, no more than
     (number of prompts) + (T − 1)·R·(c − 1) prefixes wait, and never more than there are members:
     those waiting have at most T − 1 different bounds on the tokens left to them, and with
     the same bound there are at most R·c − R.
 
-    Where memory runs out, what was being read is put aside, R is halved, and it goes on.
+    If memory runs out, the current prefixes wait as tokens, R is halved, and decoding continues.
 
     Args:
         models: the experts.
         prompts: token ids, at least one each.
-        members: who is decoded for each prompt.
-        splitter: tells members apart.
-        limits: when a response ends, and how many prefixes are held at once.
-        noise: given a prompt's number, the tokens so far and a device, (V,) values that are
+        members: the members to decode for each prompt.
+        splitter: splits members by their best next token.
+        limits: on the length of responses and the prefixes in memory.
+        noise: from a prompt's number, the tokens so far and a device, (V,) values that are
             added to all log-probabilities of the next token (see
             :mod:`palm_mod.sampling`); ``None`` decodes greedily.
-        told: is told of each response as soon as it is complete.
-        progress: is told after each step what it has cost, and how many prefixes go on.
-            What it or ``told`` raises ends the decoding and is passed on; what ``told``
-            has heard of stays right.
+        told: callback for each response as soon as it is complete.
+        progress: callback after each step, with the cost so far and the number of active
+            prefixes. An exception of either callback ends decoding and is passed on;
+            responses already reported to ``told`` remain valid.
 
     Returns:
-        The responses, by prompt, in the order of their tokens; and what it cost.
+        The responses, by prompt, in the order of their tokens; and the cost.
 
     Raises:
-        InputError: an empty prompt, or one that leaves no room for a response.
-        WorkError: a model's prediction is not a number, or memory was too little for one row.
+        InputError: an empty prompt, or one with no tokens left for a response.
+        WorkError: a model's prediction is NaN, or a single row does not fit in memory.
     """
     _check(prompts, members, limits)
     counts, leaves = Counts(), []
@@ -308,7 +308,7 @@ def grow(
                     raise
                 rows, short = halved(min(rows, len(held)), error), True
             if short:
-                # Only here, where no traceback holds tensors any more, can they be freed.
+                # Outside the except block, where no traceback refers to tensors, they can be freed.
                 state = move = None
                 release()
                 counts.halvings += 1
@@ -325,7 +325,7 @@ def grow(
                 if told is not None:
                     told(leaf)
             kept, aside = on[:rows], on[rows:]
-            # Last in, first out: what is put aside deepest is taken up first, so few wait.
+            # Last in, first out: the deepest waiting prefixes are taken first, so that few wait.
             waiting.extendleft(grown[place] for place in reversed(aside))
             held = [grown[place] for place in kept]
             keep = torch.tensor(kept, dtype=torch.long, device=parents.device)
@@ -358,7 +358,7 @@ def _count_again(
 
 
 def _check_numbers(log_probs: Tensor, held: Sequence[_Node[M]], models: Models) -> None:
-    # The maximum is NaN where anything is.
+    # The maximum is NaN where any value is.
     bad = log_probs.amax(dim=-1).isnan()
     if bad.any():
         row, model = bad.nonzero()[0].tolist()
@@ -375,7 +375,7 @@ def _children(
     splitter: Splitter[M],
     noise: Callable[[int, Sequence[int], Any], Tensor] | None,
 ) -> tuple[list[_Node[M]], Tensor, Tensor]:
-    """The prefixes one token longer, the places of their parents, and their last tokens."""
+    """The extended prefixes, the indices of their parents, and their last tokens."""
     sums = torch.tensor([node.sums for node in held], dtype=torch.float64)
     heard = log_probs
     if noise is not None:
@@ -404,7 +404,7 @@ def _children(
 def _finished(
     grown: Sequence[_Node[M]], prompts: Sequence[Sequence[int]], limits: Limits
 ) -> tuple[list[Leaf[M]], list[int]]:
-    """The responses that are complete, and the places of the prefixes that go on."""
+    """The complete responses, and the indices of the prefixes that continue."""
     finished, on = [], []
     for place, node in enumerate(grown):
         ended = node.tokens[-1] in limits.end_tokens or (
@@ -423,14 +423,14 @@ def _finished(
     return finished, on
 
 
-# Numbers of one intermediate result that are held at once.
+# Maximum size of one intermediate array.
 _BLOCK = 8_000_000
-# From so many weight vectors on a prefix, tokens that are best for none are left out first.
+# From this many weight vectors on a prefix, tokens that are best for none are pruned first.
 _MANY = 4
 
 
 class WeightSplitter:
-    """Splits groups of weight vectors, given by their places among ``weights``.
+    """Splits groups of weight vectors, given by their indices in ``weights``.
 
     Args:
         weights: (k, d) on the simplex.
@@ -459,7 +459,7 @@ class WeightSplitter:
         if many.any():
             wide = torch.from_numpy(np.flatnonzero(many))
             here = many[rows]
-            # Places among the rows that are wide.
+            # Indices among the rows that are wide.
             own = (np.cumsum(many) - 1)[rows[here]]
             left, kept = contenders(values[wide.to(values.device)], sums[wide], self.mixing)
             places, margins[here] = self._choose(left, sums[wide], own, which[here])
@@ -476,7 +476,7 @@ class WeightSplitter:
     def _choose(
         self, values: Tensor, sums: Tensor, rows: NDArray[np.intp], which: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Places (m,) and margins (m,) of weight vectors ``which`` at their ``rows``."""
+        """Token indices (m,) and margins (m,) of the weight vectors ``which`` at their ``rows``."""
         places, margins = np.empty(len(which), np.intp), np.empty(len(which))
         size = max(1, _BLOCK // values[0].numel())
         for start in range(0, len(which), size):

@@ -1,22 +1,22 @@
 """Regions: decoding for all weights at once, d = 2 or 3.
 
-Where scores are ordered by something affine in w (:attr:`palm_mod.mixing.Mixing.affine`), the
+Where scores are ordered by functions affine in w (:attr:`palm_mod.mixing.Mixing.affine`), the
 best token's value is the upper envelope of affine functions, and the weights at which
 one token is best are an interval (d = 2) or a convex polygon (d = 3). So a region of weights
-is split as a group of weight vectors is: each part goes on with its token. In the end
-every response has exactly the weights that give it. (The idea is old: Och, ACL 2003, and
+is split like a group of weight vectors: each part continues with its token. In the end
+every response has exactly the weights that produce it. (The idea is old: Och, ACL 2003, and
 Macherey et al., EMNLP 2008, tune weights of translation models along such envelopes.)
 
 A token that is best at all corners of a region is best in all of it, for the envelope is
 convex. Otherwise the region is divided by the tokens found so far, and all tokens are
-tried at the corners of the parts; what is better there is found too, until nothing
-is. So each part's token is the best at each of its weights, up to 1e-12 of the values compared.
+evaluated at the corners of the parts; better tokens are added until there are none. So each
+part's token is the best at each of its weights, up to 1e-12 of the values compared.
 
 Regions are open: at their borders two tokens tie. Parts with less than 1e-13 of the simplex are
 left out. For forward KL and α that can be the neighbourhood of a vertex, where an expert with
-next to no weight still counts if it finds a prefix unlikely enough; the vertex itself
-may then have another response, which decoding it as a weight vector finds. There, factors of
-very different size take the digits of borders too: in 20 000 random cases no response was
+a weight near 0 still matters if it finds a prefix unlikely enough; the vertex itself may then
+have another response, found by decoding it as a weight vector. Near it, factors of very
+different size reduce the precision of borders too: in 20 000 random cases no response was
 wrong further than 1e-7 (in weights; d = 2: 1e-9) from a border of its region.
 """
 
@@ -50,19 +50,19 @@ if TYPE_CHECKING:
 
 # Shares of the simplex below this are rounding.
 _SMALLEST = 1e-13
-# A lead below this share of the values compared is rounding.
+# A margin below this share of the values compared is rounding.
 _TIE = 1e-12
 
 
 @dataclass(frozen=True)
 class Region:
-    """A convex part of the simplex, and what may become of it.
+    """A convex part of the simplex.
 
     Args:
         corners: d = 2: the two ends, w_1 ascending; d = 3: the corners of a polygon, in order.
-        root: which simplex it is part of, a prompt's number.
+        root: the number of the prompt whose simplex it is part of.
         exact: whether the same tokens are best at all its weights; otherwise they
-            are those of its centre, because it was not to be divided any more.
+            are those of its centre, because the limit on divisions was reached.
     """
 
     corners: tuple[tuple[float, ...], ...]
@@ -76,7 +76,7 @@ class Region:
 
     @property
     def share(self) -> float:
-        """The share of the simplex that it takes up."""
+        """The region's share of the simplex."""
         return share(self.polygon)
 
     @property
@@ -117,23 +117,23 @@ def decode_regions(
     told: Callable[[Leaf[Region]], None] | None = None,
     progress: Callable[[Counts, int], None] | None = None,
 ) -> tuple[list[Leaf[Region]], Counts]:
-    """Every response that some weights give, with the region of those weights.
+    """Every response of some weights, with the region of those weights.
 
     Args:
         models: two or three experts.
         prompts: token ids, at least one each.
         mixing: must be ``affine``.
-        limits: when a response ends, and how many prefixes are held at once.
-        leaves: the most responses of a prompt. A region whose parts would be too many is
-            divided no more and decoded at its centre; ``exact`` is then False. (Which ones
-            those are depends on the order of work, and so on ``limits.rows``.)
+        limits: on the length of responses and the prefixes in memory.
+        leaves: maximum responses of a prompt. A region with too many parts is not divided
+            further but decoded at its centre; ``exact`` is then False. (Which regions those
+            are depends on the order of work, and so on ``limits.rows``.)
         noise: as for :func:`palm_mod.prefix_tree.grow`, and so are ``told`` and ``progress``.
-        told: is told of each response as soon as it is complete.
-        progress: is told after each step.
+        told: callback for each response as soon as it is complete.
+        progress: callback after each step.
 
     Returns:
         For each prompt, by the order of their tokens, responses whose regions tile the
-        simplex; and what it cost (margins are 0: at borders tokens tie).
+        simplex; and the cost (margins are 0: at borders tokens tie).
 
     Raises:
         InputError: other numbers of experts, a mixing that is not affine, or as ``grow``.
@@ -156,10 +156,10 @@ class RegionSplitter:
 
     Args:
         mixing: must be ``affine``.
-        leaves: in how many regions each simplex may be divided.
+        leaves: maximum number of regions of each simplex.
 
     Raises:
-        InputError: it is not, or ``leaves`` is below 1.
+        InputError: ``mixing`` is not affine, or ``leaves`` is below 1.
     """
 
     def __init__(self, mixing: Mixing, leaves: int = 1000) -> None:
@@ -170,7 +170,7 @@ class RegionSplitter:
             )
         self.mixing = mixing
         self.leaves = check_count(leaves, name="leaves", least=1)
-        # What each simplex is divided into so far; a set, for splits may be done again.
+        # The regions of each simplex so far; a set, since splits may be repeated.
         self._divided: defaultdict[int, set[Corners]] = defaultdict(set)
 
     def count(self, _members: Region) -> int:
@@ -183,7 +183,7 @@ class RegionSplitter:
         left, which = contenders(log_probs[:, :d], sums[:, :d], self.mixing)
         tokens = which.cpu().numpy()
         values = self.mixing.features(left.cpu(), sums[:, :d].cpu()).numpy()
-        # What an expert forbids cannot win where it has any weight, that is inside.
+        # A token that an expert forbids cannot win where its weight is positive, that is inside.
         forbidden = (values == -np.inf).any(axis=1)
         values = np.where(forbidden[:, np.newaxis], 0.0, values)
         found: list[Children] = []
@@ -213,7 +213,7 @@ class RegionSplitter:
 def _heights(values: Array, forbidden: Forbidden, points: Array) -> Array:
     """Σ_i w_i·values_i at ``points`` (k, d) of all tokens: (k, c), −∞ where forbidden.
 
-    Element by element, so that equal tokens are equally high; the first is then taken.
+    Element by element, so that equal tokens have equal values; the first then wins.
     """
     height = points[:, :1] * values[0]
     for i in range(1, len(values)):
@@ -224,7 +224,7 @@ def _heights(values: Array, forbidden: Forbidden, points: Array) -> Array:
 def _parts(
     values: Array, forbidden: Forbidden, whole: Array, best: Places
 ) -> list[tuple[int, Array]]:
-    """The best tokens in a polygon, ascending, and where they are."""
+    """The best tokens in a polygon, ascending, and their parts of it."""
     known = np.unique(best)
     while True:
         planes = values[:, known].T
@@ -258,7 +258,7 @@ def _cells(whole: Array, planes: Array) -> list[Array]:
         for other, rival in enumerate(planes):
             if other == one or not len(cell):
                 continue
-            # Equal up to rounding in all of it: the lower token's.
+            # Equal up to rounding everywhere: assigned to the lower token.
             if other < one and not heights(cell, rival - plane).any():
                 cell = cell[:0]
             else:
@@ -268,7 +268,7 @@ def _cells(whole: Array, planes: Array) -> list[Array]:
 
 
 def _join(parts: list[tuple[int, Array]], whole: Array) -> None:
-    """Let intervals end where the next begins, to the last bit; they were found apart."""
+    """Make the ends of adjacent intervals equal to the last bit."""
     order = sorted(range(len(parts)), key=lambda place: float(parts[place][1][:, 0].sum()))
     start = whole[0]
     for place in order:

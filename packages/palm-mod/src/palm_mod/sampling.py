@@ -1,4 +1,4 @@
-"""Sampling by Gumbel noise that depends on nothing but what it is for.
+"""Sampling by Gumbel noise that depends only on the seed, the prompt and the prefix.
 
 Let G(t) be independent standard Gumbel values, −log(−log U). Then
 
@@ -9,14 +9,14 @@ the scores, is e^(s_t/T) / Σ_s e^(s_s/T). Every score of :mod:`palm_mod.mixing`
 that a constant added to all models' a_i(t) is simply added to; so T·G(t) is added to those,
 and decoding is greedy again: prefixes are shared exactly, and regions of weights are too.
 
-G is made anew for each prefix by a counter-based generator (Philox), keyed by a BLAKE2 digest of
-the seed, the prompt and the tokens so far. It is the same on any device, in any batch and
-order, in the forest and alone. All weight vectors get the same G for the same prefix
-(common random numbers): where they differ, it is because of the weights. Responses of one
-weight vector to different prompts, or to different samples of one, are independent.
+G is generated for each prefix by a counter-based generator (Philox), keyed by a BLAKE2 digest
+of the seed, the prompt and the tokens so far. It is the same on any device, in any batch and
+order, with or without a prefix tree. All weight vectors get the same G for the same prefix
+(common random numbers): differences between them are due to the weights. Responses of one
+weight vector to different prompts, or to different samples of one prompt, are independent.
 
-top-k and top-p are refused (:class:`Sampling`): which tokens are the likeliest depends on w, and
-with them cut off the weights at which a token wins are no polytope any more.
+top-k and top-p are refused (:class:`Sampling`): the likeliest tokens depend on w, and after
+truncation the weights at which a token wins are no longer a polytope.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class GumbelNoise:
 
     Args:
         seed: whole number from 0 to 2⁶³ − 1.
-        vocabulary: V, how many tokens there are.
+        vocabulary: V, the number of tokens.
         temperature: T > 0.
-        keys: for each prompt's number what it is keyed by, its tokens and the number of the
-            sample, say. ``None``: the number itself.
+        keys: by prompt number, the key of its noise: its tokens and the sample's number,
+            for example. ``None``: the prompt number itself.
 
     Raises:
         InputError: a seed, vocabulary or temperature that is not accepted.
@@ -71,9 +71,9 @@ class GumbelNoise:
         words = np.array([self.seed, len(key), *key, *tokens], dtype="<i8")
         digest = blake2b(words.tobytes(), digest_size=16, person=b"palm-mod gumbel").digest()
         philox = np.random.Philox(key=int.from_bytes(digest, "little"))
-        # Bits rather than numbers: NumPy promises that they stay what they are.
+        # Raw bits: NumPy guarantees their stability across versions, not that of numbers.
         bits = np.asarray(philox.random_raw(self.vocabulary), dtype=np.uint64)
-        # The middles of 2^53 intervals: neither 0 nor 1.
+        # Midpoints of 2^53 intervals: neither 0 nor 1.
         uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
         noise = -self.temperature * np.log(-np.log(uniform))
         return torch.from_numpy(noise.astype(np.float32)).to(device)
@@ -81,13 +81,13 @@ class GumbelNoise:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are drawn.
+    """Parameters of sampling.
 
     Args:
         temperature: T; 0 decodes greedily.
         seed: of the noise.
         samples: responses of each prompt; must be 1 for greedy decoding.
-        top_k, top_p: must be left out (see :mod:`palm_mod.sampling`).
+        top_k, top_p: unsupported, must be left out (see :mod:`palm_mod.sampling`).
 
     Raises:
         InputError: a value that is not accepted.
@@ -119,7 +119,7 @@ class Sampling:
     def noise(
         self, vocabulary: int, prompts: Sequence[Sequence[int]]
     ) -> tuple[list[Sequence[int]], GumbelNoise | None]:
-        """The prompts, each ``samples`` times in a row, and their noise, ``None`` if greedy.
+        """Repeat each prompt ``samples`` times; with the noise, ``None`` if greedy.
 
         Keyed by the prompt's tokens and the number of the sample.
         """

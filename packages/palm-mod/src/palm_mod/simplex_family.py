@@ -1,6 +1,6 @@
-"""The family {π_w : w ∈ Δ}: the finitely many policies that all weights together decode.
+"""The family {π_w : w ∈ Δ}: the finitely many policies that decoding has for all weights.
 
-Greedy decoding (or noise that is held fixed) gives each prompt finitely many responses, each
+Greedy decoding (or decoding with fixed noise) gives each prompt finitely many responses, each
 on a region of weights (:mod:`palm_mod.regions`). The policy π_w, all prompts' responses at w,
 is constant on the cells of their common refinement: finitely many policies. So rewards are
 known exactly as functions of w, and the gaps of any portfolio within the family are exact by
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
 
 # Cells below this share of the simplex are rounding.
 _SMALLEST = 1e-13
-# Regions of a prompt must tile the simplex that closely.
+# Tolerance for regions of a prompt to tile the simplex.
 _TILED = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class RegionPolicies:
-    """The policies {π_w}: m cells of the simplex, the same responses in each.
+    """The policies {π_w}: m cells of the simplex with constant responses in each.
 
     Args:
         prompts: p numbers of prompts.
         weights: (m, d) a weight vector inside each cell.
         rewards: (m, d) mean rewards over the prompts.
-        responses: (m, p) places of the responses among the leaves.
+        responses: (m, p) indices of the responses among the leaves.
         cells: corners (n, d) of each cell, as in :class:`palm_mod.regions.Region`; none if not
             ``complete``.
         shares: (m,) of the simplex; NaN if not ``complete``.
-        complete: whether these are all policies; otherwise those at the centres of all
-            prompts' regions, because there were too many cells.
+        complete: whether these are all policies; otherwise, with too many cells, they are
+            those at the centres of all prompts' regions.
         exact: the share of the simplex in which all prompts' regions are exact.
     """
 
@@ -65,10 +65,10 @@ class RegionPolicies:
     exact: float
 
     def at(self, weights: ArrayLike) -> NDArray[np.intp]:
-        """Which policy is π_w, for each row of ``weights`` (k, d) or one (d,): (k,).
+        """The index of the policy π_w, for each row of ``weights`` (k, d) or one (d,): (k,).
 
         Raises:
-            InputError: no weights, or the cells are not known.
+            InputError: no weights, or the cells are unknown.
         """
         if not self.complete:
             raise InputError("policies: not complete, their cells are not known")
@@ -107,7 +107,7 @@ def policies_of_regions(
     Args:
         leaves: responses and their regions.
         rewards: (n, d) of each of the n leaves.
-        most_cells: for d = 3, the most cells that are made; beyond that the policies
+        most_cells: for d = 3, the maximum number of cells; beyond it the policies
             at the centres of all regions are returned, and ``complete`` is False.
 
     Raises:
@@ -168,7 +168,7 @@ def _check_rewards(leaves: Sequence[Leaf[Region]], rewards: ArrayLike) -> Array:
 
 
 def _by_prompt(leaves: Sequence[Leaf[Region]]) -> dict[int, list[int]]:
-    """The places of each prompt's leaves, for d = 2 by ascending w_1."""
+    """The indices of each prompt's leaves, for d = 2 by ascending w_1."""
     places: dict[int, list[int]] = {}
     for one in sorted(range(len(leaves)), key=lambda one: leaves[one].prompt):
         places.setdefault(leaves[one].prompt, []).append(one)
@@ -187,7 +187,7 @@ def _by_prompt(leaves: Sequence[Leaf[Region]]) -> dict[int, list[int]]:
 def _intervals(
     places: dict[int, list[int]], polygons: list[Array]
 ) -> tuple[list[Array], NDArray[np.intp]]:
-    """For d = 2: between any two neighbouring ends of any prompt's regions."""
+    """For d = 2: the intervals between neighbouring ends of all prompts' regions."""
     upper = {
         prompt: np.array([polygons[one][1, 0] for one in found]) for prompt, found in places.items()
     }
@@ -195,7 +195,7 @@ def _intervals(
     middles = (ends[1:] + ends[:-1]) / 2
     columns = []
     for prompt, found in places.items():
-        # The last region ends at 1, whatever rounding says.
+        # The last region ends at 1, in spite of rounding.
         columns.append(np.array(found)[np.searchsorted(upper[prompt][:-1], middles)])
     cells = [
         np.array([[low, 1.0 - low], [high, 1.0 - high]]) for low, high in pairwise(ends.tolist())
@@ -206,7 +206,7 @@ def _intervals(
 def _refinement(
     places: dict[int, list[int]], polygons: list[Array], most: int
 ) -> tuple[list[Array], NDArray[np.intp]]:
-    """For d = 3: what a region of each prompt have in common; no cells if more than ``most``."""
+    """For d = 3: intersections of a region of each prompt; no cells if more than ``most``."""
     low = np.array([one.min(axis=0) for one in polygons])
     high = np.array([one.max(axis=0) for one in polygons])
     cells: list[Array] = [np.eye(3)]
@@ -248,23 +248,23 @@ class Decodes(Protocol):
     objectives: tuple[str, ...]
 
     def load(self) -> Loaded:
-        """What it decodes with."""
+        """Its loaded models, prompts and limits."""
 
     def mixing(self) -> Mixing:
-        """How it mixes."""
+        """Its mixing of the experts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """The policies that decoding has for all weights, and what they earn.
+    """The policies of decoding for all weights, with their rewards and responses.
 
     Args:
-        policies: the cells of the simplex, and which responses belong to each.
+        policies: the cells of the simplex, and the responses of each.
         candidates: rewards and f of the m policies, in the oracle's units: a portfolio's
             exact gaps are ``palm_core.gaps(portfolio.policy_set, family.candidates)``, where
             the portfolio is not normalised.
-        texts: by prompt, the different responses that any weights give.
-        counts: what decoding cost.
+        texts: by prompt, the distinct responses of all weights.
+        counts: the cost of decoding.
     """
 
     policies: RegionPolicies
@@ -274,15 +274,15 @@ class Family:
 
 
 def family_of(oracle: Decodes, *, leaves: int = 1000, most_cells: int = 20_000) -> Family:
-    """Decode the oracle's prompts at all weights; score each different response once.
+    """Decode the oracle's prompts for all weights; score each distinct response once.
 
     Args:
-        oracle: with two or three objectives, greedy, of a divergence whose scores are affine.
-        leaves: the most responses of a prompt, see :func:`palm_mod.regions.decode_regions`.
+        oracle: greedy, with two or three objectives and a divergence with affine scores.
+        leaves: maximum responses of a prompt, see :func:`palm_mod.regions.decode_regions`.
         most_cells: see :func:`palm_mod.simplex_family.policies_of_regions`.
 
     Raises:
-        InputError: the oracle samples, has other numbers of objectives, or mixes by
+        InputError: the oracle samples, has another number of objectives, or mixes by
             Jensen–Shannon.
         WorkError: a model or a reward failed.
     """

@@ -1,16 +1,16 @@
-"""The oracle `soup`: one model with weighted-averaged parameters, for each weight vector.
+"""The oracle `soup`: one model with averaged parameters for each weight vector.
 
 Rewarded soups (Ramé et al., NeurIPS 2023): π_w has the parameters Σ_i w_i·θ_i, where expert
 θ_i was fine-tuned for reward i and all from the same initialisation. Where :mod:`mod
-<palm_mod.mod>` runs d models to answer, a soup is one, and can be deployed.
+<palm_mod.mod>` runs d models, a soup is a single model that can be deployed.
 
-Models are cut to the vocabulary that all share and the tokenizer knows, as for ``mod``: some
-are padded to round numbers, and not all to the same one.
+Models are truncated to the common vocabulary, as for ``mod``: some are padded to round
+numbers, and not all to the same one.
 
-Of LoRA adapters it is the *products* that are averaged: ΔW = Σ_i w_i·s_i·B_i·A_i, the same as
-averaging merged models. It is stored exactly as one adapter of the sum of their ranks, the
-factors side by side (peft's combination "cat"). Averaging A and B apart ("linear") would be
-another model, whose cross terms B_i·A_j nobody trained.
+Of LoRA adapters the *products* are averaged: ΔW = Σ_i w_i·s_i·B_i·A_i, the same as averaging
+merged models. It is stored exactly as one adapter whose rank is the sum of theirs, with
+concatenated factors (peft's combination "cat"). Averaging A and B separately ("linear") would
+give another model, with untrained cross terms B_i·A_j.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class SoupOracle(LanguageOracle):
     """Averages d experts into one model; options of :class:`~palm_mod.options.LanguageSettings`.
 
     Args:
-        save_models: keep each mixed model beside its responses, as save_pretrained writes
-            it (of adapters: one adapter), ready to be deployed. Full models take disk
-            space for each weight vector asked.
+        save_models: write each mixed model beside its responses by save_pretrained (of
+            adapters: one adapter), ready to be deployed. Full models take disk space for
+            each weight vector.
 
     Attributes:
-        counts: what the last decoding cost; ``None`` before.
+        counts: the cost of the last decoding; ``None`` before.
     """
 
     kind: ClassVar[str] = "soup"
-    #: Nothing is shared between weights, so workers may take them one by one.
+    #: Weights share no work, so workers may take them one by one.
     batch: ClassVar[int] = 1
 
     _: KW_ONLY
@@ -67,7 +67,7 @@ class SoupOracle(LanguageOracle):
         super().__post_init__()
 
     def __getstate__(self) -> Mapping[str, Any]:
-        """Without loaded models: a worker loads its own."""
+        """Pickle without loaded models: each worker loads its own."""
         return {**super().__getstate__(), "_mixer": None}
 
     def load(self) -> Loaded:
@@ -82,7 +82,7 @@ class SoupOracle(LanguageOracle):
         return self._loaded
 
     def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:
-        """Yield one policy per row of ``weights`` (k, d), in order, each when it is decoded."""
+        """Yield one policy per row of ``weights`` (k, d), in order, as soon as it is decoded."""
         from palm_mod.decoding import decode
         from palm_mod.mixing import Mixing
 
@@ -105,7 +105,7 @@ class SoupOracle(LanguageOracle):
 
 
 class _Full:
-    """Mixes whole models into one more, in place; d + 1 of them are in memory."""
+    """Averages full models into an additional model, in place; d + 1 models are in memory."""
 
     def __init__(self, experts: Experts) -> None:
         from palm_mod.experts import cut_vocabulary, is_tied
@@ -118,12 +118,12 @@ class _Full:
         for name, state in zip(experts.names[1:d], self._states[1:], strict=True):
             _check_same(self._states[0], state, experts.names[0], name)
         self._experts = experts
-        # Tied heads and others average to one that is not tied.
+        # The average of tied and untied heads is not tied.
         self._mixed = copy.deepcopy(min(models[:d], key=is_tied))
         self._soup = _around(experts, [self._mixed, *models[d:]])
 
     def mix(self, weights: NDArray[np.float64]) -> Experts:
-        """The model for ``weights`` (d,), which the next call overwrites."""
+        """The model for ``weights`` (d,); the next call overwrites it."""
         import torch
 
         with torch.no_grad():
@@ -139,7 +139,7 @@ class _Full:
 
 
 class _Adapters:
-    """Mixes adapters of one base into one more adapter."""
+    """Averages adapters of one base model into an additional adapter."""
 
     def __init__(self, experts: Experts) -> None:
         from palm_mod.causal_model import WITHOUT
@@ -151,13 +151,13 @@ class _Adapters:
         self._runs = [_SOUP, *([WITHOUT] if experts.has_reference else [])]
 
     def mix(self, weights: NDArray[np.float64]) -> Experts:
-        """The base with the adapter for ``weights`` (d,), which the next call replaces."""
+        """The base model with the adapter for ``weights`` (d,); the next call replaces it."""
         from palm_mod.causal_model import CausalModel
 
         model, experts = self._model, self._experts
         if _SOUP in model.peft_config:
             model.delete_adapter(_SOUP)
-        # peft cannot add with weight 0 in every version; such an expert is not in it
+        # some versions of peft refuse a weight of 0, so such experts are left out
         used = [(name, float(w)) for name, w in zip(self._parts, weights, strict=True) if w > 0]
         model.add_weighted_adapter(
             [name for name, _ in used], [w for _, w in used], _SOUP, combination_type="cat"
@@ -178,7 +178,7 @@ def _around(experts: Experts, models: Sequence[Any]) -> Experts:
 
 
 def _of(experts: Experts, models: Sequence[Any]) -> Experts:
-    """One expert, and the reference there was, with the tokenizer of ``experts``."""
+    """One expert, with the reference (if any) and the tokenizer of ``experts``."""
     from palm_mod.experts import Experts
 
     return Experts(
@@ -192,7 +192,7 @@ def _of(experts: Experts, models: Sequence[Any]) -> Experts:
 
 
 def _average(tensors: Sequence[Any], weights: NDArray[np.float64]) -> Any:
-    """Σ_i w_i·θ_i, taken together in float32 or better."""
+    """Σ_i w_i·θ_i, computed in float32 or better."""
     import torch
 
     kind = torch.promote_types(tensors[0].dtype, torch.float32)
@@ -203,7 +203,7 @@ def _average(tensors: Sequence[Any], weights: NDArray[np.float64]) -> Any:
 
 
 def _check_same(mine: Mapping[str, Any], other: Mapping[str, Any], first: str, second: str) -> None:
-    """Refuse to average what has other parameters; a buffer of whole numbers must be equal."""
+    """Refuse models whose parameters differ in name or shape; integer buffers must be equal."""
     for name in sorted({*mine, *other}):
         if name not in mine or name not in other:
             missing = second if name in mine else first

@@ -1,4 +1,4 @@
-"""PALM's GRPO oracle: a policy trained for every weighting of the objectives.
+"""PALM's GRPO oracle: a policy trained for every weight vector of the objectives.
 
 The public names below are loaded when first used: ``import palm_trl`` and listing oracles
 load neither NumPy nor PyTorch.

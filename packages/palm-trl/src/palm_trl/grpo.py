@@ -1,10 +1,10 @@
-"""The oracle `grpo`: a policy trained by reinforcement learning for each weight vector.
+"""The oracle `grpo`: a policy fine-tuned by reinforcement learning for each weight vector.
 
 Paper, section 4 and appendix B.2. It trains π_w for
 
     J_w(π) = Σ_i w_i E[r_i] − β KL(π ‖ π_ref),    π_ref the model it starts from,
 
-and then measures r and f = β·KL by itself, on prompts that are fixed for all policies.
+and then measures r and f = β·KL separately, on prompts that are the same for all policies.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _LEARN, _READ = 6.0, 2.0
 
 
 def estimated(settings: GrpoSettings, calls: int | None) -> dict[str, str]:
-    """What ``calls`` calls take, in words by what it is of.
+    """Estimate the resources of ``calls`` oracle calls, as texts by resource.
 
     Args:
-        settings: say what is trained and measured.
-        calls: how many; ``None`` where that is not known.
+        settings: of training and measurement.
+        calls: their number; ``None`` if unknown.
     """
     model = sized(settings.source)
     judges = judges_of(settings.functions)
@@ -50,7 +50,7 @@ def estimated(settings: GrpoSettings, calls: int | None) -> dict[str, str]:
     measured = (
         len(settings.evaluation_prompts.texts) * settings.samples * (settings.new_tokens or 0)
     )
-    # The policy learns and is read once more for its old probabilities; the reference is read.
+    # Training pass and one more forward pass for old log-probabilities; forward of the reference.
     passes = _LEARN + _READ * (2 if settings.beta else 1)
     judged = sum(judge.parameters or 0.0 for judge in judges) * _READ
     found["computing"] = computing(
@@ -63,7 +63,7 @@ def estimated(settings: GrpoSettings, calls: int | None) -> dict[str, str]:
 
 
 def _memory(settings: GrpoSettings, model: Sized, judges: list[Sized]) -> str:
-    """Of weights and the optimiser; activations and caches come on top."""
+    """Memory of weights and optimiser state; activations and caches are not included."""
     count = model.parameters or 0.0
     each = 4.0 if settings.dtype in ("auto", "float32") else 2.0
     if settings.tuning == "full":
@@ -80,55 +80,56 @@ def _memory(settings: GrpoSettings, model: Sized, judges: list[Sized]) -> str:
 
 
 class GrpoOracle(GrpoSettings):
-    """Fine-tunes a language model for each weight vector. Making one loads no model.
+    """Fine-tunes a language model for each weight vector. Construction loads no model.
 
     Args:
-        model: π_ref, which training starts from: a folder, or a name on the hub,
-            "name@revision".
+        model: π_ref, from which training starts: a folder, or a hub name, "name@revision".
         rewards: by objective the name of a reward function, a table with its ``name`` and
             options, or a function with TRL's signature.
-        prompts: to train on: JSON lines, another file, a folder, a dataset on the hub, or a
-            table, see :class:`~palm_trl.options.PromptSet`.
-        evaluation: to measure on, likewise; by default those trained on, which flatters.
+        prompts: training prompts: JSON lines, another file, a folder, a dataset on the hub,
+            or a table, see :class:`~palm_trl.options.PromptSet`.
+        evaluation: evaluation prompts, likewise; by default the training prompts, which
+            biases the rewards upwards.
         algorithm: "grpo" or "rloo" (reinforce leave-one-out, whose KL is part of the reward).
-        preset: "objective" optimises J_w; "paper" does as appendix B.2 says: advantages scaled
+        preset: "objective" optimises J_w; "paper" follows appendix B.2: advantages scaled
             by their group's spread, rewards min–max normalised in each batch, G = 4, 208 steps
             of 48 prompts, full fine-tuning at learning rate 5e-7.
-        trainer: any other option of TRL's configuration, by its name there.
+        trainer: further options of TRL's configuration, by name.
         tuning: "lora" trains an adapter, "full" all weights.
-        lora: options of peft's LoraConfig; r = 16 on all linear layers by default.
+        lora: options of peft's LoraConfig; by default r = 16 on all linear layers.
         beta: β ≥ 0.
         kl: f = β·KL of whole responses ("sequence", in nats) or per token of them ("token").
         steps: optimisation steps.
-        new_tokens: the most tokens of a response.
-        temperature: T > 0 of the policies, in training and when measured.
-        samples: responses to each prompt when measuring.
-        rows: responses generated at once when measuring.
-        start: "base", or "nearest": from the adapter of the nearest weight vector that is
-            finished (π_ref stays the model), for ``warm_steps`` steps.
-        warm_steps: see there; ``None`` takes ``steps``.
-        checkpoint_every: steps between two checkpoints, from which a killed call goes on.
-        launcher: what a call is run by: "python" in a process of its own, "torchrun" or
-            "accelerate" in several, "here" in this one (for tests).
-        processes: that train together, each on a GPU of its own.
-        launch: further arguments for torchrun or accelerate, such as those for many nodes.
-        tokenizer: where it is not the model's.
-        format, system, shortest, longest, others: how prompts are put and which lengths are
-            accepted, see :class:`~palm_eval.lm.prompts.PromptFormat`.
-        device: "auto" takes GPUs if there are any; or "cpu".
-        dtype: of the model: "auto" as it was saved, "float32", "bfloat16" or "float16".
-        task_dir: where models, prompts and modules of rewards are looked for first, by
-            default the folder of the task file.
-        epsilon, delta: the slack to claim. How near training comes to the best policy is not
-            known, so 1 claims nothing; a smaller claim is held against the run's own answers.
-        artifact_dir, work_dir: of the run; PALM gives them.
-        run_seed: of the task.
+        new_tokens: maximum tokens of a response.
+        temperature: T > 0 of the policies, in training and measurement.
+        samples: responses to each prompt in the measurement.
+        rows: batch size of generation in the measurement.
+        start: "base", or "nearest": warm start from the adapter of the nearest finished
+            weight vector (π_ref stays the model), for ``warm_steps`` steps.
+        warm_steps: steps after a warm start; ``None`` takes ``steps``.
+        checkpoint_every: steps between two checkpoints, from which a killed call resumes.
+        launcher: "python" runs a call in a subprocess, "torchrun" or "accelerate" in
+            several, "here" in this process (for tests).
+        processes: number of training processes, each on its own GPU.
+        launch: further arguments of torchrun or accelerate, for example for several nodes.
+        tokenizer: by default the model's.
+        format, system, shortest, longest, others: the prompt format and the accepted prompt
+            lengths, see :class:`~palm_eval.lm.prompts.PromptFormat`.
+        device: "auto" for GPUs if there are any; or "cpu".
+        dtype: of the model: "auto" as saved, "float32", "bfloat16" or "float16".
+        task_dir: searched first for models, prompts and modules of rewards; by default the
+            folder of the task file.
+        epsilon, delta: the slack to claim. How near training comes to the best policy is
+            unknown, so 1 claims nothing; a smaller claim is validated against the run's
+            answers.
+        artifact_dir, work_dir: folders of the run; set by PALM.
+        run_seed: the task's seed.
 
     Raises:
-        InputError: an option is wrong: named, with what would be accepted.
+        InputError: an invalid option; the message names it and the accepted values.
     """
 
-    #: Nothing is shared between weight vectors.
+    #: Weight vectors share no work.
     batch: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -139,12 +140,12 @@ class GrpoOracle(GrpoSettings):
             check_config(self)
 
     def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:
-        """Yield one policy per row of ``weights`` (k, d), in order, each when it is trained.
+        """Yield one policy per row of ``weights`` (k, d), in order, as soon as it is trained.
 
         Raises:
-            InputError: the model, a prompt or an option of TRL's is not what it must be.
-            WorkError: training or measuring failed; the line says at which step, and what to
-                change.
+            InputError: the model, a prompt or an option of TRL is invalid.
+            WorkError: training or measurement failed; the message names the step and the
+                options to change.
         """
         from palm_trl.policies import answer
 
@@ -152,23 +153,23 @@ class GrpoOracle(GrpoSettings):
             yield answer(self, row)
 
     def estimate(self, calls: int | None) -> dict[str, str]:
-        """What so many calls take, in words by what it is of; ``None``: not known."""
+        """Estimate the resources of ``calls`` calls, as texts by resource; ``None``: unknown."""
         return estimated(self, calls)
 
     def remeasure(
         self, policy: Policy, *, artifact: Path, prompts: int, samples: int | None = None
     ) -> Policy:
-        """Measure a policy again, on the first ``prompts`` of the evaluation's source.
+        """Measure a policy again, on the first ``prompts`` prompts of the evaluation source.
 
         Args:
             policy: of a run of this oracle.
             artifact: its folder.
-            prompts: at least 1, and as many as there are at most.
+            prompts: from 1 to the number of prompts available.
             samples: responses to each; ``None`` as in the run.
 
         Raises:
-            InputError: there are not so many prompts, or the artifact is not the policy's.
-            WorkError: measuring failed.
+            InputError: there are too few prompts, or the artifact is not the policy's.
+            WorkError: the measurement failed.
         """
         from palm_trl.measuring import remeasured
 

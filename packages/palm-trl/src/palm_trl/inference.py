@@ -1,15 +1,15 @@
-"""Inference with a policy and its reference: loading, drawing responses, KL divergence.
+"""Inference with a policy and its reference: loading, sampling, KL divergence.
 
 Token t of the s-th response to a prompt is the inverse of the distribution function of
 π(·|x, y_<t) at a uniform number, which a counter-based generator (Philox) gives for a BLAKE2
-digest of (seed, x, s). So a response does not depend on the batch that it is drawn in, and two
-policies see the same numbers: where they nearly agree, they answer nearly alike, and the
-error of their difference is smaller than of each (common random numbers).
+digest of (seed, x, s). So a response does not depend on its batch, and two policies use the
+same random numbers: similar policies give similar responses, and the standard error of their
+difference is smaller than that of each (common random numbers).
 
-Logits differ by rounding with what else is in a batch: a response may differ where a number
-falls within that of a border, at one token in about a million (float32).
+Logits differ by rounding between batches: a response may differ where a random number is within
+rounding of a boundary, at one token in about a million (float32).
 
-KL(π ‖ π_ref) is taken over the whole vocabulary at each step, and by k1.
+KL(π ‖ π_ref) is computed over the whole vocabulary at each step, and by the estimator k1.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Base:
-    """π_ref, and what goes with it.
+    """π_ref: model, tokenizer and device.
 
     Attributes:
-        model: of transformers, on ``device``; it generates by nothing but its logits.
-        tokenizer: its.
+        model: a transformers model on ``device``, without generation settings.
+        tokenizer: the model's.
         ends: the tokens that end a response.
-        device: where it is.
+        device: the model's.
     """
 
     model: Any
@@ -62,25 +62,25 @@ class Base:
 
     @property
     def context(self) -> int | None:
-        """The most tokens that it can read, where it says so."""
+        """The context length, if the configuration has one."""
         found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return found if isinstance(found, int) and found > 0 else None
 
 
 class Policy:
-    """π as it is to be measured.
+    """The policy π to measure.
 
     Attributes:
-        model: its forward pass is π's logits.
-        reference: the model whose logits are π_ref's inside :meth:`as_reference`; ``None``
-            where π is π_ref.
+        model: gives the logits of π.
+        reference: gives the logits of π_ref inside :meth:`as_reference`; ``None`` if π is
+            π_ref.
     """
 
     def __init__(self, model: Any, reference: Any, without: Any = nullcontext) -> None:
         self.model, self.reference, self._without = model, reference, without
 
     def as_reference(self) -> AbstractContextManager[object]:
-        """Switches the adapter off, where there is one."""
+        """Disable the adapter, if there is one."""
         found: AbstractContextManager[object] = self._without()
         return found
 
@@ -103,15 +103,15 @@ def load_base(settings: GrpoSettings) -> Base:
 
 @contextmanager
 def loaded_policy(settings: GrpoSettings, base: Base, folder: Path | None) -> Iterator[Policy]:
-    """π of ``folder`` on top of ``base``, which afterwards is as it was.
+    """Load π from ``folder`` on top of ``base``; restore ``base`` afterwards.
 
     Args:
-        settings: say what types are loaded as.
+        settings: for the dtype.
         base: π_ref.
-        folder: an adapter's or a whole model's; ``None`` for π_ref itself.
+        folder: of an adapter or a full model; ``None`` for π_ref itself.
 
     Raises:
-        InputError: there is neither in ``folder``, or it does not fit.
+        InputError: there is neither in ``folder``, or it does not fit the base.
         WorkError: not enough memory.
     """
     if folder is None:
@@ -135,7 +135,7 @@ def loaded_policy(settings: GrpoSettings, base: Base, folder: Path | None) -> It
 
 
 def _plain(model: Any) -> Any:
-    # transformers fills what a call leaves open from here: penalties, top-k of its makers.
+    # Defaults of generation, such as penalties and top-k of the model's authors: clear them.
     settings: Any = GenerationConfig  # its initializer has no types
     model.generation_config = settings()
     return model.eval()
@@ -146,7 +146,7 @@ def _with_adapter(model: Any, folder: Path) -> Any:
 
     try:
         with warnings.catch_warnings():
-            # peft asks transformers by a name that is going to change: nothing for users
+            # peft uses a deprecated name of transformers: no warning for users
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             return PeftModel.from_pretrained(model, str(folder)).eval()
     except Exception as error:
@@ -158,14 +158,14 @@ def _with_adapter(model: Any, folder: Path) -> Any:
 
 
 class Wanted(NamedTuple):
-    """A response that is to be drawn: to which tokens, and which of several."""
+    """A response to sample: the prompt's tokens and the sample's number."""
 
     prompt: tuple[int, ...]
     sample: int
 
 
 def wanted_of(prompts: Sequence[Sequence[int]], samples: int) -> list[Wanted]:
-    """``samples`` responses to each prompt; one that stands twice gets other ones."""
+    """``samples`` responses to each prompt; duplicate prompts get different samples."""
     seen: Counter[tuple[int, ...]] = Counter()
     found = []
     for prompt in map(tuple, prompts):
@@ -175,13 +175,13 @@ def wanted_of(prompts: Sequence[Sequence[int]], samples: int) -> list[Wanted]:
 
 
 def uniforms(seed: int, wanted: Wanted, count: int) -> NDArray[np.float64]:
-    """(count,) numbers in (0, 1) for the tokens of a response, the first whatever ``count``."""
+    """(count,) numbers in (0, 1) for the tokens of a response; a prefix of a longer sequence."""
     words = np.array([seed, wanted.sample, *wanted.prompt], dtype="<i8")
     digest = blake2b(words.tobytes(), digest_size=16, person=b"palm-trl measure").digest()
     philox = np.random.Philox(key=int.from_bytes(digest, "little"))
-    # Bits rather than numbers: NumPy promises that they stay what they are.
+    # Raw bits: NumPy guarantees their stability across versions, not that of numbers.
     bits = np.asarray(philox.random_raw(count), dtype=np.uint64)
-    # The middles of 2^52 intervals: neither 0 nor 1.
+    # Midpoints of 2^52 intervals: neither 0 nor 1.
     middles: NDArray[np.float64] = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     return middles
 
@@ -190,8 +190,8 @@ def inverse(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor:
     """(rows,) the least token k with F(k) > u, F of softmax(logits/T); none of probability 0.
 
     Args:
-        logits: (rows, V); V is the model's, as in training: where it is more than the
-            tokenizer has tokens, the rest is drawn too (TRL does so).
+        logits: (rows, V); V is the model's, as in training: if it exceeds the tokenizer's
+            vocabulary, the other ids are sampled too, as in TRL.
         temperature: T > 0.
         uniform: (rows,) u in (0, 1), float64.
     """
@@ -201,13 +201,13 @@ def inverse(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor:
 
 
 class _Draw(LogitsProcessor):
-    """Leaves one token to greedy decoding: the one that is drawn."""
+    """Restricts greedy decoding to the sampled token."""
 
     def __init__(self, uniform: Tensor, temperature: float, width: int) -> None:
         self._uniform, self._temperature, self._width = uniform, temperature, width
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """(rows, V) 0 at the token drawn, −∞ elsewhere."""
+        """(rows, V) 0 at the sampled token, −∞ elsewhere."""
         if not scores.amax(dim=-1).isfinite().all():
             raise WorkError(
                 f"the policy's prediction after {input_ids.shape[1] - self._width} tokens of a "
@@ -228,19 +228,19 @@ def draw(
     ends: Collection[int],
     rows: int,
 ) -> list[tuple[int, ...]]:
-    """Draw a response for each of ``wanted``: its tokens, the one that ends it included.
+    """Sample a response for each of ``wanted``: its tokens, including the end token.
 
     Args:
-        model: of transformers; its own generation settings must be empty.
+        model: a transformers model with empty generation settings.
         wanted: in any order.
-        seed: of the draws.
-        temperature: T > 0; nothing else shapes the distribution.
-        new_tokens: the most tokens of a response.
+        seed: of sampling.
+        temperature: T > 0; the only change of the distribution.
+        new_tokens: maximum tokens of a response.
         ends: tokens that end one.
-        rows: at once; fewer where memory runs out.
+        rows: batch size; reduced if memory runs out.
 
     Raises:
-        WorkError: not enough memory for one row, or predictions that are not numbers.
+        WorkError: not enough memory for one row, or logits that are NaN.
     """
     device = model.get_input_embeddings().weight.device
     plain: Any = GenerationConfig  # its initializer has no types
@@ -248,7 +248,7 @@ def draw(
         do_sample=False,
         max_new_tokens=new_tokens,
         eos_token_id=sorted(ends) or None,
-        pad_token_id=0,  # masked, and cut off
+        pad_token_id=0,  # masked, and removed
         disable_compile=True,
     )
 
@@ -268,7 +268,7 @@ def draw(
             )
         return [_until_end(row, ends) for row in found[:, width:].tolist()]
 
-    # Prompts of like length together: little padding.
+    # Sort by length, for little padding.
     order = sorted(range(len(wanted)), key=lambda place: len(wanted[place].prompt))
     drawn = in_batches([wanted[place] for place in order], rows, some)
     found: list[tuple[int, ...]] = [()] * len(wanted)
@@ -284,13 +284,13 @@ def _until_end(tokens: Sequence[int], ends: Collection[int]) -> tuple[int, ...]:
     return tuple(tokens)
 
 
-# Logits of a batch, and the part of them that is worked on in float64: on a CPU what its
-# caches hold, nearly three times as fast.
+# Size of a batch of logits, and of the part processed in float64: on a CPU the size of its
+# caches, nearly three times as fast.
 _LOGITS, _PART, _PART_ON_CPU = 2**27, 2**24, 2**18
 
 
 class Nats(NamedTuple):
-    """KL of a response in nats: the sum over steps of that over the vocabulary, and k1."""
+    """KL of a response in nats: summed over steps and the whole vocabulary, and by k1."""
 
     full: float
     k1: float
@@ -304,14 +304,14 @@ def divergences(
     temperature: float,
     rows: int,
 ) -> list[Nats]:
-    """KL of each response, all its tokens counted; exactly 0 where π is π_ref.
+    """KL of each response over all its tokens; exactly 0 if π is π_ref.
 
     Args:
         policy: π and π_ref.
         prompts: tokens, one for each response.
         responses: tokens, at least one each.
         temperature: T > 0, of both.
-        rows: at once; fewer for long responses, and where memory runs out.
+        rows: batch size; reduced for long responses, and if memory runs out.
 
     Raises:
         WorkError: not enough memory for one row, or a KL that is not finite.
@@ -319,7 +319,7 @@ def divergences(
     if policy.reference is None:
         return [Nats(0.0, 0.0)] * len(responses)
     vocabulary = policy.model.config.get_text_config().vocab_size
-    # Of like length together: little padding.
+    # Sort by length, for little padding.
     order = sorted(
         range(len(responses)), key=lambda place: (len(prompts[place]), len(responses[place]))
     )
@@ -358,11 +358,11 @@ def divergences(
 
 
 def _logits(model: Any, given: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
-    """For each prompt and response (T, V): before each token of the response."""
+    """For each prompt and response (T, V) logits: before each token of the response."""
     whole = [[*prompt, *response[:-1]] for prompt, response in given]
     width = max(map(len, whole))
     device = model.get_input_embeddings().weight.device
-    # Padded on the right, where nothing that counts comes after it.
+    # Padding on the right is safe: no used position follows it.
     inputs: dict[str, Any] = {
         "input_ids": torch.tensor([row + [0] * (width - len(row)) for row in whole]).to(device),
         "attention_mask": torch.tensor(

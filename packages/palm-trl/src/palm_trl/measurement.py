@@ -1,4 +1,4 @@
-"""Measurement of a policy: rewards, KL and length of every response; kept as JSON."""
+"""Measurement of a policy: rewards, KL and length of every response; saved as JSON."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def policy_of(
     artifact: str | None,
     start: str | None,
 ) -> Policy:
-    """The policy that was measured.
+    """The measured policy.
 
     Args:
-        settings: say β and which KL f is.
-        weights: (d,) that it was trained for.
-        measured: on the evaluation prompts.
+        settings: for β and the kind of KL in f.
+        weights: (d,) of its training.
+        measured: its measurement on the evaluation prompts.
         artifact: its name in the run, or ``None``.
-        start: the artifact that its training started from, or ``None``.
+        start: the artifact from which its training started, or ``None``.
     """
     beta = float(settings.beta or 0.0)
     per_prompt_f = measured.prompt_regularizer(beta, settings.kl)
@@ -95,27 +95,27 @@ class Measurement:
 
         Σ_t KL(π(·|x, y_<t) ‖ π_ref(·|x, y_<t))   and   Σ_t log π(y_t|x, y_<t) − log π_ref(…),
 
-    t over the response's tokens, the one that ends it among them. Both have the mean
-    KL(π(·|x) ‖ π_ref(·|x)) of whole responses; the first, summed over the vocabulary, varies
-    less (Rao and Blackwell), the second, k1, is there to check it. Prompts are the units of
-    all standard errors: responses to one prompt are not independent of one another.
+    t over the response's tokens, including the end token. Both have the mean
+    KL(π(·|x) ‖ π_ref(·|x)) of whole responses; the first, summed over the vocabulary, has a
+    smaller variance (Rao and Blackwell), the second, k1, is a check of it. Prompts are the
+    units of all standard errors: responses to one prompt are not independent.
 
     Args:
         objectives: d names.
-        prompts: n numbers of the prompts among those that were given.
-        texts: (n, G) what the responses say.
+        prompts: n indices of the prompts in the prompt set.
+        texts: (n, G) the responses as text.
         rewards: (n, G, d).
         kl: (n, G) over the whole vocabulary, in nats, ≥ 0.
         kl_k1: (n, G) along the response, in nats.
-        tokens: (n, G) ≥ 1, the token that ends it included.
+        tokens: (n, G) ≥ 1, including the end token.
         ended: (n, G) whether it ended by itself.
-        correct: (n, G) 1 where it is right, 0 where not; ``None`` where no reward can tell.
+        correct: (n, G) 1 if correct, else 0; ``None`` if no reward judges correctness.
         temperature: T of π and π_ref.
-        new_tokens: the most tokens of a response.
-        seed: of the draws.
+        new_tokens: maximum tokens of a response.
+        seed: of sampling.
 
     Raises:
-        InputError: shapes that do not fit, numbers that are not finite or out of range.
+        InputError: inconsistent shapes, numbers that are not finite or out of range.
     """
 
     objectives: tuple[str, ...]
@@ -219,10 +219,10 @@ class Measurement:
 
     @property
     def kl_disagreement(self) -> float | None:
-        """How far the two estimates are apart, in standard errors of their difference.
+        """Difference of the two KL estimates, in standard errors of that difference.
 
-        More than about 4 over many prompts is no chance: responses were then not drawn from
-        the π that was measured. ``None`` for a single prompt.
+        More than about 4 over many prompts is significant: the responses were then not
+        sampled from the measured π. ``None`` for a single prompt.
         """
         difference = self.kl - self.kl_k1
         error = _error(difference)
@@ -233,7 +233,7 @@ class Measurement:
 
     @property
     def truncation_rate(self) -> float:
-        """The share of responses that did not end by themselves."""
+        """The share of truncated responses."""
         return float(1.0 - self.ended.mean())
 
     @property
@@ -243,7 +243,7 @@ class Measurement:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of responses that are right; ``None`` where no reward can tell."""
+        """The share of correct responses; ``None`` if no reward judges correctness."""
         return None if self.correct is None else float(self.correct.mean())
 
     @property
@@ -252,7 +252,7 @@ class Measurement:
         return None if self.correct is None else _error(self.correct)
 
     def save(self, path: Path) -> None:
-        """Write JSON, whole or not at all.
+        """Write JSON atomically.
 
         Raises:
             WorkError: the file cannot be written.
@@ -268,7 +268,7 @@ class Measurement:
         """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: no such file, or it is damaged: what, in one line.
+            InputError: no such file, or it is damaged; the message gives the reason.
         """
         data = read_bounded(path, LARGEST_FILE, kind="measurement")
         try:

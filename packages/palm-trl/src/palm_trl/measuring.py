@@ -1,8 +1,8 @@
-"""Measuring a policy: responses drawn, rewarded as in training, and their KL to π_ref.
+"""Measuring a policy: sampled responses, their rewards as in training, and KL to π_ref.
 
-By itself, not from the trainer's log: on prompts and draws that are the same for all
-policies of a run, at the temperature trained at. Policies of a run can be measured again, on
-more prompts; nothing is trained.
+Separate from the trainer's log: prompts and random numbers are the same for all policies of a
+run, the temperature is that of training. Policies of a run can be measured again on more
+prompts, without training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Measurement", "encoded_for", "measure", "remeasured"]
 _log = logging.getLogger("palm_trl")
-#: The two estimates of KL may be so many standard errors apart, over so many prompts or more.
+#: Maximum difference of the two KL estimates in standard errors, and its minimum of prompts.
 _APART, _ENOUGH = 4.0, 10
 
 
@@ -42,18 +42,18 @@ def measure(
     seed: int | None = None,
     base: Base | None = None,
 ) -> Measurement:
-    """Draw G responses to each prompt; reward them, and measure their KL to π_ref.
+    """Sample G responses to each prompt; compute their rewards and KL to π_ref.
 
     Args:
-        settings: say what is drawn and rewarded, and how; an oracle is its own.
-        policy: a folder with an adapter or a whole model; ``None`` for π_ref itself.
+        settings: of sampling and rewards; an oracle is a subclass of its settings.
+        policy: a folder with an adapter or a full model; ``None`` for π_ref itself.
         prompts: by default the evaluation prompts.
-        samples: G, by default as set.
-        seed: of the draws; by default the run's, the same for all its policies.
-        base: π_ref, where it is loaded already.
+        samples: G, by default that of the settings.
+        seed: of sampling; by default the run's, the same for all its policies.
+        base: π_ref, if it is loaded already.
 
     Raises:
-        InputError: the model, policy, prompts or a reward is not what it must be.
+        InputError: the model, policy, prompts or a reward is invalid.
         WorkError: not enough memory, a reward that failed, or a KL that is not finite.
     """
     count = settings.samples if samples is None else check_count(samples, name="samples", least=1)
@@ -103,16 +103,16 @@ def measure(
 def encoded_for(
     settings: GrpoSettings, tokenizer: Any, context: int | None, prompts: Prompts
 ) -> Encoded:
-    """The prompts' tokens, of those that leave room for a response.
+    """Encode the prompts that are short enough for a response to fit.
 
     Args:
-        settings: how prompts are put, and which lengths are accepted.
+        settings: for the prompt format and the accepted lengths.
         tokenizer: the model's.
-        context: the most tokens that the model can read, or ``None``.
+        context: the model's context length, or ``None``.
         prompts: to measure on.
 
     Raises:
-        InputError: a prompt of another length, where such are not dropped; none is left.
+        InputError: a prompt length that is not accepted, unless dropped; no prompt is left.
     """
     from palm_eval.lm.prompts import encode_prompts
 
@@ -127,7 +127,7 @@ def _rewarded(
     kept: tuple[int, ...],
     drawn: list[tuple[int, ...]],
 ) -> tuple[tuple[tuple[str, ...], ...], Any, Any]:
-    """Texts (n, G), rewards (n, G, d) and, where a reward can tell, what is right (n, G)."""
+    """Texts (n, G), rewards (n, G, d) and, if a reward judges it, correctness (n, G)."""
     from palm_eval.lm.causal_models import Responder
     from palm_eval.scoring import score
 
@@ -180,7 +180,7 @@ def _check(found: Measurement) -> None:
         )
 
 
-#: π_ref of what was asked before: small policies measure faster than it loads.
+#: Cache of the last π_ref: loading takes longer than measuring small policies.
 _LOADED: WeakKeyDictionary[GrpoSettings, Base] = WeakKeyDictionary()
 
 
@@ -192,18 +192,18 @@ def remeasured(
     prompts: int,
     samples: int | None = None,
 ) -> Policy:
-    """The same policy, with what it is worth on the first ``prompts`` of the evaluation's source.
+    """Measure a policy again, on the first ``prompts`` prompts of the evaluation source.
 
     Args:
-        settings: of the oracle that answered it.
+        settings: of the policy's oracle.
         policy: of a run.
         artifact: its folder.
-        prompts: at least 1, and as many as there are at most.
+        prompts: from 1 to the number of prompts available.
         samples: responses to each; ``None`` as in the run.
 
     Raises:
-        InputError: there are not so many prompts, or no model in ``artifact``.
-        WorkError: measuring failed.
+        InputError: there are too few prompts, or no model in ``artifact``.
+        WorkError: the measurement failed.
     """
     given = settings.more_prompts(prompts)
     if not artifact.is_dir():

@@ -1,17 +1,17 @@
-"""Options of `grpo`: TRL's and PALM's, with the recipes that are their defaults; prompts.
+"""Options of `grpo`: TRL's and PALM's, default recipes, prompt sets.
 
-GRPO with TRL's own defaults optimises something else than
+GRPO with TRL's defaults does not optimise
 
     J_w(π) = Σ_i w_i E[r_i] − β KL(π ‖ π_ref).
 
-Each entry of :data:`RECIPES` says what it is there for. With them the expected gradient of
-TRL 1.16's loss is, exactly,
+Comments explain each entry of :data:`RECIPES`. With them the expected gradient of TRL 1.16's
+loss is, exactly,
 
 * `rloo`: that of J_w, KL of whole responses;
-* `grpo`: that of J_w with each step's KL taken at prefixes as they come, so that what a token
-  does to the KL of later ones is not seen;
+* `grpo`: that of J_w with each step's KL taken at sampled prefixes, so that a token's effect
+  on the KL of later ones is ignored;
 * `grpo` as in the paper: of neither; its KL term has the gradient of KL(π_ref ‖ π), and long
-  responses count less.
+  responses have less influence.
 
 Prompts come from JSON lines, tables, folders or the Hugging Face hub, in the layouts of
 :mod:`palm_eval.lm.prompts`.
@@ -55,11 +55,11 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         # "group" divides advantages by their spread: the effective beta is beta times it
         "scale_rewards": "none",
         "multi_objective_aggregation": "sum_then_normalize",
-        # a constant in place of each batch's length: long answers count by their tokens
+        # a constant in place of each batch's length: long responses count by their tokens
         "loss_type": "dr_grpo",
-        # without it the gradient of k3 is that of the KL the other way round
+        # without it the gradient of k3 is that of the reverse direction, KL(π_ref ‖ π)
         "use_bias_correction_kl": True,
-        # or policy and reference would differ before the first step
+        # otherwise policy and reference would differ before the first step
         "disable_dropout": True,
         "num_generations": 8,
         "per_device_train_batch_size": 8,
@@ -90,14 +90,14 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "bf16": True,
     },
 }
-#: Options of the oracle that a preset sets too, where the task does not.
+#: Oracle options that a preset sets unless the task does.
 PRESET_OPTIONS: dict[str, dict[str, Any]] = {
     "objective": {"beta": 0.01, "steps": 200, "new_tokens": 256, "tuning": "lora"},
     "paper": {"beta": 0.01, "steps": 208, "new_tokens": 256, "tuning": "full"},
 }
 LEARNING_RATES = {"lora": 1e-5, "full": 1e-6}
 
-#: What PALM sets, and by what it is asked for.
+#: Options of TRL that PALM sets, and where users set them.
 OURS = {
     "beta": "[oracle] beta",
     "max_steps": "[oracle] steps",
@@ -131,17 +131,17 @@ OURS = {
 def trainer_options(
     algorithm: str, preset: str, tuning: str, given: Mapping[str, Any], *, processes: int = 1
 ) -> dict[str, Any]:
-    """The recipe with what the task says in its stead; names checked.
+    """The recipe, overridden by the task's options; their names are validated.
 
     Args:
         algorithm: see :class:`~palm_trl.grpo.GrpoOracle`.
         preset: likewise.
         tuning: likewise.
         given: the table ``[oracle.trainer]``.
-        processes: that train together.
+        processes: number of training processes.
 
     Raises:
-        InputError: an option that TRL does not have, or that is set elsewhere; a batch that
+        InputError: an option that TRL lacks or that PALM sets; a batch size that
             cannot be divided into groups.
     """
     if (preset, algorithm) not in RECIPES:
@@ -209,15 +209,15 @@ _LOADERS = {".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet:
-    """Where prompts are.
+    """The source of prompts.
 
     Args:
         path: a file (.jsonl, .json, .csv, .parquet), a folder that `datasets` can read, or
             the name of a dataset on the hub.
-        name: of its configuration, where it has several.
-        split: of a folder or dataset; files have none but "train".
+        name: of its configuration, if it has several.
+        split: of a folder or dataset; files have only "train".
         revision: of a dataset on the hub.
-        skip, first: leave out so many, then take so many; ``None`` takes all.
+        skip, first: skip this many, then take this many; ``None`` takes all.
     """
 
     path: str
@@ -232,7 +232,7 @@ class PromptSet:
         """Read an option: a path or name, or a table with ``path``.
 
         Raises:
-            InputError: neither, or an entry that is unknown or of another type: named.
+            InputError: neither, or an entry that is unknown or has a wrong type; it is named.
         """
         if isinstance(given, (str, Path)):
             given = {"path": str(given)}
@@ -251,10 +251,10 @@ class PromptSet:
         return cls(**given)
 
     def check(self, folder: Path, option: str) -> None:
-        """Refuse a file that is not there, without asking the hub.
+        """Refuse a missing file, without access to the hub.
 
         Raises:
-            InputError: naming it.
+            InputError: names the missing file.
         """
         looks_like_a_file = Path(self.path).suffix.lower() in {".jsonl", *_LOADERS}
         if looks_like_a_file and not (folder / self.path).exists() and not Path(self.path).exists():
@@ -264,12 +264,12 @@ class PromptSet:
         """Read the prompts.
 
         Args:
-            folder: where a relative path is looked for first.
-            option: what messages call it.
-            first: in place of :attr:`first`.
+            folder: searched first for a relative path.
+            option: its name in messages.
+            first: overrides :attr:`first`.
 
         Raises:
-            InputError: nothing there, or not of either layout: named; too few prompts.
+            InputError: nothing found, or neither layout; too few prompts.
         """
         near = folder / self.path
         at = near if near.exists() else Path(self.path)
@@ -315,15 +315,15 @@ LAUNCHERS = ("python", "torchrun", "accelerate", "here")
 
 @dataclass(eq=False)
 class GrpoSettings:
-    """The options of :class:`~palm_trl.grpo.GrpoOracle`. Making them loads no model.
+    """The options of :class:`~palm_trl.grpo.GrpoOracle`. Construction loads no model.
 
-    What each is, says the oracle; the calls, which only read them, take these.
+    The oracle documents each option; functions that only read options take this class.
 
     Raises:
-        InputError: an option is wrong: named, with what would be accepted.
+        InputError: an invalid option; the message names it and the accepted values.
     """
 
-    #: The beginning of its policies' ids, and what their info says.
+    #: The prefix of its policies' ids, and the oracle's name in their info.
     kind: ClassVar[str] = "grpo"
     _: KW_ONLY
     model: str
@@ -447,42 +447,42 @@ class GrpoSettings:
 
     @cached_property
     def training_prompts(self) -> Prompts:
-        """What is trained on."""
+        """The training prompts."""
         return self._train_set.read(self.task_dir, "prompts")
 
     @cached_property
     def evaluation_prompts(self) -> Prompts:
-        """What every policy is measured on."""
+        """The evaluation prompts, the same for every policy."""
         name = "prompts" if self.evaluation is None else "evaluation"
         return self._test_set.read(self.task_dir, name)
 
     def more_prompts(self, count: int) -> Prompts:
-        """The first ``count`` of the evaluation's source, to measure again on.
+        """The first ``count`` prompts of the evaluation source, for remeasurement.
 
         Raises:
-            InputError: there are not so many.
+            InputError: there are too few.
         """
         name = "prompts" if self.evaluation is None else "evaluation"
         return self._test_set.read(self.task_dir, name, first=count)
 
     @property
     def source(self) -> Source:
-        """Where the model is."""
+        """The model's source."""
         return source_of(located(self.model, self.task_dir))
 
     @property
     def tokenizer_source(self) -> Source:
-        """Where its tokenizer is."""
+        """The tokenizer's source."""
         if self.tokenizer is None:
             return self.source
         return source_of(located(self.tokenizer, self.task_dir))
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the content of the model, prompts and rewards, and with any setting.
+        """Hash of the contents of the model, prompts and rewards, and of the settings.
 
         Raises:
-            InputError: a model or prompts that are not there.
+            InputError: the model or prompts were not found.
         """
         return fingerprint_of(
             self.kind,
@@ -493,7 +493,7 @@ class GrpoSettings:
         )
 
     def _told(self) -> list[str]:
-        """The settings that answers depend on."""
+        """Names of the settings that are part of the fingerprint."""
         elsewhere = {"rewards", "prompts", "evaluation", "model", "tokenizer", "trainer"}
         unimportant = {
             *("rows", "device", "task_dir", "artifact_dir", "work_dir", "epsilon", "delta"),
@@ -503,7 +503,7 @@ class GrpoSettings:
         return [name for name in names if name not in elsewhere | unimportant]
 
     def plain_options(self) -> dict[str, Any]:
-        """The options as JSON has them, for the process that a call runs in."""
+        """The options as JSON values, for the subprocess of a call."""
         names = [one.name for one in fields(self) if not one.name.startswith("_")]
         return dict(json.loads(json.dumps({n: getattr(self, n) for n in names}, default=str)))
 

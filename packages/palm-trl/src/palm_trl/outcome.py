@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
     from palm_trl.options import GrpoSettings
 
-#: The policy, in a call's folder.
+#: The folder of the policy in a call's folder.
 POLICY = "policy"
-# What a trainer leaves beside a model: a pickle, and a model card of its own.
+# Files that a trainer writes beside a model: a pickle, and TRL's model card.
 _LITTER = ("training_args.bin", "README.md")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A trainer, and what is saved as it was before: trainers change both for themselves.
+    """A trainer, with tokenizer and configurations to save, which the trainer may modify.
 
     Attributes:
         trainer: TRL's.
         tokenizer: the model's.
         configs: the model's config and generation_config.
-        dtype: that the weights of a whole model are saved in.
+        dtype: in which the weights of a full model are saved.
     """
 
     trainer: Any
@@ -46,17 +46,17 @@ def save_policy(ready: Prepared, settings: GrpoSettings, folder: Path) -> None:
     """Write ``folder``/policy; called by all processes, written by the first.
 
     Args:
-        ready: whose trainer has trained.
-        settings: name the model that an adapter is of.
+        ready: with a finished trainer.
+        settings: for the name of an adapter's base model.
         folder: of the call.
 
     Raises:
-        OSError: the disk is full, or gone.
+        OSError: the disk is full or unavailable.
     """
     trainer = ready.trainer
     first = trainer.accelerator.is_main_process
     with ExitStack() as stack:
-        # All processes name the same folder: weights may be spread over them.
+        # All processes write to the same folder: weights may be sharded over them.
         place = Path(folder) / f".writing-{POLICY}"
         if first:
             place = stack.enter_context(write_artifact(folder, POLICY))
@@ -77,7 +77,7 @@ def save_policy(ready: Prepared, settings: GrpoSettings, folder: Path) -> None:
 
 
 def _name_base(file: Path, settings: GrpoSettings) -> None:
-    """The base of an adapter is what the task calls it, wherever it was found."""
+    """Set the adapter's base model to its name in the task, not its local path."""
     told = json.loads(file.read_text(encoding="utf-8"))
     source = settings.source
     told["base_model_name_or_path"] = settings.model if source.revision is None else source.name
@@ -96,20 +96,20 @@ def _cast(place: Path, dtype: torch.dtype) -> None:
         save_file(cast, file, metadata={"format": "pt"})
 
 
-#: Why a call failed, in its folder.
+#: The file with the error of a failed call, in its folder.
 ERROR = "error.json"
-# What drawing a token says of logits that are NaN.
+# PyTorch's error messages when sampling from NaN logits.
 _NOT_NUMBERS = ("probability tensor contains",)
 _DISK = ("No space left on device", "unexpected pos", "PytorchStreamWriter", "Disk quota exceeded")
 
 
 def failure(error: Exception, settings: GrpoSettings, where: str) -> PalmError:
-    """``error`` as PALM says it.
+    """Convert ``error`` to an error of PALM.
 
     Args:
-        error: as it was raised.
-        settings: whose options could be changed.
-        where: "step 7", for instance.
+        error: as raised.
+        settings: for advice on options to change.
+        where: for example "step 7".
     """
     if isinstance(error, PalmError):
         return error
@@ -133,7 +133,7 @@ def failure(error: Exception, settings: GrpoSettings, where: str) -> PalmError:
 
 
 def smaller(settings: GrpoSettings) -> str:
-    """What to change where memory is short."""
+    """Advice on options to change when out of memory."""
     options = settings.options
     advice = (
         f"lower trainer.per_device_train_batch_size = {options['per_device_train_batch_size']} "
@@ -150,21 +150,21 @@ def smaller(settings: GrpoSettings) -> str:
 
 
 def write_failure(folder: Path, error: PalmError) -> None:
-    """Leave ``error`` in a call's folder; of several processes the first that fails does."""
+    """Write ``error`` to a call's folder; of several processes only the first to fail does."""
     kind = "input" if isinstance(error, InputError) else "work"
     handle, name = tempfile.mkstemp(prefix=".error-", dir=folder)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump({"kind": kind, "message": one_line(error)}, file)
-    with suppress(FileExistsError):  # the first process that failed has told why
+    with suppress(FileExistsError):  # an earlier failure of another process is there
         os.link(name, folder / ERROR)
     Path(name).unlink()
 
 
 def read_failure(folder: Path) -> PalmError | None:
-    """What a call's processes left, or ``None``."""
+    """Read the error of a call's processes, or ``None``."""
     try:
         told = json.loads((folder / ERROR).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None  # none of them said anything
+        return None  # no process wrote an error
     message = str(told["message"])
     return InputError(message) if told["kind"] == "input" else WorkError(message)

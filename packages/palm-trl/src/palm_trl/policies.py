@@ -1,9 +1,9 @@
-"""The policy for one weight vector: trained where it was not, measured, stored as an artifact.
+"""The policy for one weight vector: trained if needed, measured, stored as an artifact.
 
-A call works in a folder of its own below the run's ``work_dir``. What it made becomes the
-policy's artifact at once or not at all, and the folder goes; a call that was killed finds it
-as it was. An artifact says what it is the answer to, so that an answer that was not yet
-recorded when the run was killed is taken from there.
+A call works in a folder of its own below the run's ``work_dir``. The result is written to the
+policy's artifact atomically, and the folder is removed; a call that was killed resumes from
+it. An artifact records its request, so that an answer that was not yet in the ledger when the
+run was killed is recovered from the artifact.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def answer(settings: GrpoSettings, weights: NDArray[np.float64]) -> Policy:
     """The policy for ``weights`` (d,): from its artifact, or trained and measured.
 
     Raises:
-        InputError: an option, the model, prompts or a reward is not what it must be.
-        WorkError: training or measuring failed. What was done is kept, and gone on with
-            when the same is asked again.
+        InputError: an option, the model, prompts or a reward is invalid.
+        WorkError: training or measurement failed. The same call later resumes from the
+            last checkpoint.
     """
     from palm_trl.process import run_call
 
@@ -82,7 +82,7 @@ def answer(settings: GrpoSettings, weights: NDArray[np.float64]) -> Policy:
 
 @contextmanager
 def _folder(settings: GrpoSettings, name: str) -> Iterator[Path]:
-    """Where a call works: kept where the block fails, removed where it ends."""
+    """The work folder of a call: kept if the block fails, removed on success."""
     if settings.work_dir is None:
         with tempfile.TemporaryDirectory(prefix="palm-grpo-") as made:
             yield Path(made)
@@ -96,7 +96,7 @@ def _folder(settings: GrpoSettings, name: str) -> Iterator[Path]:
 def _begun(
     settings: GrpoSettings, folder: Path, weights: NDArray[np.float64], fingerprint: str
 ) -> Asked:
-    """What the call in ``folder`` was begun as; begins it, where that is not the same."""
+    """The request of the call in ``folder``; starts a new call if it does not match."""
     begun = _asked(folder)
     if (
         begun is not None
@@ -113,7 +113,7 @@ def _begun(
 
 
 def _nearest(settings: GrpoSettings, weights: NDArray[np.float64], fingerprint: str) -> str | None:
-    """The finished artifact whose weights are nearest (‖·‖₁), by name where two are."""
+    """The finished artifact with the nearest weights (‖·‖₁); ties are broken by name."""
     if settings.artifact_dir is None or not Path(settings.artifact_dir).is_dir():
         return None
     found = []
@@ -126,15 +126,15 @@ def _nearest(settings: GrpoSettings, weights: NDArray[np.float64], fingerprint: 
 
 
 def _asked(folder: Path) -> Asked | None:
-    """What ``folder`` says it is the answer to; ``None`` where it says nothing."""
+    """The request recorded in ``folder``; ``None`` if there is none."""
     try:
         return msgspec.json.decode((folder / ASKED).read_bytes(), type=Asked)
     except (OSError, msgspec.DecodeError):
-        return None  # none there, or left by halves: then it is answered again
+        return None  # missing or incomplete: the request is answered again
 
 
 def _keep(settings: GrpoSettings, measured: Measurement, folder: Path, name: str) -> None:
-    """Make the artifact of what lies in ``folder``."""
+    """Write the artifact from the contents of ``folder``."""
     assert settings.artifact_dir is not None
     prompts = settings.evaluation_prompts.chosen(measured.prompts)
     with write_artifact(settings.artifact_dir, name) as place:
@@ -145,9 +145,9 @@ def _keep(settings: GrpoSettings, measured: Measurement, folder: Path, name: str
 
 
 def _linked(source: str | Path, target: str | Path) -> Any:
-    """Weights need not be on the disk twice until the folder goes."""
+    """Hard-link where possible, so that weights do not take disk space twice."""
     try:
         os.link(source, target)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
     return target

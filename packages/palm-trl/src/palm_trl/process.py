@@ -1,17 +1,16 @@
-"""Calls in processes: launcher in the parent, ``python -m palm_trl.process FOLDER`` in children.
+"""Calls in subprocesses: launcher in the parent, ``python -m palm_trl.process FOLDER`` as child.
 
-A call trains, then its first process measures. It runs in a process of its own, in several,
-or in the parent. ``FOLDER`` holds ``call.json``; where the call fails it leaves ``error.json``
-and ends with 2 where the request was wrong, with 1 where the work failed.
+A call trains, then its first process measures. It runs in one subprocess, in several, or in
+the parent. ``FOLDER`` contains ``call.json``; a call that fails writes ``error.json`` and exits
+with status 2 for an invalid request, 1 for other failures.
 
-Where a run's ``num_gpus`` or the user's CUDA_VISIBLE_DEVICES says which GPUs a worker may use,
-its calls use those: under Ray one call for each group of GPUs. A call of one process takes the
-first of them.
+Calls use the GPUs that a run's ``num_gpus`` or the user's CUDA_VISIBLE_DEVICES assigns to their
+worker: under Ray one call for each group of GPUs. A call of one process takes the first.
 
-On several machines ``processes`` counts those of all, and ``launch`` says how they find each
-other (``--nnodes=2 --nproc-per-node=4 --rdzv-endpoint=…``). Only this machine's are started
-here: on the others, which must see the run's folder under the same name, a scheduler or a
-multi-node launcher of accelerate's has to start ``-m palm_trl.process FOLDER``.
+On several machines ``processes`` counts those of all, and ``launch`` sets the rendezvous
+(``--nnodes=2 --nproc-per-node=4 --rdzv-endpoint=…``). Only the processes of this machine are
+started here: on the others, which must mount the run's folder at the same path, a scheduler or
+accelerate's multi-node launcher has to start ``-m palm_trl.process FOLDER``.
 """
 
 from __future__ import annotations
@@ -39,18 +38,18 @@ if TYPE_CHECKING:
 
     from palm_trl.options import GrpoSettings
 
-#: What a call is asked, and what it measured, in its folder.
+#: The files of a call's request and its measurement, in its folder.
 CALL, MEASURED = "call.json", "measurement.json"
-#: Set where standard input is a pipe that closes when the process that asked is gone.
+#: Set if standard input is a pipe that closes when the parent process ends.
 LEASH = "PALM_TRL_LEASH"
 
 
 def perform(
     settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
 ) -> None:
-    """Train, and measure the policy, where that is not done yet.
+    """Train and measure the policy, unless that is done already.
 
-    Of several processes all train, and the first measures.
+    If there are several processes, all train, and the first measures.
 
     Args:
         settings: say how.
@@ -75,16 +74,16 @@ def perform(
 
 
 def _part() -> None:
-    """Let the other processes go: the first measures by itself."""
+    """Leave the process group: the first process measures alone."""
     import torch.distributed
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-#: Lines of a process's output that the error tells, where it left no other.
+#: Lines of a process's output in the error message, if it wrote no ``error.json``.
 LINES = 12
-#: Seconds that a process has to end when it is asked to.
+#: Seconds between SIGTERM and SIGKILL.
 GRACE = 10.0
 
 
@@ -93,19 +92,19 @@ def run_call(
 ) -> None:
     """Train and measure the policy for ``weights``, by its launcher.
 
-    Leaves ``policy``, ``training.jsonl`` and ``measurement.json`` in ``folder``; does only
-    what is not there yet. The processes' output goes to standard error. They end when this
-    process ends, however it does.
+    Writes ``policy``, ``training.jsonl`` and ``measurement.json`` to ``folder``; skips what
+    exists already. The processes' output goes to standard error. They end with this process,
+    even if it is killed.
 
     Args:
         settings: say how.
         weights: (d,).
-        folder: of the call; made where it is not there.
-        start: the adapter that training starts from, or ``None``.
+        folder: of the call; created if missing.
+        start: the adapter from which training starts, or ``None``.
 
     Raises:
-        InputError: see :func:`palm_trl.training.train`; other processes than asked for.
-        WorkError: it failed, or a process died: then with its last lines.
+        InputError: see :func:`palm_trl.training.train`; a wrong number of processes.
+        WorkError: the call failed, or a process died; the message has its last output.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +130,7 @@ def run_call(
 
 
 def command(settings: GrpoSettings, folder: Path) -> list[str]:
-    """The command line that runs the call of ``folder``."""
+    """The command line of the call of ``folder``."""
     module = ["-m", "palm_trl.process", str(folder)]
     given = [one.split("=", 1)[0].replace("_", "-") for one in settings.launch]
     if settings.launcher == "torchrun":
@@ -139,7 +138,7 @@ def command(settings: GrpoSettings, folder: Path) -> list[str]:
         if not {"--nproc-per-node"} & set(given):
             ours = ["--nproc-per-node", str(settings.processes)]
         if not {"--nnodes", "--standalone", "--rdzv-backend", "--master-port"} & set(given):
-            ours += ["--standalone"]  # at a port of its own: several calls share a machine
+            ours += ["--standalone"]  # on a free port: several calls share a machine
         return [sys.executable, "-m", "torch.distributed.run", *ours, *settings.launch, *module]
     if settings.launcher == "accelerate":
         ours = []
@@ -153,7 +152,7 @@ def command(settings: GrpoSettings, folder: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the same modules in reach, and none in the current folder by accident."""
+    """The environment with this process's import path, without the current folder."""
     paths = [str(Path(one).absolute()) for one in sys.path]
     return {
         **os.environ,
@@ -166,9 +165,9 @@ def _environment() -> dict[str, str]:
 
 
 def _run(line: list[str]) -> tuple[int, list[str]]:
-    """Run ``line``, its output passed on; the exit status and the last lines."""
+    """Run ``line`` and forward its output; return the exit status and the last lines."""
     last: deque[str] = deque(maxlen=LINES)
-    # In our session and group: whoever ends those ends it too.
+    # In this session and process group, so that signals to the group end it too.
     process = subprocess.Popen(
         line,
         stdin=subprocess.PIPE,
@@ -183,7 +182,7 @@ def _run(line: list[str]) -> tuple[int, list[str]]:
     try:
         process.wait()
     except BaseException:
-        process.stdin.close()  # the leash: ends the processes below it as well
+        process.stdin.close()  # end of file ends its child processes as well
         process.terminate()
         try:
             process.wait(GRACE)
@@ -221,9 +220,9 @@ def _last(lines: list[str]) -> str:
 
 
 def main(folder: Path) -> int:
-    """Perform the call of ``folder``; returns the exit status."""
+    """Run the call of ``folder``; return the exit status."""
     _leash()
-    warnings.simplefilter("ignore", FutureWarning)  # among transformers, peft and TRL
+    warnings.simplefilter("ignore", FutureWarning)  # between transformers, peft and TRL
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     for name in ("palm_trl", "palm_eval"):
         logging.getLogger(name).setLevel(logging.INFO)
@@ -255,7 +254,7 @@ def _perform(folder: Path) -> None:
 
 
 def _check_place(settings: GrpoSettings) -> None:
-    """Refuse other processes than were asked for, and more of them than GPUs."""
+    """Refuse a wrong number of processes, or more processes than GPUs."""
     running = int(os.environ.get("WORLD_SIZE", "1"))
     if running != settings.processes:
         raise InputError(
@@ -263,7 +262,7 @@ def _check_place(settings: GrpoSettings) -> None:
             f"{running}; must be as many as launch starts, and on CPUs launcher must be 'torchrun'"
         )
     if settings.processes == 1 and settings.device != "cpu":
-        # TRL refuses a process that sees several. Before PyTorch looks for them.
+        # TRL refuses a process with several GPUs. Set before PyTorch initialises CUDA.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",", 1)[0]
     import torch
@@ -282,15 +281,15 @@ def _check_place(settings: GrpoSettings) -> None:
 
 
 def _leash() -> None:
-    """End when whoever asked is gone: no call goes on for nobody."""
+    """Exit when the parent process ends, so that no call is orphaned."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to tidy up, nothing to say
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no cleanup, no traceback
     if LEASH in os.environ:
         threading.Thread(target=_wait_for_end, daemon=True).start()
 
 
 def _wait_for_end() -> None:
-    # Not sys.stdin: its lock would be held when the interpreter ends.
+    # Not sys.stdin: its lock would be held at interpreter exit.
     while os.read(0, 1024):
         pass
     os._exit(1)

@@ -1,4 +1,4 @@
-"""TRL's configuration of a call: recipe, task options, PALM's own settings, adapters."""
+"""TRL's configuration for a call: recipe, task options, PALM's settings, adapters."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from palm_trl.options import GrpoSettings
 
-#: TRL's checkpoints, in a call's folder.
+#: The folder of TRL's checkpoints in a call's folder.
 CHECKPOINTS = "checkpoints"
-# What a machine decides about, which is asked on the machine that trains.
+# Hardware options, which are validated on the training machine.
 _HARDWARE = ("bf16", "fp16", "tf32", "deepspeed", "fsdp", "fsdp_config", "parallelism_config")
 
 
@@ -38,17 +38,16 @@ def trainer_config(
 ) -> Any:
     """TRL's GRPOConfig or RLOOConfig for a call.
 
-    Half precision and recomputed activations are taken where the task says so, else on GPUs
-    that have them.
+    Half precision and activation checkpointing follow the task, else the GPU's support.
 
     Args:
-        settings: whose options are taken.
+        settings: the options.
         weights: (d,), as ``reward_weights``.
         folder: of the call.
-        start: the adapter that training starts from, or ``None``.
+        start: the adapter from which training starts, or ``None``.
 
     Raises:
-        InputError: TRL refuses a value, or vLLM is asked for and missing: named.
+        InputError: TRL refuses a value, or vLLM is requested and missing; it is named.
     """
     import torch
 
@@ -67,11 +66,11 @@ def trainer_config(
 
 
 def check_config(settings: GrpoSettings) -> None:
-    """Ask TRL whether it accepts the options, before anything is spent.
+    """Validate the options by TRL's configuration, before any training.
 
-    Imports TRL's configuration (seconds, once) and asks on a CPU: no GPU is touched, and
-    accelerate's state is put back. Options of the hardware are asked about in the call
-    itself. Does nothing in one of several processes that train together.
+    Imports TRL's configuration (seconds, once) and validates on a CPU: no GPU is initialised,
+    and accelerate's state is restored. Hardware options are validated in the call itself.
+    Does nothing in one of several training processes.
 
     Raises:
         InputError: see :func:`trainer_config`.
@@ -82,7 +81,7 @@ def check_config(settings: GrpoSettings) -> None:
 
     even = np.full(len(settings.objectives), 1 / len(settings.objectives))
     options = {name: value for name, value in settings.options.items() if name not in _HARDWARE}
-    # One process asks for all of them.
+    # Validate as one process with the batch size of all.
     options["per_device_train_batch_size"] *= settings.processes
     options |= _ours(settings, even, settings.task_dir, None)
     options |= {"bf16": False, "use_cpu": True}
@@ -92,13 +91,13 @@ def check_config(settings: GrpoSettings) -> None:
 
 
 def seed_of(run_seed: int, weights: NDArray[np.float64]) -> int:
-    """The seed of a call, below 2³¹: of the run's seed and the weights (d,), nothing else."""
+    """The seed of a call, below 2³¹: a function of the run's seed and the weights (d,) only."""
     told = json.dumps([run_seed, [float(one) for one in weights]])
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4], "big") % 2**31
 
 
 def steps_of(settings: GrpoSettings, start: Path | None) -> int:
-    """How many steps a call trains."""
+    """The number of training steps of a call."""
     steps = settings.steps if start is None else settings.warm_steps or settings.steps
     assert steps is not None
     return steps
@@ -117,7 +116,7 @@ def _ours(
         "output_dir": str(folder / CHECKPOINTS),
         "save_strategy": "steps",
         "save_steps": _save_steps(settings),
-        "save_total_limit": 2,  # one may be half written
+        "save_total_limit": 2,  # the last may be incomplete
         "seed": seed,
         "data_seed": seed,
         "remove_unused_columns": False,
@@ -128,9 +127,9 @@ def _ours(
 
 
 def _save_steps(settings: GrpoSettings) -> int:
-    """``checkpoint_every``, up to where a batch of completions is used up.
+    """``checkpoint_every``, rounded up to the end of a batch of completions.
 
-    Between, what is left of one would be lost, and going on would differ from not stopping.
+    Elsewhere the rest of a batch would be lost, and a resumed training would differ.
     """
     accumulated = int(settings.options["gradient_accumulation_steps"])
     rounds = settings.options.get("steps_per_generation")
@@ -147,7 +146,7 @@ def _made(settings: GrpoSettings, options: Mapping[str, Any]) -> Any:
     chosen = dict(options)
     known = {one.name for one in fields(config)}
     for name in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
-        new = name.replace("gradient", "activation")  # the old names are deprecated, TRL has them
+        new = name.replace("gradient", "activation")  # deprecated names, still used by TRL
         if name in chosen and new in known:
             chosen.setdefault(new, chosen.pop(name))
     _check_types(config, chosen)
@@ -168,7 +167,7 @@ def _check_vllm() -> None:
 
 
 def _check_types(config: type, chosen: Mapping[str, Any]) -> None:
-    """Refuse text for a number: TRL would take it and fail at a distance."""
+    """Refuse wrong types, such as a string for a number: TRL would accept it and fail later."""
     hints = typing.get_type_hints(config)
     for name, value in chosen.items():
         try:
@@ -178,12 +177,12 @@ def _check_types(config: type, chosen: Mapping[str, Any]) -> None:
                 f"trainer.{name} = {one_line(repr(value), 60)}: {one_line(error, 120)}"
             ) from error
         except (TypeError, NameError):
-            continue  # a type that only TRL itself can judge
+            continue  # a type that only TRL can validate
 
 
 def _refused(error: Exception, settings: GrpoSettings, chosen: Mapping[str, Any]) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    # What the task gave is to blame first: by the place where it is named, else by its value.
+    # Blame the task's options first: by the position of their names, else by their values.
     for names in (settings.trainer, settings.options, chosen):
         places = {name: re.search(rf"\b{name}\b", text) for name in names}
         named = {found.start(): name for name, found in places.items() if found}
@@ -209,18 +208,18 @@ def _untouched_state() -> Iterator[None]:
             state.update(before)
 
 
-#: Where the task says nothing.
+#: Defaults.
 DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 _OURS = ("task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_type")
-# Others write into the base model, which then is no longer the reference.
+# Others modify the base model, which then is no longer the reference.
 _BEGINNINGS = (True, False, "gaussian", "orthogonal")
 
 
 def lora_config(settings: GrpoSettings) -> Any:
-    """Peft's LoraConfig by the table ``[oracle.lora]``.
+    """Peft's LoraConfig from the table ``[oracle.lora]``.
 
     Raises:
-        InputError: an option that peft does not have, that is PALM's, or a value it refuses.
+        InputError: an option that peft lacks or that PALM sets, or a value that peft refuses.
     """
     from peft import LoraConfig
 
@@ -242,13 +241,13 @@ def lora_config(settings: GrpoSettings) -> Any:
 
 
 def begin_from(model: Any, start: Path) -> None:
-    """Give the new adapter of ``model`` the weights of the one in ``start``.
+    """Copy the weights of the adapter in ``start`` into the new adapter of ``model``.
 
-    TRL takes a model that comes with an adapter for its own reference. So the adapter is a
-    new one, of which only the weights are set, and the reference stays the model without it.
+    TRL would take a model with an existing adapter as its own reference. So a new adapter is
+    created and only its weights are set; the reference stays the model without it.
 
     Raises:
-        InputError: no adapter there, or none of this model and these options.
+        InputError: no adapter in ``start``, or one of another model or other options.
     """
     from peft import load_peft_weights, set_peft_model_state_dict
 

@@ -1,6 +1,6 @@
-"""TRL's trainers as PALM needs them: tokens, min–max rewards, checkpoints, callbacks.
+"""Subclasses of TRL's trainers: tokenized prompts, min–max rewards, checkpoints, callbacks.
 
-Three private methods of TRL 1.16 are overridden; tests/trl/test_canary.py watches over them.
+Three private methods of TRL 1.16 are overridden; tests/trl/test_canary.py detects changes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _WHOLE = "whole"
 
 
 def mark_whole(folder: str | Path, step: int) -> None:
-    """Say that the checkpoint of ``step`` is complete, once it is on disk.
+    """Mark the checkpoint of ``step`` as complete, after flushing it to disk.
 
     Raises:
-        OSError: the disk is full, or gone.
+        OSError: the disk is full or unavailable.
     """
     checkpoint = Path(folder) / f"checkpoint-{step}"
     for file in checkpoint.rglob("*"):
@@ -48,11 +48,11 @@ def mark_whole(folder: str | Path, step: int) -> None:
 
 
 def last_whole(folder: Path, *, clean: bool = False) -> Path | None:
-    """The latest checkpoint in ``folder`` that is complete, or ``None``.
+    """The latest complete checkpoint in ``folder``, or ``None``.
 
     Args:
-        folder: of checkpoints; need not be there.
-        clean: remove those that are not.
+        folder: of checkpoints; may be missing.
+        clean: remove incomplete checkpoints.
     """
     found = {}
     for checkpoint in folder.glob("checkpoint-*"):
@@ -72,12 +72,12 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-# A mixin's super() is TRL's trainer, which a type checker cannot know: hence its three ignores.
+# super() of the mixin is TRL's trainer, unknown to type checkers: hence three ignores.
 class _Mixin:
-    """Keeps what PALM adds in front of TRL's methods.
+    """Mixin with PALM's changes to TRL's methods.
 
     Args:
-        tokens: of each prompt, by its text as it is put.
+        tokens: of each prompt, by its formatted text.
         normalized: whether rewards are min–max normalized in each batch.
     """
 
@@ -128,8 +128,8 @@ class Rloo(_Mixin, RLOOTrainer):
 def min_max(rewards: torch.Tensor) -> torch.Tensor:
     """Each objective's rewards (n, d) scaled to [0, 1] over the batch (paper, appendix B.2).
 
-    A reward that is the same for all n says nothing about them: it becomes 0. NaN (no score,
-    as TRL marks it) stays, and counts for nothing.
+    A reward that is the same for all n becomes 0. NaN (TRL's mark for no score) stays and is
+    ignored.
     """
     absent = rewards.isnan()
     low = rewards.masked_fill(absent, torch.inf).amin(dim=0)
@@ -140,7 +140,7 @@ def min_max(rewards: torch.Tensor) -> torch.Tensor:
 
 
 def not_finite(what: str, step: int, args: Any) -> WorkError:
-    """What to raise where ``what`` is NaN or infinite at ``step``."""
+    """The error for a NaN or infinite ``what`` at ``step``."""
     half = next((name for name in ("bf16", "fp16") if getattr(args, name)), None)
     other = f", or trainer.{half} = false" if half else ""
     return WorkError(
@@ -150,12 +150,12 @@ def not_finite(what: str, step: int, args: Any) -> WorkError:
 
 
 _log = logging.getLogger("palm_trl")
-#: Seconds between two lines of the log.
+#: Seconds between two log lines.
 BETWEEN = 20.0
 
 
 class Curves(TrainerCallback):
-    """Writes one JSON object for each logged step; a resumed training goes on where it stood.
+    """Writes one JSON object per logged step; resumed training appends after its checkpoint.
 
     Args:
         path: the file.
@@ -167,7 +167,7 @@ class Curves(TrainerCallback):
         self._first = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write what was logged before the checkpoint, and nothing after it."""
+        """Truncate the log to the steps before the checkpoint."""
         del args, control
         self._first, self._begun = state.global_step, time.monotonic()
         if state.is_world_process_zero:
@@ -175,7 +175,7 @@ class Curves(TrainerCallback):
             self._path.write_text("".join(lines), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Add a line."""
+        """Append a line."""
         del args, control
         logs: dict[str, Any] = given["logs"]
         if not state.is_world_process_zero or not _of_step(logs):
@@ -200,10 +200,10 @@ class FiniteGradients(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
     ) -> None:
-        """Look at the gradient's norm.
+        """Check the gradient's norm.
 
         Raises:
-            WorkError: it is not finite, which mixed precision in float16 alone copes with.
+            WorkError: it is not finite; only float16 mixed precision recovers from that.
         """
         del control
         found = [one.grad for one in model.parameters() if one.grad is not None]
@@ -214,13 +214,13 @@ class FiniteGradients(TrainerCallback):
 
 
 class NoLastCheckpoint(TrainerCallback):
-    """Leaves out the checkpoint after the last step: the policy is written then.
+    """Skips the checkpoint after the last step, when the policy is written.
 
-    The trainer would go on from it by one step more.
+    Resuming from it would train one step more.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take back what the trainer asks for at its end."""
+        """Cancel the trainer's request for a checkpoint at the end."""
         del args
         if state.global_step >= state.max_steps:
             control.should_save = False

@@ -1,8 +1,7 @@
-"""Training a policy for one weight vector, in this process (of several, each calls it).
+"""Training a policy for one weight vector, in this process (called by each of several).
 
-The trained policy maximises J_w(π) = Σ_i w_i E[r_i] − β KL(π ‖ π_ref) as far as the options
-of :mod:`palm_trl.options` let it. TRL calls the rewards with the original prompts, columns and
-texts.
+The trained policy maximises J_w(π) = Σ_i w_i E[r_i] − β KL(π ‖ π_ref), within the limits of
+:mod:`palm_trl.options`. TRL calls the rewards with the original prompts, columns and texts.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
     from palm_eval.rewards.base import RewardFunction
     from palm_trl.options import GrpoSettings
 
-#: The column of the training set that says which prompt a row is.
+#: The column of the training set with the prompt's number.
 ROW = "row"
-# Besides the columns, what TRL offers to reward functions; not known when measuring.
+# Further arguments of TRL for reward functions; not available in measurements.
 _OFFERED = ("trainer_state", "log_extra", "log_metric")
 
 
@@ -48,14 +47,14 @@ def reward_functions(
 ) -> list[Callable[..., list[float | None]]]:
     """One function for each objective, for TRL, with the objective as its ``__name__``.
 
-    It gives the objective's own function what measuring gives it: prompts and columns as
-    they stand in the file, the responses' texts, ``completion_ids`` with the token that ends
-    a response; and ``trainer_state`` where it takes that. ``None`` (no score) is left to TRL.
+    It passes the same arguments as measurement does: prompts and columns as in the file, the
+    responses' texts, ``completion_ids`` including the end token; and ``trainer_state`` if
+    the function takes it. ``None`` (no score) is left to TRL.
 
     Args:
         functions: by objective.
-        prompts: those trained on, by the numbers in the column :data:`ROW`.
-        responder: reads responses.
+        prompts: the training prompts, indexed by the column :data:`ROW`.
+        responder: decodes responses.
 
     Raises:
         InputError: when called, a column that a function needs is missing.
@@ -123,21 +122,21 @@ CURVES = "training.jsonl"
 def train(
     settings: GrpoSettings, weights: NDArray[np.float64], folder: Path, *, start: Path | None = None
 ) -> None:
-    """Train the policy for ``weights`` and leave it in ``folder``/policy.
+    """Train the policy for ``weights`` and save it in ``folder``/policy.
 
-    Goes on from the last whole checkpoint, to the same result; does nothing where the policy
-    is there.
+    Resumes from the last complete checkpoint, with the same result; does nothing if the
+    policy exists.
 
     Args:
-        settings: say how.
+        settings: the options.
         weights: (d,).
-        folder: of the call: ``policy``, ``training.jsonl``, and ``checkpoints`` meanwhile.
-        start: a folder with the adapter that training starts from; the reference stays the
+        folder: of the call: ``policy``, ``training.jsonl``, and temporary ``checkpoints``.
+        start: a folder with the adapter from which training starts; the reference stays the
             model. ``None`` starts from the model.
 
     Raises:
-        InputError: the model, the prompts, an adapter or an option is not what it must be.
-        WorkError: training failed; the line names the step, and what to change.
+        InputError: the model, the prompts, an adapter or an option is invalid.
+        WorkError: training failed; the message names the step and the options to change.
     """
     folder = Path(folder)
     if (folder / POLICY).is_dir():
@@ -163,7 +162,7 @@ def train(
 def prepared(
     settings: GrpoSettings, config: Any, folder: Path, *, start: Path | None = None
 ) -> Prepared:
-    """Load the model and make the trainer, which has not begun.
+    """Load the model and create the trainer, without starting it.
 
     Raises:
         InputError: see :func:`train`.
@@ -175,7 +174,7 @@ def prepared(
     model = load_causal(place, source, torch.device("cpu"), dtype_of(settings.dtype))
     dtype, configs = model.dtype, (copy.deepcopy(model.config), model.generation_config)
     if peft_config is None:
-        # Steps of 1e-6 are lost in the 8 bits of bfloat16, unless it is asked for by name.
+        # Steps of 1e-6 are lost in the 8 bits of bfloat16; it is used only on request.
         model.requires_grad_(True)
         if settings.dtype == "auto":
             model.float()
@@ -185,7 +184,7 @@ def prepared(
     _generate_freely(model, ends)
     task = _task(settings, tokenizer, model, config)
     config.model_init_kwargs = None if source.revision is None else {"revision": source.revision}
-    padded = load_tokenizer(place, settings.tokenizer_source)  # the trainer sets its padding
+    padded = load_tokenizer(place, settings.tokenizer_source)  # the trainer changes its padding
     if padded.eos_token_id is None:
         padded.eos_token_id = ends[0]
     trainer_of: Any = Grpo if settings.algorithm == "grpo" else Rloo
@@ -213,7 +212,7 @@ def prepared(
 
 @dataclass(frozen=True)
 class _Task:
-    """Prompts as TRL reads them: ``rows`` of texts and numbers, and their tokens by text."""
+    """Prompts in TRL's form: ``rows`` of texts and numbers, and their tokens by text."""
 
     prompts: Prompts
     rows: Dataset
@@ -244,7 +243,7 @@ def _task(settings: GrpoSettings, tokenizer: Any, model: Any, config: Any) -> _T
 
 
 def _generate_freely(model: Any, ends: list[int]) -> None:
-    """Responses come from the model's own distribution, not one that its makers advise."""
+    """Sample from the model's distribution, without the generation settings of its authors."""
     settings = {"bos_token_id": model.generation_config.bos_token_id, "eos_token_id": ends}
     model.generation_config = GenerationConfig.from_dict(settings)
 

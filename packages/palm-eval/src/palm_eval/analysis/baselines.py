@@ -1,8 +1,8 @@
-"""Baselines of a run: their policies, known to the run or asked of its oracle.
+"""Baselines of a run: policies from the run's answers or from its oracle.
 
-The oracle is asked at a baseline's weights as it was at the grid's: where rewards are
-normalised afterwards, neither knew how. All policies that are measured together are pooled,
-each once, in one space.
+The oracle gets a baseline's weights as it got the grid's: rewards that are normalised
+afterwards are normalised for both. All policies that are compared are pooled, each once, in one
+space.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The policies of runs and baselines, measured against one another.
+    """The policies of runs and baselines, as one set of candidates.
 
-    Gaps against other candidates, or in other units, cannot be compared: so there is one
-    pool for all that stands in one table.
+    Gaps against different candidates, or in different units, cannot be compared: so all
+    entries of a table use one pool.
 
     Args:
         policies: Π, each once.
-        candidates: the same in the space that weights speak of.
+        candidates: the same in the space of the weights.
         space: from the oracle's units to that space.
     """
 
@@ -55,19 +55,19 @@ class Pool:
         return cls(tuple(once), space.apply(raw), space)
 
     def places(self, policies: Iterable[Policy]) -> list[int]:
-        """Where ``policies`` stand in the pool, each once, in their order."""
+        """Indices of ``policies`` in the pool, each once, in their order."""
         place = {policy.id: index for index, policy in enumerate(self.policies)}
         return list(dict.fromkeys(place[policy.id] for policy in policies))
 
     @property
     def normalization(self) -> str:
-        """The space in a word: "none", or "minmax" over how many policies."""
+        """The normalisation: "none", or "minmax" and the number of policies."""
         method = self.space.method
         return method if method == "none" else f"{method} over {self.space.over}"
 
 
 def distinct(policies: Iterable[Policy]) -> list[Policy]:
-    """Each policy once; an id that means two policies is refused, not mixed up.
+    """Each policy once; an id with two different policies is refused.
 
     Raises:
         OracleAnswerError: the same id with other rewards.
@@ -79,7 +79,7 @@ def distinct(policies: Iterable[Policy]) -> list[Policy]:
 
 
 def each_weight(policies: Iterable[Policy]) -> list[Policy]:
-    """Each policy once for each weight vector that it answered.
+    """Each policy once for each of its weight vectors.
 
     Raises:
         OracleAnswerError: the same id with other rewards.
@@ -103,19 +103,19 @@ BASELINES = {
 
 
 def baseline_label(name: str) -> str:
-    """What people are shown for a baseline's name; each run of "random" is one too."""
+    """The display name of a baseline; all runs of "random" share one."""
     return BASELINES["random" if name.startswith("random ") else name]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunBaseline:
-    """Policies of a baseline, the weights they are for (as users mean them), and the calls.
+    """Policies of a baseline, their weights (in the users' space), and the oracle calls.
 
     Args:
-        policies: one for each of the weights; some may be the same.
+        policies: one for each of the weights, possibly repeated.
         weights: (k, d).
         calls: distinct weights, as the paper counts calls.
-        made: the calls that the run had no policy for.
+        made: calls at weights without a policy of the run.
     """
 
     policies: tuple[Policy, ...]
@@ -132,18 +132,18 @@ def ask_baselines(
     size: int,
     seed: int,
 ) -> tuple[dict[str, RunBaseline], dict[str, str]]:
-    """Policies at uniform weights, at three times random ones, and at a grid's worth.
+    """Policies at uniform weights, at three random sets, and at uniform weights of grid size.
 
     Args:
-        run: whose answers are asked for nothing twice.
-        oracle: asked where the run has no policy; ``None`` leaves such a baseline out.
+        run: its answers are reused.
+        oracle: called where the run has no policy; ``None`` leaves such a baseline out.
         known: the run's policies, each once.
         size: how many weights "uniform" and "random 0" to "random 2" have; "uniform_palm"
-            has as many as the run asked.
+            has as many as the run.
         seed: of the weights.
 
     Returns:
-        The baselines by name, and why others are missing ("random" stands for all three).
+        The baselines by name, and the reasons for missing ones ("random" means all three).
 
     Raises:
         OracleAnswerError: an answer that is no policy for its weights.
@@ -172,12 +172,12 @@ def ask_all(
     known: Sequence[Policy],
     objectives: tuple[str, ...],
 ) -> tuple[dict[_Key, RunBaseline], dict[_Key, int]]:
-    """Policies for several sets of weights; what one has asked, the next one knows.
+    """Policies for several sets of weights; answers are shared between the sets.
 
     Args:
         wanted: (k, d) weights by any key.
-        oracle: asked where no policy is known; ``None`` leaves such a set out.
-        known: policies that need not be asked for, each once.
+        oracle: called where no policy is known; ``None`` leaves such a set out.
+        known: known policies, each once.
         objectives: d names.
 
     Returns:
@@ -210,7 +210,7 @@ def check_oracle_of(run: Run, oracle: Oracle | None) -> None:
     """Refuse an oracle for other objectives than the run's.
 
     Raises:
-        InputError: that is so, or it is no oracle.
+        InputError: the objectives differ, or it is not an oracle.
     """
     if oracle is not None and check_oracle(oracle) != run.objectives:
         raise InputError(
@@ -221,7 +221,7 @@ def check_oracle_of(run: Run, oracle: Oracle | None) -> None:
 def oracle_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """How the oracles of two resolved tasks differ, in words; empty if answers are the same.
 
-    The same fingerprint means the same answers, whatever each task calls its oracle.
+    Equal fingerprints mean equal answers, whatever the names of the oracles.
     """
     one, other = fingerprint_fields(was), fingerprint_fields(now)
     fingerprint = one.get("oracle", {}).get("fingerprint")
@@ -231,7 +231,7 @@ def oracle_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 
 class _Nobody:
-    """An oracle that is never asked: all weights are known."""
+    """A placeholder oracle that is never called: all weights are known."""
 
     def __init__(self, objectives: tuple[str, ...]) -> None:
         self.objectives = objectives

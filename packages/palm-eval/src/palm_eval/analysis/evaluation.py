@@ -1,8 +1,8 @@
 """Evaluation of a run: exact and sampled gaps, usage, intervals, baselines of equal size.
 
-Everything is measured against one set of candidates, the policies of the run and of all
-baselines together, in one space: the run's own normalisation, or min–max over those
-candidates as in the paper (section 4).
+All portfolios are measured against one set of candidates, the policies of the run and of all
+baselines, in one space: the run's normalisation, or min–max over those candidates as in the
+paper (section 4).
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What is measured of one portfolio, against all candidates.
+    """Metrics of one portfolio, against all candidates.
 
     Args:
-        size: how many policies.
+        size: number of policies.
         epsilon: exact ε(P) over the simplex; ∞ where opt ≤ 0 somewhere.
-        delta: exact δ(P), in units of the space that weights speak of.
+        delta: exact δ(P), in units of the space of the weights.
         sampled_epsilon: ε(P) over V, as the paper measures it.
         sampled_delta: δ(P) over V.
         usage: (size,) shares of V that each policy serves.
@@ -60,9 +60,9 @@ class Figures:
         exact_perplexity: of the shares by volume; ``None`` for d > 3.
         expected_utility: E_w L(w).
         hypervolume: above the candidates' worst values.
-        oracle_calls: as the paper counts them: weights asked.
-        calls_made: those that the run had no policy for; ``None`` where none was asked.
-        metrics: what metrics that were asked for say, by name.
+        oracle_calls: as the paper counts them: distinct weights.
+        calls_made: calls at weights without a policy of the run; ``None`` without an oracle.
+        metrics: values of the requested metrics, by name.
     """
 
     size: int
@@ -92,12 +92,12 @@ def measure(
     """Measure the portfolio of ``indices`` among the candidates.
 
     Args:
-        candidates: Π, in the space that weights speak of.
+        candidates: Π, in the space of the weights.
         indices: of the portfolio.
         weights: V (k, d).
         reference: (d,) of the hypervolume.
-        calls: oracle calls as the paper counts them, and those really made.
-        metrics: more of them, by name (:func:`palm_eval.metric_plugins.load_metric`).
+        calls: oracle calls as the paper counts them, and those actually made.
+        metrics: further metrics, by name (:func:`palm_eval.metric_plugins.load_metric`).
 
     Raises:
         InputError: a metric refused the portfolio.
@@ -129,7 +129,7 @@ def measure(
 
 
 def mean_figures(runs: Sequence[Figures]) -> Figures:
-    """The means of figures over independent runs, and the sums of their calls."""
+    """Mean metrics over independent runs, and the sums of their calls."""
 
     def mean(name: str) -> float:
         return float(np.mean([getattr(found, name) for found in runs]))
@@ -151,7 +151,7 @@ def mean_figures(runs: Sequence[Figures]) -> Figures:
 
 
 def plain_figures(found: Figures) -> dict[str, Any]:
-    """Figures as plain values; an infinite ε is null."""
+    """Metrics as plain values; an infinite ε is null."""
     plain = {name: getattr(found, name) for name in Figures.__dataclass_fields__}
     plain["usage"] = list(found.usage)
     for name in ("epsilon", "sampled_epsilon"):
@@ -165,23 +165,23 @@ SAMPLES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A portfolio's figures beside those of its baselines.
+    """Metrics of a portfolio and of its baselines.
 
     Args:
         portfolio: ids, in order.
         objectives: d names.
-        figures: of the portfolio.
-        expected_utility: with its standard error, if it was sampled.
-        baselines: name → figures; of "random" the means over its runs.
+        figures: metrics of the portfolio.
+        expected_utility: with its standard error, if sampled.
+        baselines: name → metrics; of "random" the means over its runs.
         not_asked: name → why a baseline is missing.
         intervals: of the portfolio's "epsilon", "delta", "perplexity" and "utility" by
             bootstrap over prompts, see :mod:`palm_eval.analysis.intervals`; ``None`` with
             ``no_intervals`` saying why.
-        baseline_intervals: the same of baselines, by their names, where they can be had;
-            of "random", whose figures are means over its runs, there are none.
-        no_intervals: why there are none, or empty.
-        normalization: "none", or "minmax" over how many policies.
-        candidates: how many policies everything is measured against.
+        baseline_intervals: the same of baselines, by name, where available; not of
+            "random", whose metrics are means over its runs.
+        no_intervals: the reason why there are none, or empty.
+        normalization: "none", or "minmax" and the number of policies.
+        candidates: number of candidates.
         samples: |V|.
         seed: of V, the baselines and the bootstrap.
     """
@@ -202,7 +202,7 @@ class Evaluation:
 
     @property
     def normalization_text(self) -> str:
-        """The space that ε and δ are in, in words."""
+        """The normalisation of ε and δ, in words."""
         return "in the oracle's units" if self.normalization == "none" else self.normalization
 
     def document(self) -> dict[str, Any]:
@@ -241,19 +241,19 @@ def evaluate_run(
 
     Args:
         run: see :func:`palm_core.open_run`.
-        oracle: asked for the baselines at weights that the run has no policy for. ``None``
-            leaves those baselines out, and says so.
-        chosen: the portfolio, of policies of the run; by default the run's own. Where the
-            answers of ``run`` were measured again it is the one that was chosen before.
-        normalize: "minmax" over all candidates, or "none"; by default as the run.
+        oracle: called for baselines at weights without a policy of the run. ``None`` leaves
+            those baselines out, with a note.
+        chosen: the portfolio, of policies of the run; by default the run's. For a
+            remeasured ``run`` it is the portfolio chosen before.
+        normalize: "minmax" over all candidates, or "none"; by default as in the run.
         samples: |V|, the weights of the sampled gaps and of the usage.
         resamples: of the bootstrap over prompts.
         seed: of V, the baselines and the bootstrap.
-        metrics: measured too, by name (:func:`palm_eval.metric_plugins.load_metric`).
+        metrics: further metrics by name (:func:`palm_eval.metric_plugins.load_metric`).
 
     Raises:
         InputError: a count out of range, an unknown normalisation, an oracle for other
-            objectives than the run's, or a metric that cannot be had of this run.
+            objectives than the run's, or a metric that does not apply to this run.
         WorkError: a solver, the oracle or a metric failed.
     """
     check_count(samples, name="samples", least=1)
@@ -368,7 +368,7 @@ def _evaluate(
 
 
 def figure_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Headers, and a row each for the portfolio and its baselines."""
+    """Table headers, and rows of the portfolio and its baselines."""
     v = found.samples
     headers = ["", "size", "calls", "ε", "δ", f"ε of {v}", f"δ of {v}", "perplexity", "utility"]
     headers += found.figures.metrics

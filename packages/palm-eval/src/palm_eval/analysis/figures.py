@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# More weights than this make cells that nobody can tell apart.
+# Maximum weights whose cells are distinguishable.
 _MOST_CELLS = 1000
-# Points of the multiplicative grid that can still be told apart.
+# Maximum distinguishable points of the multiplicative grid.
 _MOST_POINTS = 3000
 
 
 def drawn_usage(groups: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyle]) -> Drawn:
-    """Who serves whom: the first group is the portfolio, others are drawn beside it.
+    """Which policy serves which weights: for the portfolio, the first group, and others.
 
     Args:
         groups: policies by title.
@@ -66,13 +66,13 @@ def drawn_front(
     *,
     scaled: str,
 ) -> Drawn:
-    """What policies achieve, and where the portfolio lies among them.
+    """The rewards of all policies, with the portfolio marked.
 
     Args:
         portfolio: the policies to mark.
         candidates: all policies, in the same units.
         styles: of the portfolio's policies.
-        scaled: the method of the normalisation that both are in.
+        scaled: the normalisation method of both.
     """
     how = "Each point is a policy, placed by"
     if portfolio.n_objectives > 3:
@@ -98,20 +98,20 @@ def drawn_cells(
     reach: tuple[float, float] = (EPSILON, DELTA),
     seed: int = 0,
 ) -> Drawn | str:
-    """What weights cover, beside as many uniform and random ones; or why it is not drawn.
+    """The cells of weights, beside uniform and random ones; or why they are not drawn.
 
     Args:
-        asked: what the weights are called.
+        asked: the title of the weights.
         weights: (k, d), d = 2 or 3.
         objectives: d names.
         reach: (ε', δ') of a cell.
-        seed: of the others.
+        seed: of the random weights.
     """
     n, d = weights.shape
     if n > _MOST_CELLS:
         return f"{n} weights are too many to tell apart, at most {_MOST_CELLS}"
     sets = {asked: weights}
-    if n >= d:  # the least that is uniform on a segment are its ends
+    if n >= d:  # uniform weights on a segment include its ends
         sets["uniform"] = uniform_weights(n, d, seed=seed)
     sets["random"] = random_weights(n, d, runs=1, seed=seed)[0]
     epsilon, delta = reach
@@ -128,7 +128,7 @@ def drawn_cells(
 
 
 def drawn_grids(mu: float, alpha: float, objectives: tuple[str, ...]) -> Drawn | str:
-    """The grid of a run and the two that it combines; or why it is not drawn.
+    """The grid of a run and its two components; or why they are not drawn.
 
     Args:
         mu: the grid's μ.
@@ -156,7 +156,7 @@ def drawn_grids(mu: float, alpha: float, objectives: tuple[str, ...]) -> Drawn |
 
 
 def _size(d: int, mu: float, smallest: float) -> int:
-    """Weights of the multiplicative grid down to ``smallest``."""
+    """The number of weights of the multiplicative grid down to ``smallest``."""
     steps = math.floor(math.log(1 / smallest) / math.log1p(mu))
     return int((steps + 1) ** d - steps**d)
 
@@ -177,10 +177,10 @@ def draw_curve(
     resamples: int,
     seed: int,
 ) -> tuple[Drawn, list[str]]:
-    """The least gap of each size up to ``most``, and what is not drawn and why.
+    """The least gap of each size up to ``most``, and notes on omitted parts.
 
-    The intervals are about the portfolio of each size, fixed; all gaps are against the
-    policies of the run.
+    Intervals are for the fixed portfolio of each size; all gaps are against the policies of
+    the run.
 
     Raises:
         WorkError: a solver failed.
@@ -236,7 +236,7 @@ def _intervals(
 def _baseline_gaps(
     asked: Mapping[str, RunBaseline], found: EvaluatedAnswers, *, largest: int
 ) -> dict[str, list[tuple[int, float]]]:
-    """(size, ε) of the baselines; of the pruned ones the best of each size."""
+    """(size, ε) of the baselines; of pruned baselines the best of each size."""
     pairs: dict[str, list[tuple[int, float]]] = {}
     for name, baseline in asked.items():
         group = policies_of(baseline, found)
@@ -248,7 +248,7 @@ def _baseline_gaps(
             points = [(size, best[size]) for size in sorted(best) if size <= largest]
         else:
             points = [(len(group), gaps(group, found.candidates).epsilon)]
-        # Where some weights have nothing worth more than 0, ε is not defined.
+        # ε is undefined if opt ≤ 0 at some weights.
         defined = [point for point in points if math.isfinite(point[1])]
         if defined:
             pairs.setdefault(baseline_label(name), []).extend(defined)
@@ -264,21 +264,21 @@ def run_figures(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[dict[str, Drawn], list[str]]:
-    """Draw all that a run has data for.
+    """Draw all figures for which a run has data.
 
     - ``usage``: which policy of the portfolio serves which weights, beside portfolios of
       uniform and of random weights of the same size where their policies can be had;
     - ``front``: the rewards of all policies;
     - ``curve``: the least gap of each size, with intervals where policies carry rewards per
       prompt, and the baselines' gaps, all measured against the policies of the run;
-    - ``weights``: the weights asked for, and those of the portfolio's policies (d ≤ 3);
-    - ``cells``: what they cover beside uniform and random weights (Figure 1; d ≤ 3);
-    - ``grids``: the run's grid and the two that it combines (Figure 2; grid runs, d ≤ 3).
+    - ``weights``: the weights of the run, and those of the portfolio's policies (d ≤ 3);
+    - ``cells``: their cells, beside uniform and random weights (Figure 1; d ≤ 3);
+    - ``grids``: the run's grid and its two components (Figure 2; grid runs, d ≤ 3).
 
     Args:
-        run: see :class:`palm_core.run.run.Run`; its portfolio is chosen as it was built.
+        run: see :class:`palm_core.run.run.Run`; its portfolio is chosen as in the build.
         most: the largest size on the curve.
-        oracle: asked for the baselines at weights that the run has no policy for, as by
+        oracle: called for baselines at weights without a policy of the run, as by
             :func:`palm_eval.evaluate_run`.
         cells: (ε', δ') of ``cells``, by default those of the paper's Figure 1.
         resamples: of the bootstrap over prompts, at least 100.
@@ -363,27 +363,27 @@ def _weights_of(run: Run, policy: str) -> Array:
 
 
 def is_selected(portfolio: Portfolio) -> bool:
-    """Whether it was chosen out of policies that were there: no oracle could give others."""
+    """Whether it was selected from a table of existing policies, without an oracle."""
     return portfolio.oracle_calls == 0 and portfolio.certificate is None
 
 
 def models_of(portfolio: Portfolio, table: Table) -> PolicySet:
-    """All models of a table, in the space that the weights of a portfolio speak of.
+    """All models of a table, in the space of a portfolio's weights.
 
-    ``palm select`` negates what is to be minimised. Which columns those were is seen at the
-    portfolio's own models; that what it promises holds for this table, at the limits of
-    its scale and at its exact gaps to all of them. A change that leaves these is not seen.
+    ``palm select`` negates columns to minimise; they are recognised by the portfolio's own
+    models. Its scale and its exact gaps are validated against this table. A change of the
+    table that preserves these is not detected.
 
     Args:
-        portfolio: what ``palm select --save`` wrote.
+        portfolio: from ``palm select --save``.
         table: from :func:`palm_core.read_table`.
 
     Returns:
         (m, d) policies, m the rows of the table.
 
     Raises:
-        InputError: the portfolio is of a run, or was not selected from this table; with the
-            column, the model or the number by which that is seen.
+        InputError: the portfolio is of a run, or was not selected from this table; the
+            message names the mismatching column, model or number.
     """
     if not is_selected(portfolio):
         raise InputError(
@@ -431,7 +431,7 @@ def _rows(portfolio: Portfolio, names: list[str], source: str) -> list[int]:
 def _signs(
     column: Array, portfolio: Portfolio, index: int, own: list[int], source: str
 ) -> list[float]:
-    """1 where an objective is a column as it stands, −1 where negated; both if all are 0."""
+    """1 for an objective that equals its column, −1 if negated; both if all values are 0."""
     rewards = np.array([policy.rewards[index] for policy in portfolio.policies])
     differ = {sign: sign * column[own] != rewards for sign in (1.0, -1.0)}
     found = [sign for sign, rows in differ.items() if not rows.any()]
@@ -447,7 +447,7 @@ def _signs(
 
 
 def _agree(recorded: GapsRecord | None, models: PolicySet, own: list[int]) -> bool:
-    """Whether the models' exact gaps to all others are those that were recorded."""
+    """Whether the exact gaps to all models equal the recorded ones."""
     if recorded is None:
         return True
     exact = gaps(models.subset(own), models)
@@ -460,11 +460,11 @@ def selection_figures(
 ) -> tuple[dict[str, Drawn], list[str]]:
     """Draw a portfolio and the models that it was selected from.
 
-    ``usage``, ``front`` and ``curve``, as :func:`palm_eval.analysis.figures.run_figures` draws
-    them of a run. Nobody was asked at any weights, so there are none to draw.
+    ``usage``, ``front`` and ``curve``, as in :func:`palm_eval.analysis.figures.run_figures`.
+    There were no oracle calls, so there are no weights to draw.
 
     Args:
-        portfolio: what ``palm select --save`` wrote.
+        portfolio: from ``palm select --save``.
         models: all of them, from :func:`palm_eval.analysis.figures.models_of`.
         most: the largest size on the curve.
 

@@ -1,9 +1,9 @@
-"""Intervals of a run by bootstrap over prompts: gaps, usage, the certificate.
+"""Bootstrap intervals of a run over prompts: gaps, usage, the certificate.
 
-The certificate (:func:`palm_core.certify`) bounds what the portfolio loses to the best policy
-there is, from the rewards r and f of the policies found. Those are means over prompts. Prompts
-are resampled jointly for all policies, the certificate is computed anew each time, and the
-upper end of a bootstrap interval is a limit for the certificate that exact means would give.
+The certificate (:func:`palm_core.certify`) bounds the portfolio's loss against the best policy
+of the class, from the rewards r and f of the policies found. Those are means over prompts.
+Prompts are resampled jointly for all policies, the certificate is recomputed for each resample,
+and the upper end of the bootstrap interval is a limit for the certificate of exact means.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 RESAMPLES = 1000
-#: Weights that gaps are measured at in every resample, for three objectives and more.
+#: Number of weights for the gaps of each resample, for three objectives and more.
 SAMPLES = 200
 GAPS = ("epsilon", "delta")
 USAGE = ("perplexity", "utility")
@@ -48,7 +48,7 @@ def portfolio_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[dict[str, Interval] | None, str]:
-    """All that there are for one portfolio: "epsilon", "delta", "perplexity", "utility".
+    """All intervals of one portfolio: "epsilon", "delta", "perplexity", "utility".
 
     Args:
         policies: as for :func:`gap_intervals`, and so are the others.
@@ -152,7 +152,7 @@ def usage_intervals(
             )
             for name in USAGE
         }
-        # No distribution over so many policies has a larger one.
+        # The maximum perplexity of a distribution over this many policies.
         spread = own["perplexity"]
         own["perplexity"] = replace(spread, upper=min(float(spread.upper), float(len(portfolio))))
         found.append(own)
@@ -170,7 +170,7 @@ def gap_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[list[dict[str, Interval]] | None, str]:
-    """Intervals for ε and δ of portfolios that are kept in every resample.
+    """Intervals for ε and δ of portfolios that are fixed in every resample.
 
     For d = 2 the gaps are exact (:func:`palm_eval.metrics.exact_gap_pairs`). For d ≥ 3 they
     are maxima over ``weights`` and the corner weights of the portfolio's own envelope, which
@@ -181,11 +181,11 @@ def gap_intervals(
         policies: Π, all candidates, each once.
         objectives: d names.
         portfolios: indices among the policies, one list for each portfolio.
-        space: where weights speak; under "minmax" its limits are taken anew in each resample.
+        space: the space of weights; under "minmax" its limits are refitted in each resample.
         weights: V (k, d), for d ≥ 3.
         gaps: "epsilon", "delta" or both.
         resamples: of the bootstrap, at least 100.
-        seed: of the bootstrap; all portfolios see the same resamples.
+        seed: of the bootstrap; all portfolios use the same resamples.
 
     Returns:
         The intervals of each portfolio by gap, and ""; or ``None`` and why there are none:
@@ -222,37 +222,37 @@ def gap_intervals(
                     for name in gaps
                 }
             )
-        except WorkError as error:  # opt is not positive everywhere, in some resample
+        except WorkError as error:  # opt ≤ 0 somewhere, in some resample
             return None, str(error)
     return found, ""
 
 
-#: Of the limits, one-sided.
+#: One-sided confidence level of the limits.
 LEVEL = 0.95
-#: Resamples for two objectives and for more; with more than so many policies the least: a
+#: Resamples for two objectives and for more, and the minimum, used for many policies: a
 #: certificate takes about 5 ms, 10 ms and 50 ms.
 CERTIFICATE_RESAMPLES, RESAMPLES_BEYOND_TWO, MANY = 400, 200, 150
-#: The fewest that a quantile of 5 % can be told from.
+#: The fewest resamples for a quantile of 5 %.
 LEAST = 100
-#: Seconds that resampling may take; else there are fewer resamples, or no limits.
+#: Time limit of resampling in seconds; beyond it there are fewer resamples, or no limits.
 PATIENCE = 60.0
-# In place of an ε that is none; any that is one is at most 1.
+# In place of an undefined ε; a defined ε is at most 1.
 _NONE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunCertificate:
-    """What is certified of a portfolio, and upper limits for it.
+    """The certificate of a portfolio, and upper confidence limits for it.
 
     Args:
-        found: the certificate of rewards as they were measured.
-        epsilon_upper: at confidence :data:`LEVEL` not below the ε that exact rewards would
-            certify; ``None`` where they might certify none, or with ``no_limits``.
+        found: the certificate of the measured rewards.
+        epsilon_upper: upper limit at confidence :data:`LEVEL` of the ε that exact rewards
+            would certify; ``None`` if they might certify none, or with ``no_limits``.
         delta_upper: the same of δ, in units of reward; ``None`` with ``no_limits``.
         resamples: of the bootstrap, 0 without one.
-        prompts: how many, 0 without a bootstrap.
-        no_limits: why there are none, or empty.
-        stopped: why an adaptive run stopped asking, as its portfolio says.
+        prompts: their number, 0 without a bootstrap.
+        no_limits: the reason why there are none, or empty.
+        stopped: why an adaptive run stopped, as recorded in its portfolio.
     """
 
     found: Certificate
@@ -290,9 +290,9 @@ def certificate_of(
     """The certificate of a portfolio of a run, and its limits.
 
     Args:
-        run: whose answers, weights and claims it rests on.
+        run: its answers, weights and claims are the premises.
         portfolio: ids of policies of the run.
-        resamples: of the bootstrap, at least 100; ``None`` takes what is quick enough.
+        resamples: of the bootstrap, at least 100; ``None`` chooses by the time limit.
         seed: of the bootstrap.
 
     Returns:
@@ -318,7 +318,7 @@ def certificate_of(
     except InputError as error:
         return RunCertificate(found=found, stopped=run.stopped, no_limits=str(error)), ""
     began = time.perf_counter()
-    _certified(run, known, chosen, known.candidates)  # the first one may have compiled kernels
+    _certified(run, known, chosen, known.candidates)  # the first certificate may compile kernels
     seconds = time.perf_counter() - began
     count = _count(known) if resamples is None else resamples
     if resamples is None and seconds * count > PATIENCE:
@@ -342,7 +342,7 @@ def certificate_of(
         seed=seed,
         least=0.0,
     )
-    # As many resamples without an ε as a limit may be wrong about: none can be given.
+    # Too many resamples without an ε for a limit at this level.
     none = math.isinf(found.epsilon) or float(np.mean(without)) >= 1 - LEVEL
     upper = [float(value) for value in interval.upper]
     return (
@@ -361,7 +361,7 @@ def certificate_of(
 def _certified(
     run: Run, known: EvaluatedAnswers, chosen: NDArray[np.intp], policies: PolicySet
 ) -> Certificate:
-    """As :func:`palm_core.run.assembly.assemble` does, of ``policies`` measured otherwise."""
+    """Certify as :func:`palm_core.run.assembly.assemble`, with other measured ``policies``."""
     return certify(
         policies,
         known.weights,
@@ -372,7 +372,7 @@ def _certified(
 
 
 def _uncertified(run: Run) -> str:
-    """Why nothing is certified, in words; empty where something is."""
+    """The reason why nothing is certified; empty if there is a certificate."""
     if run.claims.epsilon >= 1:
         return (
             "the oracle does not claim that its answers are near the best it could give "

@@ -1,11 +1,11 @@
 """Remeasurement: the policies of a run measured by its oracle on more prompts.
 
-Nothing is trained. An oracle that can has a method
+Nothing is trained. An oracle that supports it has a method
 
     remeasure(policy, *, artifact: Path, prompts: int) -> Policy
 
-that returns the same policy with what it is worth on the first ``prompts`` prompts of its
-evaluation. Each policy is measured once: what is known lies in the run's folder.
+that returns the same policy with its rewards and f on the first ``prompts`` prompts of its
+evaluation source. Each policy is measured once: results are cached in the run's folder.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     Told = Callable[[str], None]
 
-#: The folder of a run that holds what was measured again, by the number of prompts.
+#: The folder of remeasurements in a run's folder, by the number of prompts.
 FOLDER = "measured"
 #: The largest file in bytes.
 LARGEST_FILE = 256 * 1024 * 1024
@@ -60,19 +60,19 @@ class Measured(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Remeasurer:
-    """Measures policies again, each once, and keeps them in a run's folder.
+    """Measures policies again, each once, with a cache in a run's folder.
 
     Args:
         oracle: must have a method ``remeasure``.
         folder: of the run.
         objectives: d names.
-        name: what messages call the oracle.
-        fingerprint: of the oracle; what was kept of another one is measured anew.
-        prompts: how many, at least 2: of one alone no error can be told.
-        told: called with a line after each policy that was measured.
+        name: the oracle's name in messages.
+        fingerprint: of the oracle; cached results of another one are measured again.
+        prompts: their number, at least 2: a single prompt has no standard error.
+        told: callback with one line for each measured policy.
 
     Attributes:
-        count: how many policies it was asked for.
+        count: the number of requested policies.
 
     Raises:
         InputError: an oracle that cannot measure again, or too few prompts.
@@ -102,18 +102,18 @@ class Remeasurer:
         self._known: dict[Path, Policy] = {}
 
     def again(self, policy: Policy, artifacts: Path, sealed: Artifact | None = None) -> Policy:
-        """``policy`` as it is on these prompts.
+        """``policy`` with rewards and f on these prompts.
 
         Args:
-            policy: as it was measured before.
-            artifacts: the folder that its artifact's path is relative to.
-            sealed: the artifact as it was recorded, where it was.
+            policy: as measured before.
+            artifacts: the folder to which its artifact's path is relative.
+            sealed: the recorded artifact, if there is one.
 
         Raises:
-            InputError: its artifact is not there, or is another by now; a kept file is
-                damaged; the oracle refuses it.
-            WorkError: measuring failed.
-            OracleAnswerError: what came back is no policy, or another one.
+            InputError: its artifact is missing or has changed; a cached file is damaged;
+                the oracle refuses it.
+            WorkError: the measurement failed.
+            OracleAnswerError: the result is not a policy, or is another policy.
         """
         file = self.folder / f"{self._digest(policy)}.json"
         if file not in self._known:
@@ -125,14 +125,14 @@ class Remeasurer:
 
     @property
     def sentence(self) -> str:
-        """What was measured again, on one line."""
+        """A summary of the remeasurement, on one line."""
         return (
             f"Measured again, baselines included: {self.count} policies on {self.prompts} prompts "
             f"(kept in {one_line(self.folder)})."
         )
 
     def document(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The summary as plain values."""
         return {
             "prompts": self.prompts,
             "policies": self.count,
@@ -189,17 +189,17 @@ class Remeasurer:
             ) from error
 
     def _digest(self, policy: Policy) -> str:
-        """Another policy of that id, or another oracle's, was measured otherwise before."""
+        """Digest of the policy and the oracle, to detect stale cached results."""
         told = [self._fingerprint, policy.id, policy.rewards.tolist(), policy.regularizer]
         return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
 
 
 def measured_run(run: Run, folder: Path, remeasurer: Remeasurer) -> Run:
-    """The run with all its policies measured again.
+    """The run with all its policies remeasured.
 
     Raises:
-        InputError: as :meth:`Remeasurer.again`: all policies or none, for those measured on
-            other prompts cannot be compared.
+        InputError: as :meth:`Remeasurer.again`: all policies or none, since measurements on
+            different prompts cannot be compared.
     """
     answers = [
         replace(
@@ -212,11 +212,11 @@ def measured_run(run: Run, folder: Path, remeasurer: Remeasurer) -> Run:
 
 
 class MeasuredOracle:
-    """An oracle whose answers are measured again.
+    """An oracle whose answers are remeasured.
 
     Args:
-        oracle: that is asked.
-        artifacts: the folder that its artifacts are in.
+        oracle: the wrapped oracle.
+        artifacts: the folder of its artifacts.
         remeasurer: measures them.
     """
 
@@ -225,7 +225,7 @@ class MeasuredOracle:
         self._oracle, self._artifacts, self._remeasurer = oracle, artifacts, remeasurer
 
     def solve(self, weights: NDArray[np.float64]) -> Iterator[Policy]:
-        """One policy per row of ``weights`` (k, d), measured again."""
+        """Yield one policy per row of ``weights`` (k, d), remeasured."""
         for row, policy in zip(weights, self._oracle.solve(weights), strict=False):
             checked = check_answer(policy, row, self.objectives)
             yield self._remeasurer.again(checked, self._artifacts)

@@ -1,4 +1,4 @@
-"""What the commands share: the runs they are given, the oracle of a run's task."""
+"""Helpers shared by the commands: opening runs, loading the oracle of a run's task."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
     from palm_core import Oracle, Run
 
-#: The folder of a run for what baselines are asked for.
+#: The folder of baselines' artifacts in a run's folder.
 BASELINES = "baselines"
 
 
 def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
-    """The oracle of a task file, which must be the one that the run asked.
+    """The oracle of a task file, which must be that of the run.
 
-    What it makes for baselines lies below the run, so that oracles which keep their answers
-    (`grpo`) need not find them again.
+    Its artifacts for baselines are stored in the run's folder, so that oracles with a cache
+    (`grpo`) reuse them.
     """
     from palm_core import InputError
     from palm_core.plugin import ARTIFACTS, load_task, load_task_oracle, with_fingerprint
@@ -33,7 +33,7 @@ def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
 
 
 def opened_runs(folders: Sequence[Path]) -> dict[str, Run]:
-    """Finished runs by their folders as they were typed, each once."""
+    """Open finished runs, keyed by the folders as typed; refuse duplicates."""
     from palm_core import InputError, open_run
 
     runs: dict[str, Run] = {}

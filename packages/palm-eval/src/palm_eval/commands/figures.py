@@ -80,7 +80,7 @@ def figures(
     reach = _reach(cells)
     draw = _drawing(run, task, models, most=most, cells=reach, seed=seed)
     with output.waiting("drawing", None), warnings.catch_warnings():
-        warnings.simplefilter("ignore", GlyphWarning)  # said below, once for all figures
+        warnings.simplefilter("ignore", GlyphWarning)  # reported below, once for all figures
         drawn, notes = draw()
         files = {name: save(one, out / f"{name}.{format}") for name, one in drawn.items()}
     if format != "svg" and (boxes := missing_note(one.figure for one in drawn.values())):
@@ -112,7 +112,7 @@ def _drawing(
     cells: tuple[float, float],
     seed: int,
 ) -> Callable[[], tuple[dict[str, Drawn], list[str]]]:
-    """What draws a run, or a portfolio's file; what it needs has been read and checked."""
+    """A function that draws a run or a portfolio's file, with its inputs read and validated."""
     from palm_core import InputError, Portfolio, open_run, read_table
     from palm_eval.analysis.figures import is_selected, models_of, run_figures, selection_figures
 

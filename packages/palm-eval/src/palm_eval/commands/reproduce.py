@@ -149,7 +149,7 @@ def _simulated(
 
 
 def document(found: Experiment, simulated: Sequence[Drawn]) -> dict[str, Any]:
-    """What was found as plain values."""
+    """The results as plain values."""
     from palm_eval.paper.claims import Numbers, verdicts
     from palm_eval.paper.study import claim_rates
 

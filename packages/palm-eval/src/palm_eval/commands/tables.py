@@ -108,9 +108,9 @@ def tables(
     for file in files.values():
         output.say(str(file))
     if out is None:
-        # As it is: a console would read names like ":x:" as pictures.
+        # Plain print: rich would render names like ":x:" as emoji.
         sys.stdout.write("\n".join(one.render(format) for one in made.values()))
-    if format == "csv":  # has no room for them
+    if format == "csv":  # which has no notes
         for note in dict.fromkeys(note for one in made.values() for note in one.notes):
             output.note(note)
 

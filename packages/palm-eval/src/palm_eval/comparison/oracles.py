@@ -1,7 +1,7 @@
 """Comparison of runs of different oracles.
 
-All policies of all runs are candidates, in one space, so that each run is measured against
-the best of any of them: multi-objective decoding beside rewarded soups, for instance.
+All policies of all runs are candidates, in one space, so that each run is measured against the
+best of all: multi-objective decoding against rewarded soups, for example.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Rival:
-    """A run among others.
+    """A run in a comparison.
 
     Args:
-        portfolio: of the policies that the run keeps.
-        found: of all policies that it found: what its oracle can do.
+        portfolio: metrics of the run's portfolio.
+        found: metrics of all policies of the run.
     """
 
     portfolio: Figures
@@ -45,8 +45,8 @@ class Rivals:
     Args:
         runs: by name.
         objectives: d names.
-        candidates: how many policies that is.
-        normalization: "none", or "minmax" over how many policies.
+        candidates: number of candidates.
+        normalization: "none", or "minmax" and the number of policies.
         samples: |V| of the sampled figures.
         seed: of V.
     """
@@ -75,8 +75,8 @@ def compare_oracles(
 ) -> Rivals:
     """Measure runs of any oracles for the same objectives against one another.
 
-    Rewards must mean the same in all of them: the same reward functions, on the same prompts.
-    That cannot be seen from rewards; a different number of prompts can, and is refused.
+    All must have the same reward functions and prompts. That cannot be verified from rewards,
+    except for the number of prompts: different numbers are refused.
 
     Args:
         runs: by name, two or more.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Key = tuple[str, int, int]
 
-#: The columns of Tables 1 and 3: three of the paper, and one beyond it.
+#: The columns of Tables 1 and 3: three of the paper, and an additional one.
 METHODS = ("palm", "uniform", "random", "least")
 
 
@@ -58,7 +58,7 @@ class Measured:
     Args:
         policies: ids; empty for a mean.
         epsilon: ε(P); ∞ where opt ≤ 0 somewhere.
-        delta: δ(P), in units of the space that weights speak of.
+        delta: δ(P), in units of the space of the weights.
         perplexity: of the usage at V.
     """
 
@@ -69,7 +69,7 @@ class Measured:
 
     @property
     def quality(self) -> tuple[float, float]:
-        """(ε, δ): the less the better, by ε first, as the paper's bold entries."""
+        """Sort key (ε, δ): smaller is better, ε first, as for the paper's bold entries."""
         return self.epsilon, self.delta
 
     def document(self) -> dict[str, Any]:
@@ -84,14 +84,14 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
-    """What one μ' keeps of a run."""
+    """The pruned portfolio of a run for one μ'."""
 
     mu: float
     portfolio: Measured
 
     @property
     def size(self) -> int:
-        """How many policies."""
+        """Number of policies."""
         return len(self.portfolio.policies)
 
 
@@ -103,9 +103,9 @@ class Sweep:
         run: its name.
         mu: the grid's μ; ``None`` for an adaptive run.
         alpha: the grid's α; ``None`` for an adaptive run.
-        target_epsilon: what an adaptive run was to certify, else ``None``.
+        target_epsilon: the target ε of an adaptive run, else ``None``.
         oracle_calls: weights asked.
-        missing: weights besides that have no answer.
+        missing: further weights, without an answer.
         rows: by rising μ'.
     """
 
@@ -120,12 +120,12 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The best of PALM and of Uniform-PALM with equally many calls: a row of Table 4.
+    """The best of PALM and of Uniform-PALM for a number of calls: a row of Table 4.
 
     Args:
         oracle_calls: weights asked by each.
-        palm: the best over μ' of 0.01 to 0.10, and over the runs with so many calls.
-        uniform_palm: the best over the same μ'; ``None`` if the oracle was not asked.
+        palm: the best over μ' of 0.01 to 0.10, and over the runs with this number of calls.
+        uniform_palm: the best over the same μ'; ``None`` if the oracle was not called.
     """
 
     oracle_calls: int
@@ -138,19 +138,19 @@ class Comparison:
     """Runs of one oracle beside their baselines, all in one pool and one space.
 
     Args:
-        name: of the task, where several stand in one table; may be empty.
+        name: of the task, for tables of several tasks; may be empty.
         objectives: d names.
         sizes: of portfolios, ascending.
         methods: "palm" (best pruning of that size over all runs and μ'), "uniform",
-            "random" (mean of three runs) and "least" (best choice known of so many of the
-            runs' policies) → size → what was measured; a size may be missing.
-        absent: (method, size) → why it is missing, in words.
-        chosen: size → the run and the μ' that "palm" is.
+            "random" (mean of three runs) and "least" (best known subset of that size of the
+            runs' policies) → size → metrics; a size may be missing.
+        absent: (method, size) → the reason why it is missing.
+        chosen: size → the run and the μ' of "palm".
         budgets: by rising number of calls.
         sweeps: one for each run.
         gaps: "exact", or "sampled" at V.
-        normalization: "none", or "minmax" over how many policies.
-        candidates: how many policies everything is measured against.
+        normalization: "none", or "minmax" and the number of policies.
+        candidates: number of candidates.
         calls_made: oracle calls spent on the baselines.
         samples: |V|.
         seed: of V and of the baselines.
@@ -250,7 +250,7 @@ def baseline_weights(
 def check_runs(
     runs: Mapping[str, Run], normalize: str | None, *, same_oracle: bool = True
 ) -> tuple[tuple[str, ...], str]:
-    """The objectives and the normalisation that all runs share: what their weights mean.
+    """The objectives and the normalisation common to all runs.
 
     Raises:
         InputError: no run, other objectives, runs of several oracles where they must be of
@@ -285,9 +285,9 @@ def check_runs(
 
 
 def policies_of(runs: Mapping[str, Run]) -> dict[str, list[Policy]]:
-    """The policy of each answer, by run; training anew may give another one the same id.
+    """The policy of each answer, by run, with unique ids.
 
-    Such a policy is its own: its id gets the name of its run.
+    Retraining may give different policies the same id: then the run's name is added.
     """
     first: dict[str, Policy] = {}
     found: dict[str, list[Policy]] = {}
@@ -304,10 +304,10 @@ def policies_of(runs: Mapping[str, Run]) -> dict[str, list[Policy]]:
 
 
 def check_sizes(sizes: Sequence[int], runs: Mapping[str, Run]) -> tuple[int, ...]:
-    """The sizes asked for, ascending.
+    """Validate the requested sizes; return them in ascending order.
 
     Raises:
-        InputError: none, one below 1, or one above what any run has asked.
+        InputError: none, one below 1, or one above the number of weights of every run.
     """
     most = max(len(run.answers) for run in runs.values())
     for size in sizes:
@@ -329,12 +329,12 @@ def default_sizes(runs: Mapping[str, Run]) -> tuple[int, ...]:
 
 GAPS = ("exact", "sampled")
 SAMPLES = 1000
-#: The largest size that the least gap is looked for with three objectives and more: each
-#: further one takes longer. With two it is quick.
+#: The largest size in the search for the least gap with three objectives and more: the cost
+#: grows with the size. With two it is fast.
 LARGEST_LEAST = 6
-# Seconds for the whole curve of the least gaps.
+# Time limit in seconds for the whole curve of least gaps.
 _TIME_LIMIT = 60.0
-# Between two μ' the sizes asked for are looked for to this many decimals.
+# Decimals of the search between two μ' for missing sizes.
 _DECIMALS = 5
 _NO_POLICY = "the runs have no policy for some of its weights; --task asks its oracle"
 
@@ -358,20 +358,20 @@ def compare_runs(
 
     Args:
         runs: by name; all of one oracle.
-        oracle: asked for the baselines at weights that the runs have no policy for.
-            ``None`` leaves those baselines out, and says so.
+        oracle: called for baselines at weights without a policy of the runs. ``None``
+            leaves those baselines out, with a note.
         sizes: of portfolios; by default as in the paper from d (at most 3) to one more
             than the runs' portfolios have, and no more than 8.
         gaps: "exact" over the whole simplex, or "sampled" as in the paper.
         normalize: "minmax" over all policies, or "none"; by default as the runs.
         samples: |V|, the weights of sampled gaps and of the usage.
         seed: of V and of the baselines.
-        least: also look for the least gap of each size, which takes longest.
+        least: also compute the least gap of each size, the most expensive part.
         name: of the task.
-        also: further policies: known to baselines that ask for their weights, and
-            candidates that everything is measured against, as those found at V.
-        mus: further μ' to prune with.
-        random_runs: of the random baseline, whose figures are averaged.
+        also: further policies, such as those at V: reused by baselines with their weights,
+            and added to the candidates.
+        mus: further μ' of pruning.
+        random_runs: of the random baseline, whose metrics are averaged.
 
     Raises:
         InputError: no run, runs of several oracles, a size or count out of range, an
@@ -420,7 +420,7 @@ def compare_runs(
             methods["random"][size] = _mean([work.measure(asked[key].policies) for key in keys])
         choices = [one for needed, one in curve if needed <= size <= looked_to]
         if choices:
-            # Both are choices of the runs' policies; the curve knows of no others.
+            # Both are subsets of the runs' policies, as on the curve.
             palm = methods["palm"].get(size)
             known_best = choices[-1:] + ([palm] if palm else [])
             methods["least"][size] = min(known_best, key=lambda one: one.quality)
@@ -443,7 +443,7 @@ def compare_runs(
 
 
 class _Comparing:
-    """How portfolios are measured: against the pool, and at the weights V."""
+    """Measures portfolios against the pool, and at the weights V."""
 
     def __init__(self, pool: Pool, weights: Array, gaps: str, mus: Sequence[float]) -> None:
         self.pool, self.weights, self.mus = pool, weights, mus
@@ -474,7 +474,7 @@ class _Comparing:
         ]
 
     def sweep(self, name: str, run: Run, policies: Sequence[Policy], sizes: Sequence[int]) -> Sweep:
-        """Prune a run for every μ', and between them for the sizes that they jump over."""
+        """Prune a run for every μ', and for μ' in between to find the sizes skipped."""
         weights = np.array([answer.weights for answer in run.answers])
         rows = {row.mu: row for row in self.prunings(policies, weights, self.mus)}
         for size in sizes:
@@ -516,7 +516,7 @@ class _Comparing:
         return tuple(found)
 
     def curve(self, known: Sequence[Policy], most: int) -> list[tuple[int, Measured]]:
-        """The choices of the runs' policies with the least exact ε against one another."""
+        """The subsets of the runs' policies with the least exact ε."""
         own = self.pool.candidates.subset(self.pool.places(known))
         points = size_gap_curve(own, most=most, time_limit=_TIME_LIMIT)
         found = []
@@ -528,7 +528,7 @@ class _Comparing:
 
 
 def _between(rows: Sequence[Swept], size: int) -> float | None:
-    """A μ' not tried yet between two whose portfolios are larger and smaller than ``size``."""
+    """An untried μ' between two whose portfolios are larger and smaller than ``size``."""
     if any(row.size == size for row in rows):
         return None
     for one, other in pairwise(rows):

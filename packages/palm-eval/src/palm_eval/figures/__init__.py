@@ -1,8 +1,8 @@
 """Figures of a portfolio, drawn from plain data with matplotlib's objects.
 
 Each function returns a :class:`matplotlib.figure.Figure`; pyplot and displays are not
-touched. :func:`save` writes SVG, PDF or PNG, the same bytes each time. matplotlib's settings
-are set while a figure is drawn and then put back: draw from one thread at a time.
+used. :func:`save` writes SVG, PDF or PNG, reproducible to the byte. matplotlib's settings are
+changed while a figure is drawn and then restored: draw from one thread at a time.
 """
 
 from palm_eval.figures.cells import cells_description, cells_figure, covered_share

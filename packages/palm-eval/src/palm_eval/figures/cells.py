@@ -1,4 +1,4 @@
-"""Figure 1 of the paper: what each weight vector of a set covers on the simplex."""
+"""Figure 1 of the paper: the cells of the simplex that weight vectors cover."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def cells_figure(
     delta: float = DELTA,
     objectives: Sequence[str] = ("objective 1", "objective 2", "objective 3"),
 ) -> Figure:
-    """The cells that weight vectors cover, one picture for each set (paper, Figure 1).
+    """The cells that weight vectors cover, one panel for each set (paper, Figure 1).
 
     A weight vector w *covers* v ∈ Δ_d if |w_i − v_i| ≤ ε'·v_i + δ' for i = 1, …, d: then
     the policy asked for at w is near-optimal at v (Lemma 3.3). The cell of w, all that it
@@ -102,7 +102,7 @@ def cells_figure(
 def cells_description(
     weight_sets: Mapping[str, ArrayLike], *, epsilon: float = EPSILON, delta: float = DELTA
 ) -> str:
-    """What :func:`cells_figure` shows: how much each set covers."""
+    """Alternative text of :func:`cells_figure`: the covered share of each set."""
     told = []
     for title, given in weight_sets.items():
         rows = check_weights(given)
@@ -112,7 +112,7 @@ def cells_description(
 
 
 def _draw_cells(axes: Axes, rows: Array, bare: list[Array], reach: dict[str, float]) -> None:
-    # Many cells one upon another would be one blot, and their borders a net.
+    # Many overlapping cells would be indistinguishable: paler fill, no borders.
     crowd = min(1.0, 60 / len(rows))
     for row in rows:
         cell = Polygon(
@@ -218,7 +218,7 @@ def uncovered(weights: Array, *, epsilon: float, delta: float) -> list[Array]:
                 inside = clip(inside, side)
                 if not len(inside):
                     break
-            # A piece that the cell only touches stays whole, so that pieces stay few.
+            # A piece that the cell only touches is not divided, so that pieces remain few.
             touched = share(inside) > _SLIVER
             left += [part for part in cut if share(part) > _SLIVER] if touched else [piece]
         rest = left

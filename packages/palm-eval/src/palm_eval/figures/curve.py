@@ -1,4 +1,4 @@
-"""What each further policy buys: the least gap of every portfolio size."""
+"""The size–gap curve: the least gap of every portfolio size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-# Baselines stand that far to the right of their size, so that none hides another.
+# Horizontal offset of baselines, so that markers do not overlap.
 _BESIDE = 0.11
 
 
@@ -47,7 +47,7 @@ def curve_figure(
         curve: from :func:`palm_core.size_gap_curve`.
         intervals: lower and upper end of an interval for the gap, by size of the curve,
             at level 95 % (:func:`palm_eval.analysis.intervals.gap_intervals`).
-        certificate: ε that a certificate proves against the whole policy class, drawn as a
+        certificate: certified ε against the whole policy class, drawn as a
             line; leave it out where the certificate has none (its ε is infinite).
         baselines: (size, ε) of other methods' portfolios by name, drawn as markers beside
             the size.
@@ -128,7 +128,7 @@ def curve_description(
     certificate: float | None = None,
     baselines: Mapping[str, Sequence[tuple[int, float]]] | None = None,
 ) -> str:
-    """What :func:`curve_figure` shows, from the same arguments."""
+    """Alternative text of :func:`curve_figure`, from the same arguments."""
     parts = []
     for point in sorted(curve, key=lambda point: point.size):
         ends = (intervals or {}).get(point.size)

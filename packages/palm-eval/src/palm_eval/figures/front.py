@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# The least distance of two numbers beside the last axis, in heights of the axis.
+# The least distance of two labels at the last axis, in heights of the axis.
 _APART = 0.055
 
 
@@ -63,7 +63,7 @@ def draw_parallel(
         for y, value, align in ((1.02, high[place], "bottom"), (-0.02, low[place], "top")):
             axes.text(place, y, f"{value:.3g}", ha="center", va=align, size=8)
     scaled = (candidates.vertex_values - low) / spread
-    # So that a thousand lines do not become a blot.
+    # Keep a thousand lines distinguishable.
     many = len(scaled) > MOST_VECTORS
     alpha = float(np.clip(30 / max(1, len(scaled)), 0.08, 0.7))
     for mask, colour, label in (
@@ -112,14 +112,14 @@ def _numbers(axes: Axes, x: float, heights: Array, numbers: Sequence[int]) -> No
 
 
 def apart(heights: Array, distance: float) -> Array:
-    """Heights moved as little as keeps their order and ``distance`` between neighbours.
+    """Move heights as little as possible, keeping order and ``distance`` between neighbours.
 
     Neighbours too close are put around their mean, as the pool-adjacent-violators
     algorithm does for least squares under an order.
     """
     order = np.argsort(heights, kind="stable")
     steps = distance * np.arange(len(heights))
-    blocks: list[list[float]] = []  # mean, count of what is pooled
+    blocks: list[list[float]] = []  # mean and size of each block
     for value in heights[order] - steps:
         blocks.append([float(value), 1.0])
         while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
@@ -140,7 +140,7 @@ def front_figure(
 ) -> Figure:
     """The vertex values u(π) = r(π) − f(π)·1 of all candidates and of the portfolio.
 
-    J_w(π) = w·u(π), so u is what preference weights see. Candidates that are best at
+    J_w(π) = w·u(π), so weights depend on u alone. Candidates that are best at
     some weights (on a cell of positive volume) are dark, others pale. For d = 2 a line joins
     the dark ones in the order in which they serve: it is the supported part of the front,
     the upper right boundary of the convex hull. For d = 3 each pair of objectives is one
@@ -202,7 +202,7 @@ def front_figure(
 def front_description(
     portfolio: PolicySet, candidates: PolicySet, styles: Mapping[str, PolicyStyle]
 ) -> str:
-    """What :func:`front_figure` shows: how many policies, and the values of the portfolio's."""
+    """Alternative text of :func:`front_figure`: numbers of policies, the portfolio's values."""
     supported = int((serving_shares(candidates) > 0).sum())
     parts = []
     for name, values in zip(portfolio.names, portfolio.vertex_values, strict=True):

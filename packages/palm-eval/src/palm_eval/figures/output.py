@@ -1,4 +1,4 @@
-"""Figures as files: the same bytes each time, with fonts for characters DejaVu Sans lacks."""
+"""Figure files: reproducible bytes, fallback fonts for characters that DejaVu Sans lacks."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _OWN = "DejaVu Sans"
-# A font of boxes for every character, and fonts whose characters stand at other places.
+# A font of boxes for every character, and fonts with nonstandard encodings.
 _NO_FALLBACK = ("Last Resort", "LastResort", "STIXNonUnicode", "STIXSize", "cm")
 _SHOWN = 8
 
 
 class GlyphWarning(UserWarning):
-    """A file has boxes in place of characters that no font here has."""
+    """A file has boxes in place of characters that no installed font has."""
 
 
 def missing_note(figures: Iterable[Figure]) -> str:
-    """What no font of this machine can show of these figures' texts, in a sentence, or ""."""
+    """A sentence on characters of these figures that no installed font has, or ""."""
     lacking = "".join(sorted(set().union(*map(_lacking, figures))))
     _, left = _families(lacking)
     if not left:
@@ -48,7 +48,7 @@ def missing_note(figures: Iterable[Figure]) -> str:
 
 @contextmanager
 def with_fallbacks(figure: Figure, use: bool = True) -> Iterator[None]:
-    """Let the figure's texts take what DejaVu Sans lacks from other fonts, for a while."""
+    """Context manager: use fallback fonts for characters that DejaVu Sans lacks."""
     lacking = _lacking(figure) if use else ""
     families, _ = _families(lacking)
     changed = []
@@ -78,7 +78,7 @@ def _lacking(figure: Figure) -> str:
 
 @cache
 def _families(lacking: str) -> tuple[tuple[str, ...], str]:
-    """Fonts that have as many of these characters as there are to be had, and the rest."""
+    """Fallback fonts for as many of these characters as possible, and the characters left."""
     left, families = lacking, []
     while left:
         has = {name: _held(path, left) for name, path in _fonts()}
@@ -110,31 +110,31 @@ def _fonts() -> list[tuple[str, str]]:
 def _characters(path: str) -> frozenset[int]:
     try:
         font = font_manager.get_font(path)
-        # Emoji in pixels cannot be drawn.
+        # Bitmap emoji fonts cannot be drawn.
         return frozenset(font.get_charmap() if FaceFlags.SCALABLE in font.face_flags else ())
-    except (OSError, RuntimeError):  # a font that is gone or damaged
+    except (OSError, RuntimeError):  # a missing or damaged font
         return frozenset()
 
 
-# What would differ from one day, or one version, to the next.
+# Metadata that depend on the date or on versions.
 _METADATA: dict[str, dict[str, str | None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
 }
-#: Where each kind of file keeps the description.
+#: The metadata key of the description, by format.
 _DESCRIPTION = {"svg": "Description", "pdf": "Subject", "png": "Description"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
-    """A figure, and what to say of it.
+    """A figure with its texts.
 
     Args:
         figure: matplotlib's.
         title: a few words.
-        caption: how to read it and what is shown, for everyone.
-        description: what it shows in numbers, for readers who cannot see it (alt text).
+        caption: contents and reading instructions, for all readers.
+        description: its contents in numbers, as alternative text.
     """
 
     figure: Figure
@@ -174,7 +174,7 @@ def render(figure: Figure | Drawn, kind: str = "svg") -> bytes:
 
 
 def save(figure: Figure | Drawn, path: str | Path) -> Path:
-    """Write the figure to ``path``, whose ending says how: .svg, .pdf or .png.
+    """Write the figure to ``path``, in the format of its ending: .svg, .pdf or .png.
 
     Raises:
         InputError: another ending, or something that is not a figure.

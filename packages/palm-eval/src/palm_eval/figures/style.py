@@ -1,4 +1,4 @@
-"""Style shared by figures: colours of policies, keys, the triangle, words of descriptions."""
+"""Shared style of figures: colours of policies, legends, the triangle, text helpers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# Okabe and Ito's palette (2008): told apart by colour-blind readers.
+# Okabe and Ito's palette (2008), distinguishable for colour-blind readers.
 COLOURS = (
     "#0072B2",
     "#E69F00",
@@ -34,18 +34,18 @@ COLOURS = (
     "#F0E442",
     "#999999",
 )
-# Seven hatches and eight markers beside eight colours: in grey, hatch, marker and number tell.
+# Seven hatches and eight markers besides eight colours, to distinguish policies in grey.
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 INK, SOFT, FAINT = "#1a1a1a", "#767676", "#c4c4c4"
 LONGEST_LABEL = 48
-#: More points or lines than this are drawn as pixels in vector files too, which stay small.
+#: More points or lines than this are rasterized in vector files, to keep them small.
 MOST_VECTORS = 3000
 _RC: Any = {
-    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read aloud
-    "svg.hashsalt": "palm",  # the same identifiers each time
+    "svg.fonttype": "none",  # keep text: searchable, accessible to screen readers
+    "svg.hashsalt": "palm",  # reproducible identifiers
     "pdf.fonttype": 42,
-    "text.parse_math": False,  # names may hold a dollar sign
+    "text.parse_math": False,  # names may contain a dollar sign
     "text.usetex": False,
     "font.size": 9.0,
     "axes.edgecolor": SOFT,
@@ -67,10 +67,10 @@ _RC: Any = {
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyStyle:
-    """How one policy is drawn, in every figure.
+    """Style of a policy, the same in all figures.
 
     Args:
-        number: 1, 2, …, written on the policy's area or point.
+        number: 1, 2, …, the label of the policy's area or point.
         colour: of Okabe and Ito's palette, as "#rrggbb".
         hatch: matplotlib's pattern, for areas.
         marker: matplotlib's marker, for points.
@@ -117,7 +117,7 @@ def policy_styles(*policies: PolicySet | Sequence[str]) -> dict[str, PolicyStyle
 def styles_for(
     styles: Mapping[str, PolicyStyle] | None, *policies: PolicySet
 ) -> Mapping[str, PolicyStyle]:
-    """``styles`` if it knows every policy, or new ones where it is ``None``."""
+    """``styles`` if it has every policy, or new styles if it is ``None``."""
     if styles is None:
         return policy_styles(*policies)
     for name in (name for group in policies for name in group.names):
@@ -128,7 +128,7 @@ def styles_for(
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The look of all figures, whatever the user's matplotlibrc says."""
+    """Context manager: the style of all figures, independent of the user's matplotlibrc."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
@@ -163,19 +163,19 @@ def key_columns(labels: Sequence[str], width: float) -> int:
     return max(1, min(len(labels), int(width / column)))
 
 
-# Nobody listens to a hundred numbers.
+# Limit of lists in texts for screen readers.
 _MOST = 10
 
 
 def listed(parts: Sequence[str], what: str) -> str:
-    """The parts in one row; of many the first ten and how many more there are of ``what``."""
+    """Join the parts; of many, the first ten and the number of further ``what``."""
     if len(parts) <= _MOST:
         return "; ".join(parts)
     return f"{'; '.join(parts[:_MOST])}; and {len(parts) - _MOST} more {what}"
 
 
 def policy(name: str, styles: Mapping[str, PolicyStyle]) -> str:
-    """A policy as it stands in the key: "policy 2 (concise)"."""
+    """A policy as in the legend: "policy 2 (concise)"."""
     return f"policy {styles[name].number} ({shown(name)})"
 
 
@@ -186,19 +186,19 @@ def percent(share: float) -> str:
 
 
 def upright(text: str) -> str:
-    """The text with its first letter large."""
+    """The text with its first letter capitalised."""
     return text[:1].upper() + text[1:]
 
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
-# Characters that a name at a corner has room for.
+# Maximum characters of a name at a corner.
 _CORNER = 16
 
 
 def draw_triangle(
     axes: Axes, objectives: Sequence[str], title: str = "", subtitle: str = "", *, room: float = 0
 ) -> None:
-    """Draw the simplex with its objectives at the corners and the words below it.
+    """Draw the simplex with its objectives at the corners and the caption below it.
 
     ``room`` is left above the top, for marks.
     """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.patches import Patch
     from numpy.typing import NDArray
 
-# Where a bar is narrower, or a cell's centre nearer to its border, a number has no room.
+# Minimum width of a bar, and distance of a cell's centre to its border, for a number.
 _LEAST_WIDTH = 0.03
 _LEAST_DISTANCE = 0.04
 _PER_ROW = 3
@@ -94,7 +94,7 @@ def usage_figure(
 def usage_description(
     portfolios: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyle]
 ) -> str:
-    """What :func:`usage_figure` shows: who serves which weights (d = 2) or how many."""
+    """Alternative text of :func:`usage_figure`: weights (d = 2) or shares of each policy."""
     sentences = []
     for title, group in portfolios.items():
         serving = np.flatnonzero(serving_shares(group) > 0)

@@ -1,4 +1,4 @@
-"""Figures of weights: those a run has asked for, and the grids of Figure 2 of the paper."""
+"""Figures of weights: the weights of a run, and the grids of Figure 2 of the paper."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def weights_figure(
     ordered: bool = True,
     styles: Mapping[str, PolicyStyle] | None = None,
 ) -> Figure:
-    """The weights asked for, the later the darker, and those of the portfolio's policies.
+    """The requested weights, later ones darker, and those of the portfolio's policies.
 
     For d = 2 the first objective's weight runs to the right and the calls, if ``ordered``,
     downwards; for d = 3 the weights are points of the triangle.
 
     Args:
-        weights: (k, d) in the order of asking, d = 2 or 3.
-        kept: the weights (d,) that a policy of the portfolio was asked for, by its name.
+        weights: (k, d) in the order of the calls, d = 2 or 3.
+        kept: the weights (d,) of each policy of the portfolio, by name.
         objectives: d names.
-        ordered: whether the order means something: in a grid it does not.
+        ordered: whether the order is meaningful: in a grid it is not.
         styles: of the policies; ``None`` makes them.
 
     Raises:
@@ -106,7 +106,7 @@ def weights_description(
     objectives: Sequence[str],
     styles: Mapping[str, PolicyStyle],
 ) -> str:
-    """What :func:`weights_figure` shows: how many weights, and those kept."""
+    """Alternative text of :func:`weights_figure`: number of weights, the portfolio's weights."""
     rows = check_weights(weights, len(objectives))
     parts = []
     for name, row in kept.items():
@@ -133,7 +133,7 @@ def _axis(axes: Axes, objectives: Sequence[str], calls: int, *, ordered: bool) -
 
 def _points(figure: Figure, axes: Axes, places: Array, *, ordered: bool, bar: bool) -> None:
     calls = np.arange(1, len(places) + 1)
-    # The pale end of the greys would be lost on white.
+    # The palest greys would be invisible on white.
     map_ = mpl.colormaps["Greys"]
     shades = map_(np.linspace(0.4, 1.0, len(places))) if ordered else [SOFT] * len(places)
     size = max(2.0, 14 * min(1.0, 300 / len(places)))
@@ -174,7 +174,7 @@ def _mark(axes: Axes, place: Array, name: str, style: PolicyStyle) -> None:
     )
 
 
-# More points than this on one picture are a blot.
+# Maximum distinguishable points in one panel.
 MOST_POINTS = 20_000
 
 
@@ -220,10 +220,10 @@ def grids_figure(
     objectives: Sequence[str] = ("objective 1", "objective 2"),
     smallest: float = 1e-3,
 ) -> Figure:
-    """The three grids one beside another (paper, Figure 2; here also for d = 3).
+    """The three grids side by side (paper, Figure 2; here also for d = 3).
 
     For d = 2 each grid is a row of strokes along w_1, for d = 3 a triangle of points. The
-    multiplicative grid crowds towards the boundary without end, the additive one is
+    multiplicative grid is infinitely dense towards the boundary, the additive one is
     evenly spaced, the combined one is multiplicative down to α of the largest weight.
 
     Args:
@@ -257,7 +257,7 @@ def grids_figure(
 
 
 def grids_description(mu: float, alpha: float, n_objectives: int, *, smallest: float = 1e-3) -> str:
-    """What :func:`grids_figure` shows: how many weights each of the grids has."""
+    """Alternative text of :func:`grids_figure`: the number of weights of each grid."""
     found = grids(n_objectives, mu, alpha, smallest=smallest)
     return (
         f"Multiplicative grid of ratio {1 + mu:.3g} down to {smallest:.3g}: "

@@ -23,13 +23,13 @@ _OF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", 
 
 
 def load_causal(place: str, source: Source, device: torch.device, dtype: Any) -> Any:
-    """The model of ``source``, its weights frozen, on ``device``.
+    """Load the model of ``source`` on ``device``, with frozen weights.
 
     Args:
-        place: what messages call it, the option's name and value.
-        source: where it is.
+        place: its name in messages, the option's name and value.
+        source: its folder or hub name.
         device: see :func:`device_of`.
-        dtype: of its weights: "auto" as they were saved, or one of torch's.
+        dtype: of its weights: "auto" as saved, or one of torch's.
 
     Raises:
         InputError: it cannot be loaded, is an adapter, or no trained causal language model.
@@ -59,7 +59,7 @@ def load_causal(place: str, source: Source, device: torch.device, dtype: Any) ->
 
 
 def has_tokenizer(source: Source) -> bool:
-    """Whether there is a tokenizer beside the model."""
+    """Whether the source has a tokenizer."""
     folder = Path(source.name)
     if folder.is_dir():
         return any((folder / name).exists() for name in _OF_TOKENIZERS)
@@ -67,13 +67,13 @@ def has_tokenizer(source: Source) -> bool:
         try:
             cached_file(source.name, name, revision=source.revision)
         except OSError:
-            continue  # this one is not there; another of them may be
+            continue  # try the next file name
         return True
     return False
 
 
 def load_tokenizer(place: str, source: Source) -> Any:
-    """The tokenizer of ``source``; ``place`` is what messages call it.
+    """Load the tokenizer of ``source``; ``place`` is its name in messages.
 
     Raises:
         InputError: it cannot be loaded.
@@ -87,7 +87,7 @@ def load_tokenizer(place: str, source: Source) -> Any:
 
 
 def end_tokens(tokenizer: Any, models: Iterable[Any]) -> frozenset[int]:
-    """Whatever ends a text for the tokenizer or any of the models."""
+    """The end-of-text tokens of the tokenizer and all models."""
     settings = [tokenizer]
     for model in models:
         settings += [model.config, getattr(model, "generation_config", None)]
@@ -99,7 +99,7 @@ def end_tokens(tokenizer: Any, models: Iterable[Any]) -> frozenset[int]:
 
 
 def device_of(device: str) -> torch.device:
-    """The device of that name; "auto" takes a GPU if there is one.
+    """The device of that name; "auto" is a GPU if there is one.
 
     Raises:
         InputError: there is no such device.
@@ -124,14 +124,14 @@ def dtype_of(dtype: str) -> Any:
 
 
 class Responder:
-    """Reads responses: without special tokens, and without a stop string and what follows.
+    """Decodes responses, without special tokens, truncated at the first stop string.
 
     Args:
         tokenizer: the model's.
-        stop: strings that end a response; they are no part of it.
+        stop: strings that end a response; they are not part of it.
 
     Raises:
-        InputError: ``stop`` is not a list of strings with something in each.
+        InputError: ``stop`` is not a list of non-empty strings.
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
@@ -139,7 +139,7 @@ class Responder:
             raise InputError(f"stop = {stop!r}: must be a list of strings, none of them empty")
         self._tokenizer, self._stop = tokenizer, tuple(stop)
         self._special = frozenset(tokenizer.all_special_ids)
-        # A token is at least one byte. One more, whose front decoding may trim.
+        # A token is at least one byte. One more, since decoding may trim the first.
         self._longest = 1 + max((len(one.encode()) for one in self._stop), default=0)
 
     @property
@@ -148,9 +148,9 @@ class Responder:
         return bool(self._stop)
 
     def stopped(self, prompt: int, tokens: Sequence[int]) -> bool:
-        """Whether ``tokens``, of which all but the last were asked about, hold a stop string.
+        """Whether the last of ``tokens`` completes a stop string.
 
-        Called after each token; ``prompt``, the prompt's number, does not matter.
+        Must be called after each token; ``prompt``, the prompt's number, is ignored.
         """
         del prompt
         if not tokens or tokens[-1] in self._special:
@@ -162,12 +162,12 @@ class Responder:
                 if len(tail) == self._longest:
                     break
         said = self._decode(tail[::-1])
-        if "\ufffd" in said:  # cut within a character, which may spoil those after it
+        if "\ufffd" in said:  # starts within a character, which may corrupt later ones
             said = self._decode(tokens)
         return any(one in said for one in self._stop)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """What ``tokens`` say, as it is: a space in front, where there is one, stays."""
+        """The decoded text of ``tokens``, including a leading space."""
         said = self._decode(tokens)
         ends = [place for one in self._stop if (place := said.find(one)) >= 0]
         return said[: min(ends)] if ends else said

@@ -1,6 +1,6 @@
-"""Estimates of resources before anything is loaded: parameters, downloads, computing.
+"""Estimates of resources before loading: parameters, downloads, compute.
 
-These are estimates, and say what they assume. Nothing is fetched and no weight is read.
+Estimates state their assumptions. Nothing is downloaded and no weights are read.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from palm_eval.lm.sources import Source
     from palm_eval.rewards.base import RewardFunction
 
-#: bfloat16 multiply-adds of one H100 or H200 at best, counted as two operations, a second.
+#: Peak bfloat16 operations per second of an H100 or H200; a multiply-add counts as two.
 PEAK = 989e12
-#: How much of it training reaches, and how much generating, which waits for memory.
+#: Utilisation of the peak in training, and in generation, which is memory-bound.
 TRAINING, GENERATING = 0.4, 0.05
-_BYTES = 2  # of a parameter as it is published, mostly
+_BYTES = 2  # of a parameter, as usually published
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)\s*([bm])(?![A-Za-z0-9])", re.IGNORECASE)
 _LARGEST_HEADER = 64 * 1024 * 1024
 
@@ -35,9 +35,9 @@ class Sized:
     """A model and its size.
 
     Args:
-        name: as it is asked for.
-        parameters: how many, ``None`` where that cannot be told.
-        here: whether it is a folder on this machine, or in the hub's cache.
+        name: as requested.
+        parameters: their number, ``None`` if unknown.
+        here: whether it is a local folder, or in the hub's cache.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Sized:
 
     @property
     def size(self) -> str:
-        """How many parameters, in words."""
+        """Number of parameters, in words."""
         count = self.parameters or 0.0
         if count >= 1e8:
             return f"{count / 1e9:.2g} billion"
@@ -57,7 +57,7 @@ class Sized:
 
 
 def sized(source: Source) -> Sized:
-    """The size of a model: of its files where they are here, else as its name says.
+    """The size of a model: from its local files, else from its name.
 
     Example:
         >>> from palm_eval.lm.sources import Source
@@ -77,7 +77,7 @@ def sized(source: Source) -> Sized:
 
 
 def judges_of(rewards: Mapping[str, RewardFunction]) -> list[Sized]:
-    """The models that reward functions ask."""
+    """The models used by reward functions."""
     return [
         sized(source_of(name))
         for function in rewards.values()
@@ -86,7 +86,7 @@ def judges_of(rewards: Mapping[str, RewardFunction]) -> list[Sized]:
 
 
 def downloads(models: Iterable[Sized]) -> str:
-    """What is still to be fetched, in words."""
+    """The remaining downloads, in words."""
     missing = {one.name: one for one in models if not one.here}
     if not missing:
         return "none"
@@ -96,7 +96,7 @@ def downloads(models: Iterable[Sized]) -> str:
 
 
 def gigabytes(count: float) -> str:
-    """So many bytes, in words."""
+    """Format a number of bytes."""
     return "less than 0.1 GB" if count < 1e8 else f"about {count / 1e9:.2g} GB"
 
 
@@ -106,7 +106,7 @@ def computing(trained: float, generated: float, calls: int | None) -> str:
     Args:
         trained: operations of one call, in training and forward passes.
         generated: operations of one call, in generating token by token.
-        calls: how many; ``None`` where that is not known.
+        calls: their number; ``None`` if unknown.
     """
     hours = (trained / (TRAINING * PEAK) + generated / (GENERATING * PEAK)) / 3600
     together = "" if calls is None else f", {_hours(hours * calls)} in all"
@@ -132,18 +132,18 @@ def _named(name: str) -> float | None:
 
 
 def _cached(source: Source) -> Path | None:
-    """Where the hub's cache has it; nothing is asked of the hub."""
+    """Its path in the hub's cache; the hub is not contacted."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
         found = try_to_load_from_cache(source.name, "config.json", revision=source.revision)
-    except ValueError:  # no name of a repository
+    except ValueError:  # not a repository name
         return None
     return Path(found).parent if isinstance(found, str) else None
 
 
 def _parameters(file: Path) -> int:
-    """The parameters that a file of safetensors holds, by its header."""
+    """The number of parameters in a safetensors file, from its header."""
     try:
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))

@@ -19,7 +19,7 @@ _log = logging.getLogger("palm_eval")
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """The bytes that are free on ``device``, or ``None`` where that cannot be told."""
+    """The free bytes on ``device``, or ``None`` if unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -31,7 +31,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that there was not enough memory."""
+    """Whether ``error`` is an out-of-memory error."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     if not isinstance(error, RuntimeError) or isinstance(error, WorkError):
@@ -44,13 +44,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def check_memory(what: str, error: BaseException) -> None:
-    """Raise :class:`WorkError` if ``error`` says that there was not enough memory for ``what``."""
+    """Raise :class:`WorkError` naming ``what`` if ``error`` is an out-of-memory error."""
     if out_of_memory(error):
         raise WorkError(f"{what}: out of memory while loading: {_first_line(error)}") from error
 
 
 def halved(rows: int, error: BaseException) -> int:
-    """Half of ``rows``, to go on with after ``error``; says so in the log.
+    """Half of ``rows``, for a retry after ``error``; logs the reduction.
 
     Raises:
         WorkError: a single row did not fit.
@@ -63,7 +63,7 @@ def halved(rows: int, error: BaseException) -> int:
 
 
 def release() -> None:
-    """Give back what no tensor uses any more."""
+    """Release cached memory that no tensor uses."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -79,15 +79,15 @@ def _available() -> int | None:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):
-        pass  # no Linux; POSIX may tell
+        pass  # not Linux; try POSIX
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return None  # a system that does not tell
+        return None  # unknown on this system
 
 
 def _left_of_group() -> int | None:
-    """What the control group that we are in may still use (containers)."""
+    """Remaining memory of this process's control group (containers)."""
     try:
         folder = Path("/sys/fs/cgroup")
         limit = int((folder / "memory.max").read_text(encoding="ascii"))
@@ -105,12 +105,12 @@ def in_batches(
     rows: int | Callable[[Sequence[_Item]], int],
     work: Callable[[Sequence[_Item]], Sequence[_Result]],
 ) -> list[_Result]:
-    """``work`` on all items in their order, some at a time; one result for each.
+    """Apply ``work`` to all items in order, in batches; one result for each.
 
     Args:
         items: all of them.
-        rows: how many at a time, or a function that says how many of those that are left.
-        work: must give the same for an item whatever else is in its batch.
+        rows: batch size, or a function of the remaining items that returns it.
+        work: must return the same result for an item in any batch.
 
     Raises:
         WorkError: not enough memory for a single item.
@@ -129,7 +129,7 @@ def in_batches(
             most = halved(size, error)
             short = error.with_traceback(None)
         if short is not None:
-            # Only here, where no traceback holds tensors any more, can they be freed.
+            # Outside the except block, where no traceback refers to tensors, they can be freed.
             del short
             release()
     return found

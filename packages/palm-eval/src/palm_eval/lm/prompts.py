@@ -1,8 +1,8 @@
 """Prompts: files of prompts, chat templates, encoding to tokens.
 
 Files are JSON lines in one of two layouts: TRL's, with a column "prompt" (text or a
-conversation), and that of RLVR (Lambert et al. 2025), whose "messages" end in the question,
-or in the answer to it, which is left out. All other columns go to the rewards.
+conversation), and that of RLVR (Lambert et al. 2025), whose "messages" end in the question, or
+in the answer to it, which is dropped. All other columns are passed to the rewards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from palm_eval.rewards.conversations import messages, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-#: The largest file in bytes, and the most prompts.
+#: Maximum size of a file in bytes, and maximum number of prompts.
 LARGEST_FILE = 256 * 1024 * 1024
 MOST_PROMPTS = 1_000_000
 
@@ -41,12 +41,12 @@ class Prompts:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any prompt and any value."""
+        """Hash of all prompts and columns."""
         told = json.dumps([self.texts, dict(self.columns)], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 
     def chosen(self, numbers: Sequence[int]) -> Prompts:
-        """Those of the given numbers, in that order; one may stand several times."""
+        """The prompts with these numbers, in that order, possibly repeated."""
         return Prompts(
             tuple(self.texts[number] for number in numbers),
             {name: tuple(v[number] for number in numbers) for name, v in self.columns.items()},
@@ -54,17 +54,17 @@ class Prompts:
 
 
 def read_prompts(path: str | Path, *, skip: int = 0, first: int | None = None) -> Prompts:
-    """Read prompts, one JSON object a line: {"prompt": …, "ground_truth": …}.
+    """Read prompts, one JSON object per line: {"prompt": …, "ground_truth": …}.
 
     In place of "prompt" there may be "messages", see :func:`prompt_of`.
 
     Args:
         path: the file, or a folder with ``prompts.jsonl``.
-        skip: leave out so many lines at the beginning.
-        first: take so many after those; ``None`` takes all.
+        skip: number of lines to skip at the beginning.
+        first: number of prompts to take after those; ``None`` takes all.
 
     Raises:
-        InputError: no such file, too large, a line that is no such object: named; or no
+        InputError: no such file, too large, an invalid line (its number is named); or no
             prompt is left.
     """
     check_count(skip, name="skip", least=0)
@@ -87,13 +87,13 @@ def prompts_of(
     """Make prompts of rows in either layout.
 
     Args:
-        rows: what messages call a row, and its columns.
-        place: what messages call all of them.
-        skip: leave out so many.
-        first: take so many after those; ``None`` takes all.
+        rows: the name of each row in messages, and its columns.
+        place: the name of the source in messages.
+        skip: number of rows to skip.
+        first: number of rows to take after those; ``None`` takes all.
 
     Raises:
-        InputError: a row without a prompt, or with other columns than the first; too few rows.
+        InputError: a row without a prompt, or with columns unlike the first row's; too few rows.
     """
     texts: list[Any] = []
     columns: dict[str, list[Any]] = {}
@@ -124,10 +124,10 @@ def prompt_of(row: Mapping[str, Any], where: str) -> Any:
 
     Args:
         row: columns by name.
-        where: what messages call it.
+        where: its name in messages.
 
     Raises:
-        InputError: neither is there, or it is no text and no conversation; nobody asks.
+        InputError: neither exists, it is not a text or conversation, or has no user message.
 
     Example:
         >>> said = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
@@ -161,7 +161,7 @@ def _decoded(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str,
         yield where, row
 
 
-#: The formats that have a name; the last two are the paper's (appendix B.3, B.4).
+#: Named formats; the last two are the paper's (appendix B.3, B.4).
 FORMATS = {
     "plain": "{prompt}",
     "safety-alignment": "BEGINNING OF CONVERSATION: USER: {prompt} ASSISTANT:",
@@ -171,15 +171,15 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a prompt is put to a model.
+    """The format of prompts and their accepted lengths.
 
     Args:
         form: "chat" for the tokenizer's chat template; "plain", "safety-alignment",
             "helpful-assistants"; or a template with {prompt} in it.
-        system: what the system says first, for "chat" only.
-        shortest, longest: a prompt must have so many tokens, as it is put; the paper takes
-            those of 8 to 512 for Helpful Assistants.
-        others: "refuse" or "drop" prompts of another length.
+        system: the system prompt, for "chat" only.
+        shortest, longest: accepted numbers of tokens of a formatted prompt; 8 and 512 in the
+            paper for Helpful Assistants.
+        others: "refuse" or "drop" prompts of other lengths.
 
     Raises:
         InputError: a template without {prompt}; a system without "chat".
@@ -206,7 +206,7 @@ class PromptFormat:
             raise InputError(f"others = {self.others!r}: must be 'refuse' or 'drop'")
 
     def text(self, tokenizer: Any, prompt: Any, name: str = "prompt") -> str:
-        """The prompt as the model reads it.
+        """The formatted prompt.
 
         Raises:
             InputError: a conversation where the format is not "chat"; the tokenizer has no
@@ -231,15 +231,15 @@ class PromptFormat:
             ) from error
 
     def tokens(self, tokenizer: Any, prompt: Any, name: str = "prompt") -> list[int]:
-        """The prompt's tokens, with the special tokens in front once, and no end behind."""
+        """The prompt's tokens, with leading special tokens once, and no end-of-text token."""
         text = self.text(tokenizer, prompt, name)
         begins = getattr(tokenizer, "bos_token", None)
-        # A chat template writes its special tokens itself; so may any other.
+        # Chat templates, and possibly others, include the special tokens.
         written = self.form == "chat" or (begins is not None and text.startswith(begins))
         ids = list(tokenizer(text, add_special_tokens=not written, verbose=False)["input_ids"])
         if written:
             return ids
-        # Tokenizers that close what they read, as for training, would end the answer.
+        # Remove an end token that the tokenizer appends: it would end the response.
         bare = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         while len(ids) > max(1, bare) and ids[-1] == tokenizer.eos_token_id:
             ids.pop()
@@ -248,11 +248,11 @@ class PromptFormat:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Prompts as tokens: ``kept`` are the numbers of those that ``tokens`` has.
+    """Encoded prompts of accepted lengths.
 
     Attributes:
-        tokens: of each prompt that is kept.
-        kept: their numbers among all prompts.
+        tokens: of each accepted prompt.
+        kept: their indices among all prompts.
         dropped: numbers and lengths of the others.
     """
 
@@ -264,18 +264,18 @@ class Encoded:
 def encode_prompts(
     tokenizer: Any, prompts: Sequence[Any], form: PromptFormat, *, room: int | None = None
 ) -> Encoded:
-    """The tokens of all prompts whose lengths are accepted.
+    """Encode all prompts; refuse or drop those of other lengths.
 
     Args:
         tokenizer: the model's.
         prompts: strings, or conversations for format "chat".
-        form: how they are put, and which lengths are accepted.
-        room: the most tokens of a prompt and its response, of the model or asked for: a
-            prompt must be shorter. ``None`` is no limit.
+        form: the format and the accepted lengths.
+        room: maximum tokens of a prompt and its response: a prompt must be shorter.
+            ``None`` is no limit.
 
     Raises:
-        InputError: a prompt without tokens; lengths that are not accepted, where they are
-            not to be dropped; no prompt left.
+        InputError: a prompt without tokens; a length that is not accepted, unless dropped;
+            no prompt left.
     """
     found, kept, dropped = [], [], []
     most = None if room is None else room - 1

@@ -1,6 +1,6 @@
 """Sources of language models: hub names and folders, their identities and fingerprints.
 
-Nothing here imports PyTorch or transformers before it is needed.
+PyTorch and transformers are imported on first use.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from palm_eval.lm.prompts import Prompts
     from palm_eval.rewards.base import RewardFunction
 
-# Files up to this size are compared by what they hold, larger ones (weights) by size and
-# time of change: reading 16 GB anew for every report would take a minute.
+# Files up to this size are compared by content, larger ones (weights) by size and modification
+# time: hashing 16 GB for every report would take a minute.
 _SMALL = 32 * 1024 * 1024
 
 
 def require_hf(what: str) -> None:
-    """Raise :class:`InputError` naming the extra where PyTorch or transformers is missing."""
+    """Raise :class:`InputError` naming the extra if PyTorch or transformers is missing."""
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
         raise InputError(
@@ -39,7 +39,7 @@ def require_hf(what: str) -> None:
 
 
 def load_tokenizer(source: str, revision: str | None) -> Any:
-    """The tokenizer of a name or folder.
+    """Load the tokenizer of a hub name or folder.
 
     Raises:
         InputError: transformers is missing, or it cannot load the tokenizer.
@@ -54,7 +54,7 @@ def load_tokenizer(source: str, revision: str | None) -> Any:
 
 
 def cannot_load(kind: str, source: str, error: Exception) -> InputError:
-    """What to raise where transformers could not load ``source``."""
+    """The error if transformers cannot load ``source``."""
     return InputError(
         f"{kind} = {one_line(repr(source), 200)}: cannot be loaded, must be a name on the Hugging "
         f"Face hub or a folder made by save_pretrained: {error_reason(error)}"
@@ -62,7 +62,7 @@ def cannot_load(kind: str, source: str, error: Exception) -> InputError:
 
 
 def source_identity(source: str, revision: str | None) -> str:
-    """What tells this model or tokenizer from another: its files' contents or its commit.
+    """The identity of a model or tokenizer: a hash of its files, or its commit.
 
     Raises:
         InputError: ``source`` is neither a folder nor a name whose commit can be found.
@@ -92,7 +92,7 @@ def source_identity(source: str, revision: str | None) -> str:
 
 
 def tokenizer_identity(tokenizer: Any) -> str | None:
-    """What tells a loaded tokenizer from another, or ``None`` where that cannot be told."""
+    """The identity of a loaded tokenizer, or ``None`` if unknown."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None
@@ -101,7 +101,7 @@ def tokenizer_identity(tokenizer: Any) -> str | None:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: its name or folder, and the revision of a name."""
+    """The source of a model: a folder, or a hub name with its revision."""
 
     name: str
     revision: str | None = None
@@ -111,7 +111,7 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """What tells it from another: the contents of its files, or its commit.
+        """The identity of the source: a hash of its files, or its commit.
 
         Raises:
             InputError: there is no such folder or name.
@@ -120,7 +120,7 @@ class Source:
 
 
 def source_of(name: object) -> Source:
-    """Read a folder, a name or "name@revision".
+    """Parse a folder, a name or "name@revision".
 
     Raises:
         InputError: none of these.
@@ -139,7 +139,7 @@ def source_of(name: object) -> Source:
 
 
 def located(name: str | Path, folder: Path) -> str:
-    """A model's folder below ``folder`` where there is one, else its name as it is."""
+    """The model's folder below ``folder`` if it exists, else its name unchanged."""
     near = folder / name
     return str(near) if near.is_dir() else str(name)
 
@@ -152,17 +152,17 @@ def fingerprint_of(
     rewards: Mapping[str, RewardFunction],
     settings: Mapping[str, Any],
 ) -> str:
-    """Changes with the content of models, prompts and rewards, and with any setting.
+    """Hash of the contents of models, prompts and rewards, and of the settings.
 
     Args:
         kind: of oracle.
-        models: in a fixed order, ``None`` for one that is not given.
+        models: in a fixed order, ``None`` for an omitted one.
         prompts: likewise.
         rewards: by objective, in their order.
-        settings: all that answers depend on, as plain values.
+        settings: all options that affect answers, as plain values.
 
     Raises:
-        InputError: a model that is not there.
+        InputError: a model was not found.
     """
     told = {
         "kind": kind,

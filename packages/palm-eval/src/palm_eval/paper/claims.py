@@ -1,8 +1,7 @@
 """Claims and numbers of the paper's experiments, checked against the paper and new results.
 
 Kim et al., *Many Preferences, Few Policies*, section 4: Tables 1, 3, 4, 5 and 6 are in
-``published.toml``. The same statements are checked on what is found and on what the paper
-itself prints.
+``published.toml``. The same claims are checked on new results and on the paper's numbers.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Pruning:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What the paper reports of a task.
+    """The paper's numbers for a task.
 
     Args:
         title: of the task.
@@ -58,7 +57,7 @@ class Published:
 
 
 def published(name: str) -> Published:
-    """What the paper reports of one of :data:`PUBLISHED`.
+    """The paper's numbers for one of :data:`PUBLISHED`.
 
     Example:
         >>> published("safety-alignment").quality[5]["palm"]
@@ -101,7 +100,7 @@ def _tables() -> dict[str, Any]:
 
 #: "fewer than seven policies … less than 1.5 % suboptimality"
 MOST_POLICIES, LEAST_GAP = 7, 0.015
-# What is printed alike is alike: four digits, as in the paper.
+# Numbers that print alike are equal: four digits, as in the paper.
 _DIGITS = 4
 _BASELINE_TITLES = {"uniform": "Uniform", "random": "Random"}
 _GAPS = ("ε", "δ")
@@ -109,13 +108,13 @@ _GAPS = ("ε", "δ")
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What claims are about.
+    """The numbers on which claims are checked.
 
     Args:
         quality: size → "palm", "uniform", "random" → (ε, δ).
         perplexity: size → the same → perplexity of the usage.
         budgets: oracle calls → "palm", "uniform_palm" → (ε, δ).
-        prunings: (size, ε) of every pruning of PALM's runs, of other sizes too.
+        prunings: (size, ε) of every pruning of PALM's runs, including other sizes.
     """
 
     quality: Mapping[int, Mapping[str, Pair]]
@@ -125,7 +124,7 @@ class Numbers:
 
     @classmethod
     def of(cls, found: Comparison) -> Numbers:
-        """Those of a comparison."""
+        """The numbers of a comparison."""
         methods = {name: found.methods[name] for name in ("palm", *_BASELINE_TITLES)}
         by_size = {
             size: {name: rows[size] for name, rows in methods.items() if size in rows}
@@ -155,7 +154,7 @@ class Numbers:
 
     @classmethod
     def printed(cls, told: Published) -> Numbers:
-        """Those of the paper."""
+        """The numbers of the paper."""
         return cls(
             quality=told.quality,
             perplexity=told.perplexity,
@@ -174,11 +173,11 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A claim and what it comes to.
+    """A claim and its checks.
 
     Args:
         key: of the claim, see :data:`CLAIMS`.
-        checks: all that it implies here; none where there is nothing to check it on.
+        checks: all comparisons that it implies; empty if there are no numbers to check.
     """
 
     key: str
@@ -186,22 +185,22 @@ class Verdict:
 
     @property
     def claim(self) -> str:
-        """In words."""
+        """The claim in words."""
         return CLAIMS[self.key]
 
     @property
     def held(self) -> int:
-        """How many checks hold."""
+        """Number of checks that hold."""
         return sum(one.holds for one in self.checks)
 
     @property
     def holds(self) -> bool | None:
-        """Whether all do; ``None`` where there are none."""
+        """Whether all checks hold; ``None`` if there are none."""
         return self.held == len(self.checks) if self.checks else None
 
     @property
     def exceptions(self) -> tuple[str, ...]:
-        """What does not hold."""
+        """Descriptions of the checks that fail."""
         return tuple(one.what for one in self.checks if not one.holds)
 
 
@@ -216,9 +215,9 @@ CLAIMS = {
 
 
 def verdicts(numbers: Numbers) -> dict[str, Verdict]:
-    """Every claim, held against ``numbers``.
+    """Check every claim on ``numbers``.
 
-    "Ahead" is a smaller or, to four digits, equal gap; ε and δ are checked apart.
+    "Ahead" is a smaller or, to four digits, equal gap; ε and δ are checked separately.
     """
     found = {
         "uniform": _ahead(numbers, "uniform"),

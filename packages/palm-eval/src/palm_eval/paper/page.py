@@ -1,4 +1,4 @@
-"""A study's page: what holds and what does not, the tables and the figures, how it was made."""
+"""A study's page: verdicts on the claims, tables, figures, provenance."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
     from palm_eval.paper.study import Experiment
     from palm_eval.tables import Table
 
-#: Table 2 of the paper compares portfolios of three.
+#: The size of the portfolios in Table 2 of the paper.
 _SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """How a study was made, for whoever makes it again.
+    """Provenance of a study, for its reproduction.
 
     Args:
-        command: what was typed.
+        command: the command line.
         versions: package → version.
-        oracle: its name and what the task says of it, as plain values.
-        calls: weights asked.
-        seconds: of all calls together, as the ledger has them.
-        prompts: that were answered, or 0 where that is not known.
+        oracle: its name and its options in the task, as plain values.
+        calls: number of oracle calls.
+        seconds: total duration of all calls, from the ledger.
+        prompts: number of prompts, or 0 if unknown.
     """
 
     command: str
@@ -71,15 +71,15 @@ def write_page(
     """Write ``index.md`` with its tables and figures into ``out``.
 
     Args:
-        out: a folder, made where there is none.
-        found: what the study found.
-        made: how.
-        run: where the policies' artifacts are, for their answers.
-        simulated: what simulated tasks came to.
-        drawn_tasks: what those were, in words.
+        out: a folder, created if missing.
+        found: the results of the study.
+        made: its provenance.
+        run: the folder of the policies' artifacts, for their answers.
+        simulated: results of simulated tasks.
+        drawn_tasks: a description of those tasks.
 
     Returns:
-        The files.
+        The files written.
 
     Raises:
         WorkError: a file cannot be written.
@@ -115,7 +115,7 @@ def write_page(
 
 
 def verdict_text(found: Experiment) -> str:
-    """What it comes to, in a paragraph."""
+    """A summary of the verdicts, in a paragraph."""
     told = verdicts(Numbers.of(found.exact))
     hold = [one.claim for one in told.values() if one.holds]
     fail = [one.claim for one in told.values() if one.holds is False]
@@ -159,7 +159,7 @@ def _exceptions(found: Experiment) -> str:
 
 
 def figures_of(found: Experiment) -> dict[str, Drawn]:
-    """Figures 1, 2 and 3 of the paper, of this study."""
+    """Figures 1, 2 and 3 of the paper, for this study."""
     d = len(found.objectives)
     drawn: dict[str, Drawn] = {}
     groups = {}
@@ -188,7 +188,7 @@ def figures_of(found: Experiment) -> dict[str, Drawn]:
 
 
 def answers_text(found: Experiment, run: Path) -> str:
-    """Table 2: what the policies of both portfolios of three say to one prompt."""
+    """Table 2: responses of the policies of both portfolios of size three to one prompt."""
     sizes = found.exact.methods["palm"].keys() & found.exact.methods["uniform"].keys()
     if not sizes:
         return ""

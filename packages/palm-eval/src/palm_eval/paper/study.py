@@ -13,14 +13,14 @@ published = "safety-alignment"                    # whose numbers are set beside
 prompt = 3                                        # whose answers Table 2 shows, from 0
 ```
 
-A simulation tells how often the paper's claims hold: many tasks with an exact oracle, at the
-paper's scale. Each task draws its own trade-offs. Responses to a prompt have latent qualities
+A simulation estimates how often the paper's claims hold: many tasks with an exact oracle, at the
+paper's scale. Each task has random trade-offs. Responses to a prompt have latent qualities
 z ∈ R^q; with a_i random directions that are pushed apart by κ,
 
     r_i(x, y) = 1/(1 + exp(−s_i·(a_i·z) − t_i)),    π_ref(y|x) ∝ exp(τ·(b·z + noise)),
 
-and κ, s, t, b, τ and the β of f = β·KL are drawn anew for each task. The policies are exact
-(:class:`palm_core.TabularOracle`), so what is found is of the method, not of training.
+and κ, s, t, b, τ and the β of f = β·KL are drawn for each task. The policies are exact
+(:class:`palm_core.TabularOracle`), so results are about the method, not about training.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ SAMPLES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """How a task is compared.
+    """Settings of a study.
 
     Args:
         title: of the task.
         grids: (μ, α) of each run, at least one.
         sizes: of portfolios, ascending.
-        mus: further μ' to prune with.
+        mus: further μ' of pruning.
         weights: |V|.
         random: runs of the random baseline.
-        ask: whether the oracle is asked at V, so that opt is what it finds there.
-        published: which of the paper's tasks it is, or is a miniature of; or ``None``.
-        prompt: the number of the prompt whose answers are shown; ``None`` takes the one that
-            is answered most differently.
+        ask: whether the oracle is called at V, so that opt is known there.
+        published: the paper's task that it reproduces, possibly in miniature; or ``None``.
+        prompt: the number of the prompt whose answers are shown; ``None`` takes that with
+            the most diverse answers.
         seed: of V and the baselines.
     """
 
@@ -96,14 +96,14 @@ class Study:
         return sample_weights(self.weights, n_objectives, seed=self.seed)
 
     def run_names(self) -> tuple[str, ...]:
-        """What each run is called in tables."""
+        """The name of each run in tables."""
         return tuple(f"μ {mu:.4g}, α {alpha:.4g}" for mu, alpha in self.grids)
 
     def everything(self, n_objectives: int) -> dict[str, Array]:
-        """All weights that the study asks, by what they are for.
+        """All weights of the study, by purpose.
 
         Raises:
-            InputError: a grid too large, or sizes beyond what the runs ask.
+            InputError: a grid too large, or sizes above the numbers of weights of the runs.
         """
         wanted = {
             name: self.grid(number, n_objectives) for number, name in enumerate(self.run_names())
@@ -125,11 +125,11 @@ def study_of(task: Task, name: str) -> Study:
     """Read the study of a task.
 
     Args:
-        task: as it was read.
-        name: what the task is called where it has no title.
+        task: as read.
+        name: title of a task that has none.
 
     Raises:
-        InputError: an entry of ``[study]`` that is unknown or not acceptable; a task
+        InputError: an entry of ``[study]`` that is unknown or invalid; a task
             without a grid.
     """
     given = task.study
@@ -186,7 +186,7 @@ def _grid(pair: object, number: int) -> tuple[float, float]:
 
 
 def _share(value: object, name: str) -> float:
-    if isinstance(value, str):  # as the paper writes them
+    if isinstance(value, str):  # fractions, as in the paper
         try:
             value = read_number(value)
         except (ValueError, ZeroDivisionError):
@@ -195,7 +195,7 @@ def _share(value: object, name: str) -> float:
 
 
 def distinct_weights(wanted: Mapping[str, Array]) -> Array:
-    """All rows, each once, in the order in which they are needed."""
+    """All distinct rows, in the order of first use."""
     rows = np.concatenate(list(wanted.values()))
     _, first = np.unique(np.round(rows, 9), axis=0, return_index=True)
     return rows[np.sort(first)]
@@ -205,25 +205,25 @@ _Key = tuple[float, ...]
 
 #: |V| of the usage, as in appendix B.2.
 USAGE = 1000
-#: Of the bootstrap over prompts.
+#: Resamples of the bootstrap over prompts.
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What a study found.
+    """The results of a study.
 
     Args:
-        study: what was asked.
+        study: its settings.
         objectives: d names.
         runs: by name, one for each grid.
-        policies: all that were found, each once.
+        policies: all policies, each once.
         exact: gaps over every weight.
         sampled: gaps at V, as the paper's.
         intervals: (method, size) → ε and δ with intervals over prompts; empty where
             policies have no rewards per prompt.
-        no_intervals: why there are none, or empty.
-        missing: weights that the oracle failed at.
+        no_intervals: the reason why there are none, or empty.
+        missing: weights at which the oracle failed.
     """
 
     study: Study
@@ -246,19 +246,19 @@ def experiment(
     resamples: int | None = RESAMPLES,
     least: bool = True,
 ) -> Experiment:
-    """Compare what an oracle answered, as the study says.
+    """Compare an oracle's answers by the settings of a study.
 
     Args:
-        study: which weights are for what.
+        study: its settings.
         objectives: d names.
-        answers: one for each weight of :meth:`Study.everything`, in any order; those that
-            the oracle failed at have none.
-        task: as it was resolved.
+        answers: one for each weight of :meth:`Study.everything`, in any order, except where
+            the oracle failed.
+        task: the resolved task.
         resamples: of the bootstrap; ``None`` leaves intervals out.
-        least: also find the least gap of each size.
+        least: also compute the least gap of each size.
 
     Raises:
-        InputError: a grid of which nothing was answered.
+        InputError: a grid without any answer.
         WorkError: a solver failed.
     """
     d = len(objectives)
@@ -305,7 +305,7 @@ def experiment(
 def _intervals(
     found: Comparison, policies: Sequence[Policy], resamples: int | None, seed: int
 ) -> tuple[dict[tuple[str, int], Mapping[str, Interval]], str]:
-    """For PALM and Uniform; Random may be a mean of several portfolios."""
+    """Intervals for PALM and Uniform; Random may be a mean of several portfolios."""
     if resamples is None:
         return {}, "they were not asked for"
     places = {policy.id: index for index, policy in enumerate(policies)}
@@ -329,7 +329,7 @@ def _intervals(
 
 
 def _key(weights: Array) -> _Key:
-    """A weight vector as it is told from others: to nine digits, whoever has normalised it."""
+    """The key of a weight vector: nine digits, so that renormalised vectors are equal."""
     return tuple(np.round(weights, 9).tolist())
 
 
@@ -348,8 +348,8 @@ class Drawn:
         conflict: κ.
         exact: claim → verdict, with gaps over every weight.
         sampled: the same with gaps at V, as in the paper.
-        understated: ε at V as a share of ε over every weight: of PALM's portfolios, the least.
-        numbers: what the exact verdicts are of.
+        understated: ε at V as a share of ε over every weight: the minimum over PALM's portfolios.
+        numbers: the numbers of the exact verdicts.
     """
 
     seed: int
@@ -363,19 +363,19 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """How often something held, with its 95 % interval (Wilson)."""
+    """A success rate with its 95 % interval (Wilson)."""
 
     held: int
     of: int
 
     @property
     def share(self) -> float:
-        """The share itself."""
+        """The rate."""
         return self.held / self.of
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the share."""
+        """The interval of the rate."""
         from scipy.stats import binomtest
 
         found = binomtest(self.held, self.of).proportion_ci(method="wilson")
@@ -385,10 +385,10 @@ class Rate:
 def draw_oracle(
     seed: int, objectives: Sequence[str], *, prompts: int = PROMPTS, responses: int = RESPONSES
 ) -> tuple[TabularOracle, float]:
-    """An exact oracle on a task of its own, and its κ ∈ [0, 1].
+    """An exact oracle on a random task, and its κ ∈ [0, 1].
 
     Args:
-        seed: equal ones give equal tasks.
+        seed: equal seeds give equal tasks.
         objectives: d names.
         prompts: how many.
         responses: to each.
@@ -405,7 +405,7 @@ def draw_oracle(
     fluent /= np.linalg.norm(fluent)
     sharpness = rng.uniform(0.3, 1.2)
     beta = float(np.exp(rng.uniform(np.log(0.01), np.log(0.2))))
-    # A prompt makes some qualities easier to have than others.
+    # Some qualities are easier to attain on a given prompt.
     latent = rng.standard_normal((prompts, responses, _QUALITIES))
     latent += 0.5 * rng.standard_normal((prompts, 1, _QUALITIES))
     rewards = 1 / (1 + np.exp(-(steepness * (latent @ directions.T) + level)))
@@ -425,16 +425,16 @@ def simulate(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Drawn]:
-    """Do a study on simulated tasks.
+    """Run a study on simulated tasks.
 
     Args:
-        study: which weights are asked, and for what.
+        study: its settings.
         objectives: d names.
         seeds: how many tasks, seeds 0, 1, …
         prompts: of each task.
         responses: to each prompt.
-        workers: processes.
-        progress: called with how many tasks are done, and of how many.
+        workers: number of processes.
+        progress: called with the number of finished tasks and the total.
 
     Raises:
         InputError: a count below 1.
@@ -463,7 +463,7 @@ def simulate(
 def simulate_once(
     seed: int, *, study: Study, objectives: Sequence[str], prompts: int, responses: int
 ) -> Drawn:
-    """One simulated task, compared as the study says."""
+    """Simulate one task and compare it by the study's settings."""
     oracle, conflict = draw_oracle(seed, objectives, prompts=prompts, responses=responses)
     wanted = study.everything(len(objectives))
     answers = answers_at(oracle, distinct_weights(wanted))
@@ -486,7 +486,7 @@ def simulate_once(
 
 
 def claim_rates(found: Sequence[Drawn], gaps: str) -> dict[str, tuple[Rate, Rate]]:
-    """For each claim: tasks on which all of it held, and single comparisons that did.
+    """For each claim: rates of tasks on which it held fully, and of single comparisons.
 
     Args:
         found: the simulated tasks.

@@ -1,4 +1,4 @@
-"""Tables of a study: what was found beside what the paper prints."""
+"""Tables of a study: its results beside the paper's numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOTHING = "nothing to check"
 
 
 def claims_table(found: Experiment) -> Table:
-    """Which of the paper's claims hold: as it prints its numbers, and here."""
+    """The paper's claims, checked on the paper's numbers and on the study's."""
     told = None if found.study.published is None else published(found.study.published)
     columns = {
         "at V": verdicts(Numbers.of(found.sampled)),
@@ -55,7 +55,7 @@ def _verdict(one: Verdict) -> str:
 
 
 def quality_table(found: Experiment) -> Table:
-    """Table 1 as the paper measures it, with its numbers beside ours."""
+    """Table 1 as the paper measures it, with the paper's numbers."""
     told = _printed(found)
     quality = told.quality if told else {}
     cells = []
@@ -77,7 +77,7 @@ def quality_table(found: Experiment) -> Table:
 
 
 def usage_table(found: Experiment) -> Table:
-    """Table 3, with the paper's numbers beside ours."""
+    """Table 3, with the paper's numbers."""
     told = _printed(found)
     printed = told.perplexity if told else {}
     cells = []
@@ -109,7 +109,7 @@ def _columns(told: Published | None, values: tuple[str, ...]) -> list[Column]:
 
 
 def exact_table(found: Experiment) -> Table:
-    """Table 1 over every weight: how much V understates, and with other prompts."""
+    """Table 1 over every weight: underestimation at V, and intervals over prompts."""
     cells = []
     for size in found.exact.sizes:
         row = [Cell(values=(size,))]
@@ -160,7 +160,7 @@ def _missed(found: Experiment, size: int) -> str | None:
 
 
 def _at_v(sampled: Comparison, policies: tuple[str, ...]) -> float | None:
-    """ε at V of the same portfolio, where a sweep came upon it."""
+    """ε at V of the same portfolio, if a sweep contains it."""
     for sweep in sampled.sweeps:
         for row in sweep.rows:
             if set(row.portfolio.policies) == set(policies):
@@ -169,7 +169,7 @@ def _at_v(sampled: Comparison, policies: tuple[str, ...]) -> float | None:
 
 
 def budget_table(found: Experiment) -> Table:
-    """Table 4 over every weight and at V, with the paper's numbers beside."""
+    """Table 4 over every weight and at V, with the paper's numbers."""
     told = _printed(found)
     printed = told.budgets if told else {}
     cells = []

@@ -1,4 +1,4 @@
-"""One HTML file that shows a portfolio: who serves whom, what they answer, how we know."""
+"""HTML report of a portfolio: served weights, answers, evidence, in one file."""
 
 from palm_eval.report.contents import ReportContents, gather_report
 from palm_eval.report.page import render_report, write_report

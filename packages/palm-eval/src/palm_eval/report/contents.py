@@ -1,4 +1,4 @@
-"""What a report shows, gathered from a run; what cannot be had is named with its reason."""
+"""Contents of a report, gathered from a run; missing parts are listed with their reasons."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-#: The largest size on the curve, and the most prompts on the page.
+#: The largest size on the curve, and the maximum of prompts on the page.
 MOST, PROMPTS = 8, 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReportContents:
-    """A portfolio and all that is known of it.
+    """A portfolio and its evaluation, figures and responses.
 
     Args:
         path: the run's folder, or the portfolio's file.
-        portfolio: with per-prompt rewards, where it comes from a run that has them.
-        candidates: all policies found, in the space that weights speak of; ``None`` for a
-            portfolio's file alone, which does not hold them.
+        portfolio: with per-prompt rewards, if it is of a run that has them.
+        candidates: all policies, in the space of the weights; ``None`` for a portfolio's
+            file alone, which lacks them.
         evaluation: gaps, intervals and baselines, or ``None``.
         figures: by name.
-        responses: what the portfolio's policies answered, or ``None``.
-        diversity: how different their answers to the same prompts are, or ``None``.
-        prompts: how many prompts are shown at most.
-        missing: what is not there and why, a sentence each.
+        responses: of the portfolio's policies, or ``None``.
+        diversity: of their answers to the same prompts, or ``None``.
+        prompts: maximum of prompts shown.
+        missing: the missing parts and their reasons, a sentence each.
     """
 
     path: Path
@@ -65,22 +65,22 @@ def gather_report(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> ReportContents:
-    """Gather what a report of a run, or of a portfolio's file, shows.
+    """Gather the contents of a report of a run or of a portfolio's file.
 
-    A part that fails (a figure, the baselines) is left out and named in ``missing``: what
-    is known is shown whatever else is not.
+    A part that fails (a figure, the baselines) is left out and listed in ``missing``; the
+    others are shown.
 
     Args:
         path: the folder of a finished run, or a file that ``Portfolio.save`` wrote.
-        oracle: asked for the baselines, as by :func:`palm_eval.evaluate_run`.
-        models: the table that a portfolio's file was selected from.
+        oracle: called for baselines, as by :func:`palm_eval.evaluate_run`.
+        models: the table from which a portfolio's file was selected.
         most: the largest size on the size–gap curve.
-        prompts: how many prompts are shown at most.
+        prompts: maximum of prompts shown.
         samples: |V| of the sampled gaps.
         seed: of V, the baselines and the bootstrap.
 
     Raises:
-        InputError: no finished run and no portfolio there, a number out of range, or
+        InputError: no finished run or portfolio at ``path``, a number out of range, or
             ``models`` that the portfolio was not selected from.
     """
     check_count(most, name="most", least=1)
@@ -108,7 +108,7 @@ def gather_report(
     told = () if evaluation is None else tuple(map(baseline_label, evaluation.not_asked))
     missing += [note for note in left_out if not note.startswith(told)]
     responses = responses_of(path, portfolio.policies)
-    if responses.found:  # else the section on answers says why
+    if responses.found:  # else the section on answers gives the reason
         missing += [f"Answers of {name}: {why}." for name, why in responses.missing.items()]
     return ReportContents(
         path=path,
@@ -124,7 +124,7 @@ def gather_report(
 
 
 def _of_file(path: Path, models: Table | None, *, most: int, prompts: int) -> ReportContents:
-    """What a report of a portfolio's file shows, and the models it was selected from."""
+    """The contents for a portfolio's file and the models from which it was selected."""
     portfolio = Portfolio.load(path)
     if models is None:
         where = (

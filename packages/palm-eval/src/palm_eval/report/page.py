@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# Weightings that are looked through for one that a policy of four objectives serves.
+# Sampled weights in the search for weights that a policy serves, for d ≥ 4.
 _TRIED = 20_000
 _PROMPT_LABEL = 90
 
 
 def explorer_data(contents: ReportContents) -> dict[str, Any]:
-    """What the page's script works on; see ``report.js``."""
+    """The data of the page's script; see ``report.js``."""
     portfolio = contents.portfolio
     return {
         "objectives": list(portfolio.objectives),
@@ -64,11 +64,11 @@ def explorer_data(contents: ReportContents) -> dict[str, Any]:
 
 
 def policy_rows(portfolio: Portfolio) -> list[dict[str, Any]]:
-    """A row for each policy: what the page shows of it, and where it serves.
+    """A row for each policy: its data on the page, and the weights it serves.
 
-    ``cell`` is an interval of w_1 for d = 2, a polygon of weights for d = 3; ``centre`` a
-    weighting in its middle, and ``start`` one that it serves, for any d; ``None`` where
-    there is none (of the sampled weights, for d ≥ 4).
+    ``cell`` is an interval of w_1 for d = 2, a polygon of weights for d = 3; ``centre`` the
+    weights at its centre, and ``start`` weights that it serves, for any d; ``None`` if there
+    are none (among the sampled weights, for d ≥ 4).
     """
     policies = portfolio.policy_set
     styles = policy_styles(policies)
@@ -105,7 +105,7 @@ def policy_rows(portfolio: Portfolio) -> list[dict[str, Any]]:
 
 
 def _limits(portfolio: Portfolio) -> tuple[Array, Array]:
-    """What the meters of the table run between, in raw units."""
+    """The limits of the table's meters, in raw units."""
     rewards = np.array([policy.rewards for policy in portfolio.policies])
     limits = portfolio.normalization
     if limits.method == "minmax":
@@ -115,7 +115,7 @@ def _limits(portfolio: Portfolio) -> tuple[Array, Array]:
 
 
 def _cells(values: Array) -> tuple[dict[int, Array], dict[int, Array]]:
-    """Cell and an inner weighting of each policy that serves any."""
+    """The cell and inner weights of each policy that serves any weights."""
     d = values.shape[1]
     if d == 2:
         ends = {i: row for i, row in enumerate(serving_intervals(values)) if row[1] > row[0]}
@@ -139,7 +139,7 @@ def _cells(values: Array) -> tuple[dict[int, Array], dict[int, Array]]:
 
 
 def _found(candidates: PolicySet) -> list[list[float]]:
-    """Vertex values of the policies that may be the best somewhere; for d ≤ 3, that are."""
+    """Vertex values of all policies that are the best at some weights; for d > 3, may be."""
     values = candidates.vertex_values
     values = values[drop_dominated(values)]
     if values.shape[1] <= 3:
@@ -149,7 +149,7 @@ def _found(candidates: PolicySet) -> list[list[float]]:
 
 
 def _ink(colour: str) -> str:
-    """Black or white, whichever is read more easily on ``colour`` (WCAG 2 contrast)."""
+    """Black or white, by higher contrast with ``colour`` (WCAG 2)."""
     channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ [0.2126, 0.7152, 0.0722])
@@ -157,7 +157,7 @@ def _ink(colour: str) -> str:
 
 
 def prompt_rows(contents: ReportContents) -> list[dict[str, Any]]:
-    """The prompts that all policies answered, evenly chosen, with answers and rewards."""
+    """Evenly chosen prompts answered by all policies, with answers and rewards."""
     responses = contents.responses
     if responses is None or not responses.prompts or not contents.prompts:
         return []
@@ -197,7 +197,7 @@ def prompt_rows(contents: ReportContents) -> list[dict[str, Any]]:
 
 
 def _prompt_rewards(portfolio: Portfolio, responses: RunResponses) -> dict[str, Any]:
-    """Rewards per prompt by policy, where they are plainly of the prompts shown, in order."""
+    """Rewards per prompt by policy, if they match the prompts shown, in order."""
     found: dict[str, Any] = {}
     for policy in portfolio.policies:
         own = responses.found.get(policy.id)
@@ -212,7 +212,7 @@ def _prompt_rewards(portfolio: Portfolio, responses: RunResponses) -> dict[str, 
 
 
 def _text(completion: object) -> str:
-    """What was answered; where a conversation was, each turn behind its role."""
+    """The answer as text; of a conversation each turn with its role."""
     turns = messages(completion, role="assistant", name="completion")
     if len(turns) == 1:
         return turns[0]["content"]
@@ -223,7 +223,7 @@ _LABEL = 28
 
 
 def write_report(contents: ReportContents, out: str | Path) -> Path:
-    """Write the report to ``out``, whole or not at all.
+    """Write the report to ``out`` atomically.
 
     Raises:
         WorkError: the file cannot be written.
@@ -234,16 +234,16 @@ def write_report(contents: ReportContents, out: str | Path) -> Path:
 
 
 def report_file(path: str | Path) -> Path:
-    """Where a report goes if nobody says: into the run's folder, or beside the portfolio."""
+    """The default path of a report: in the run's folder, or beside the portfolio."""
     path = Path(path)
     return path / "report.html" if is_folder(path) else path.with_suffix(".html")
 
 
 def render_report(contents: ReportContents) -> str:
-    """The report as one HTML document that asks for nothing else.
+    """The report as one self-contained HTML document.
 
     Every value is escaped, by Jinja in the page and as JSON for the script, which writes
-    text only; the page's own policy lets no other script run and nothing be fetched.
+    text only; the content security policy forbids other scripts and all requests.
     """
     portfolio = contents.portfolio
     script = _resource("report.js")
@@ -299,7 +299,7 @@ def render_report(contents: ReportContents) -> str:
 
 
 def _sections(page: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the page's own list of contents links to."""
+    """The sections in the page's table of contents."""
     sections = [
         ("explore", "Who serves which preference", True),
         ("answers", "What they answer", page["answers_note"]),
@@ -322,7 +322,7 @@ def _space(portfolio: Portfolio) -> str:
 def _answers_note(contents: ReportContents, shown: int) -> str:
     responses = contents.responses
     if responses is None and is_selected(contents.portfolio):
-        return ""  # a table of scores has no answers
+        return ""  # a selection from a table has no answers
     if responses is None or not responses.found:
         reasons = [] if responses is None else list(dict.fromkeys(responses.missing.values()))
         why = f" Of the policies here: {reasons[0]}." if reasons else ""
@@ -382,7 +382,7 @@ def _made(contents: ReportContents) -> list[str]:
 
 
 def _toml(task: dict[str, Any]) -> str:
-    """The task as a file that palm build takes; what is not set is left out."""
+    """The task as TOML for palm build, without unset entries."""
 
     def kept(value: Any) -> Any:
         if isinstance(value, dict):
@@ -390,13 +390,13 @@ def _toml(task: dict[str, Any]) -> str:
         return [kept(one) for one in value] if isinstance(value, list) else value
 
     plain = kept(task)
-    # The run's record of the oracle, not an option of it.
+    # Recorded by the run, not an option of the oracle.
     plain.get("oracle", {}).pop("fingerprint", None)
     return tomli_w.dumps(plain).strip()
 
 
 def _plain(name: str) -> bool:
-    """Whether a name can stand in --weights as it is."""
+    """Whether a name needs no quotes in --weights."""
     return bool(name) and all(char.isalnum() or char in "_-." for char in name)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from palm_eval.analysis.evaluation import Evaluation
     from palm_eval.diversity import RunDiversity
 
-# A longer list of weights that have no answer is cut.
+# Maximum of listed weights without an answer.
 _SHOWN = 5
 
 
@@ -35,7 +35,7 @@ def headline(portfolio: Portfolio) -> str:
 
 
 def lead(portfolio: Portfolio) -> list[str]:
-    """The headline once more, with all that it leaves out."""
+    """The headline in full detail."""
     names = _listed(portfolio.objectives)
     size, certificate = len(portfolio), portfolio.certificate
     which = "the one policy" if size == 1 else f"the best of the {size}"
@@ -72,7 +72,7 @@ def lead(portfolio: Portfolio) -> list[str]:
 
 
 def promise(portfolio: Portfolio) -> str:
-    """What holds wherever the reader moves the weights, or ""."""
+    """The guarantee that holds for all weights, or ""."""
     certificate, gaps = portfolio.certificate, portfolio.gaps
     if certificate is not None and certificate.epsilon is not None:
         condition = " (conditional, see below)" if certificate.conditional_on else ""
@@ -88,7 +88,7 @@ def promise(portfolio: Portfolio) -> str:
 
 
 def proof(portfolio: Portfolio, evaluation: Evaluation | None) -> list[tuple[str, str]]:
-    """Titles and paragraphs: what is proven, from what, and what is not."""
+    """Titles and paragraphs: what is proven, from which premises, and what is not."""
     found = [_exact(portfolio), _certificate(portfolio), _fewer(portfolio)]
     if portfolio.theorem is not None:
         found.append(("Before the first call", f"{portfolio.theorem.statement}."))
@@ -97,7 +97,7 @@ def proof(portfolio: Portfolio, evaluation: Evaluation | None) -> list[tuple[str
 
 
 def diversity(found: RunDiversity | None) -> str:
-    """How different the portfolio's answers to the same prompt are, or ""."""
+    """A sentence on the diversity of the portfolio's answers, or ""."""
     if found is None or not found.together:
         return ""
     said = [
@@ -164,7 +164,7 @@ def _those(portfolio: Portfolio) -> str:
 
 
 def _uncertified(portfolio: Portfolio) -> str:
-    """Why there is no certificate (:func:`palm_core.run.assembly.assemble`)."""
+    """The reason for a missing certificate (:func:`palm_core.run.assembly.assemble`)."""
     if is_selected(portfolio):
         return "the policies were there, and no oracle has said how good others could be"
     if portfolio.slack.claimed_epsilon >= 1:
@@ -235,7 +235,7 @@ def _slack(portfolio: Portfolio) -> tuple[str, str]:
 
 
 def _premise(portfolio: Portfolio) -> str:
-    """What a conditional certificate rests on, in a few words."""
+    """The premise of a conditional certificate, in a few words."""
     if portfolio.certificate is not None and portfolio.certificate.refuted:
         return "the best policies found are as good as is assumed of the oracle"
     if portfolio.slack.claimed or portfolio.slack.claimed_epsilon or portfolio.slack.claimed_delta:

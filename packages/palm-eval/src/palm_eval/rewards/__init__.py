@@ -1,9 +1,8 @@
 """Reward functions with TRL's signature, (prompts, completions, **columns) -> list[float | None].
 
-Each of ours is made by a factory that takes options by keyword; the factories are
-the entry points of the group ``palm.rewards``, and :func:`load_reward` finds them.
-The names below are loaded when first used: only :func:`classifier` needs PyTorch,
-and only when it scores.
+PALM's reward functions are made by factories with keyword options, which are the entry points
+of the group ``palm.rewards``; see :func:`load_reward`. The names below are loaded when first
+used: only :func:`classifier` needs PyTorch, and only when it scores.
 """
 
 from __future__ import annotations

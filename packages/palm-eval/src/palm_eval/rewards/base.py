@@ -1,9 +1,8 @@
 """Base class of reward functions: validation of inputs and outputs, asynchronous functions.
 
-Asynchronous functions run in one event loop for each process, which lasts as long as the
-process, as TRL's does, so that what a function keeps between calls (an HTTP client, for
-instance) still works. It has a thread of its own: a notebook's thread already runs another
-loop.
+Asynchronous functions run in one event loop per process, with the lifetime of the process, as
+in TRL, so that state between calls (an HTTP client, for example) remains usable. The loop has a
+thread of its own, since a notebook's thread already runs another loop.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from palm_eval.rewards.conversations import completion_text, shown
 def awaited(value: Any) -> Any:
     """The result of ``value`` where it is a coroutine or another awaitable, else ``value``.
 
-    Whatever the coroutine raises is raised; it is cancelled where the caller is interrupted.
+    Exceptions of the coroutine are raised; it is cancelled if the caller is interrupted.
     """
     if not inspect.isawaitable(value):
         return value
@@ -47,7 +46,7 @@ def awaited(value: Any) -> Any:
 
 @cache
 def _event_loop(process: int) -> asyncio.AbstractEventLoop:
-    """The loop of this process; a forked one has no thread of its parent's."""
+    """The event loop of this process; a forked process does not inherit its parent's thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="palm-rewards", daemon=True)
 
@@ -68,13 +67,13 @@ RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float
 
 
 class Reward(ABC):
-    """A reward function that says what it reads and what it is.
+    """A reward function that declares its columns, models and fingerprint.
 
     Attributes:
         __name__: unique to the options, as TRL needs for its metrics.
-        columns: the data set's columns that it reads; others change nothing.
-        requires: those of ``columns`` that must be there.
-        models: names of the language models that it asks.
+        columns: the data set's columns that it reads; others have no effect.
+        requires: the required ones among ``columns``.
+        models: names of the language models that it uses.
     """
 
     columns: tuple[str, ...] = ()
@@ -94,9 +93,9 @@ class Reward(ABC):
 
     @property
     def fingerprint(self) -> str | None:
-        """What the rewards depend on besides the text and the columns: caches go by it.
+        """Hash of all inputs besides texts and columns, used as a cache key.
 
-        ``None`` where that cannot be told: such rewards are not cached on disk.
+        ``None`` if unknown: such rewards are not cached on disk.
         """
         sources = self._sources()
         if sources is None:
@@ -105,11 +104,11 @@ class Reward(ABC):
 
     @property
     def correctness(self) -> Reward | None:
-        """The reward that says 1 or 0 of whether a completion is right, where this tells."""
+        """The reward that is 1 for correct completions, else 0, if this one judges correctness."""
         return None
 
     def _sources(self) -> dict[str, Any] | None:
-        """What the options only name: files, versions of libraries. ``None``: unknown."""
+        """Contents that options refer to: files, versions of libraries. ``None``: unknown."""
         return {}
 
     @abstractmethod
@@ -119,12 +118,12 @@ class Reward(ABC):
         completions: Sequence[Any],
         columns: Mapping[str, Sequence[Any]],
     ) -> Sequence[float | None]:
-        """One number per completion; lengths and columns have been checked."""
+        """One number per completion; lengths and columns are validated already."""
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float | None]:
-        """One reward per completion; none of ours is ``None``.
+        """One reward per completion; ``None`` is never returned.
 
         Raises:
             InputError: the lengths differ, a column is missing or unusable, or a text is
@@ -198,10 +197,10 @@ def columns_read(name: str, function: RewardFunction, given: Collection[str]) ->
     Args:
         name: of the reward, for the error.
         function: as for :func:`called`.
-        given: names of columns.
+        given: names of available columns.
 
     Raises:
-        InputError: a column that it needs is not given.
+        InputError: a required column is not available.
     """
     accepted, required = columns_of(function)
     for column in sorted(required - set(given)):
@@ -239,7 +238,7 @@ def _named(parameters: Sequence[inspect.Parameter]) -> list[inspect.Parameter]:
 
 
 def check_lengths(prompts: Sequence[Any], completions: Sequence[Any]) -> None:
-    """Raise :class:`InputError` where there is not one prompt per completion."""
+    """Raise :class:`InputError` unless there is one prompt per completion."""
     for name, values in (("prompts", prompts), ("completions", completions)):
         if isinstance(values, str) or not isinstance(values, Sequence):
             raise InputError(f"{name} is of type {type(values).__name__}: must be a list")

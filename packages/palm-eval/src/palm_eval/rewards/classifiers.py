@@ -1,18 +1,18 @@
 r"""Reward functions from Hugging Face sequence classifiers (``palm-eval[hf]``), and presets.
 
-The presets hold the settings of the paper's reward models (section 4 and B.2, B.3). Nothing
-is downloaded by reading them; ``classifier(preset="beaver-cost")`` uses one, and any option
-given beside it goes before the preset's.
+The presets are the settings of the paper's reward models (section 4 and B.2, B.3). Reading
+them downloads nothing; ``classifier(preset="beaver-cost")`` uses one, and further options
+override the preset's.
 
 - ``skywork``: RLVR-GSM's helpfulness. The model's own chat template; one logit.
 - ``beaver-reward``, ``beaver-cost``: Safety Alignment's "better" and "safe". The template
   is that of safe-rlhf, and the head is stored as ``score_head``. The cost is negated: a
   safe answer has a low cost.
-- ``helpful``, ``harmless``: Ray2333's models for Helpful Assistants, asked with the pair
-  (question, reply). The question is the prompt as it stands: as in Anthropic's HH-RLHF it
-  reads "\n\nHuman: …\n\nAssistant:". For bare questions, set ``template`` to
+- ``helpful``, ``harmless``: Ray2333's models for Helpful Assistants, which score the pair
+  (question, reply). The question is the prompt unchanged: as in Anthropic's HH-RLHF it
+  reads "\n\nHuman: …\n\nAssistant:". For plain questions, set ``template`` to
   "\n\nHuman: {prompt}\n\nAssistant:".
-- ``humor``: sees the reply only; the second of two logits.
+- ``humor``: scores the reply only; the second of two logits.
 """
 
 from __future__ import annotations
@@ -95,19 +95,19 @@ def classifier(
 
     Args:
         preset: settings of a reward model of the paper, see
-            :mod:`palm_eval.rewards.classifiers`; options given beside it go first.
+            :mod:`palm_eval.rewards.classifiers`; other options override it.
         model: name on the Hugging Face hub or folder. Code that comes with a model is
             never run.
         input: "chat" (default): the tokenizer's chat template; "pair": prompt and reply as
             the two texts of a pair; "reply": the reply alone; "template": one text.
         template: for "template" the text with ``{prompt}`` and ``{completion}``; for "pair"
-            what is made of the prompt, with ``{prompt}``.
+            the template of the first text, with ``{prompt}``.
         label: which logit, by index or by its name in the model's configuration; ``None``
             where there is but one.
         activation: "none" (default), "sigmoid" or "softmax" over the logits.
         sign: -1 for a cost.
-        head: what the model's weights call its last layer where transformers calls it
-            ``score``: "score_head" for the beaver models.
+        head: the name of the last layer in the model's weights, if not ``score`` as in
+            transformers: "score_head" for the beaver models.
         revision: a branch, tag or commit of the hub.
         dtype: "auto" (default, as stored), "float32", "bfloat16" or "float16".
         device: "cpu", "cuda:0" …; ``None``: "cuda" where there is one, else "cpu".
@@ -164,7 +164,7 @@ def _check(settings: dict[str, Any]) -> None:
     if label is not None and not isinstance(label, str):
         check_count(label, name="label", least=0)
     fields = {
-        "template": {"completion"},  # the prompt may be left out
+        "template": {"completion"},  # the prompt is optional
         "pair": {"prompt"},
     }.get(settings["input"])
     template = settings["template"]
@@ -196,7 +196,7 @@ class _Classifier(Reward):
         self._model: Model | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process loads its own.
+        # Each worker process loads its own.
         return {key: item for key, item in self.__dict__.items() if key not in ("_lock", "_model")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -213,7 +213,7 @@ class _Classifier(Reward):
     ) -> list[float]:
         if not completions:
             return []
-        with self._lock:  # one batch at a time, and one model
+        with self._lock:  # one batch at a time, on one loaded model
             if self._model is None:
                 from palm_eval.rewards.sequence_classifier import Model
 
@@ -244,6 +244,6 @@ class _Classifier(Reward):
 
 
 def _filled(template: str, prompt: str, completion: str) -> str:
-    """``template`` with its fields filled in once: braces in the texts are theirs."""
+    """Fill in the fields of ``template``; braces in the texts are left alone."""
     values = {"prompt": prompt, "completion": completion}
     return _FIELD.sub(lambda found: values[found[1]], template)

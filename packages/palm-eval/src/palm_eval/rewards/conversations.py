@@ -44,9 +44,9 @@ def messages(value: object, *, role: str, name: str) -> list[dict[str, str]]:
 
 
 def completion_text(completion: object, name: str = "completion") -> str:
-    """What the assistant says: the string, or its messages, one per line.
+    """The assistant's text: the string, or its messages, one per line.
 
-    Messages of tools are no part of the answer; one that only calls a tool is empty.
+    Tool messages are left out; a message that only calls a tool is empty.
     """
     if isinstance(completion, str):
         return completion
@@ -58,11 +58,11 @@ def completion_text(completion: object, name: str = "completion") -> str:
 
 
 def prompt_text(prompt: object, name: str = "prompt") -> str:
-    """What was asked: the string, or a user's message after those of the system.
+    """The user's text: the string, or a user's message after system messages.
 
     Raises:
-        InputError: a conversation of several turns, which is no single text: a model's
-            chat template can tell the turns apart.
+        InputError: a conversation of several turns, which is not a single text: use a
+            model's chat template.
     """
     if isinstance(prompt, str):
         return prompt

@@ -2,8 +2,8 @@ r"""Verifiable rewards: GSM8K, MATH, and RLVR's mixture of them.
 
 The paper trains on RLVR-GSM and RLVR-MATH (Lambert et al., 2024, Tülu 3), whose checks
 are those of Open Instruct: the last number of the completion for GSM8K, the last
-``\boxed{…}`` for MATH. Completions hold untrusted text: nothing of it is evaluated here,
-and equivalence of formulas is judged in a process that can be ended.
+``\boxed{…}`` for MATH. Completions are untrusted text: nothing of it is evaluated here, and
+equivalence of formulas is judged in a subprocess with a timeout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _COMMA = re.compile(r"(?<=[0-9]),(?=[0-9])|(?<=[0-9])\{,\}(?=[0-9])")
 # A sign counts where it cannot be a minus between two terms: "10-3" ends in 3, "= -3" in -3.
-# Nor is the "- " of a list one.
+# Nor is the "- " of a list a sign.
 _NUMBER = re.compile(
     r"(?:(?<![\w.)\]}%])(?P<sign>[-+−]))?(?:\\?[$€£]\s?)?"
     r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
@@ -121,13 +121,13 @@ def math(
 
     Braces may be nested; a last box that is not closed (a completion cut off) is no
     answer. Equivalence is that of math-verify (Hugging Face): 1/2, 0.5 and
-    ``\frac{1}{2}`` are the same. It is judged in a process of its own, for two reasons:
+    ``\frac{1}{2}`` are the same. It is judged in a subprocess, for two reasons:
     math-verify limits its time by signals, which work in no thread but the main one; and
     no signal stops ``9^{9^{9}}``.
 
     Args:
         ground_truth: the column with the right answers: an answer, or a text with a box.
-        seconds: the most that one comparison may take; whatever takes longer is wrong.
+        seconds: timeout of one comparison, which then counts as wrong.
         name: of the function; ``None`` derives it.
 
     Raises:
@@ -182,7 +182,7 @@ class _Math(Reward):
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What the last ``\boxed{…}`` of ``text`` holds; ``None`` where there is none or it is open.
+    r"""The content of the last ``\boxed{…}`` of ``text``; ``None`` if none or unclosed.
 
     Example:
         >>> last_boxed(r"\boxed{1} or rather \boxed{\frac{1}{2}}.")
@@ -195,7 +195,7 @@ def last_boxed(text: str) -> str | None:
         bare = re.match(r"[^\s$\\{}]", text[box.end() :])
         return bare.group() if bare else None
     depth = 0
-    # A backslash and what follows it are one: \{ opens nothing.
+    # A backslash escapes the next character: \{ opens nothing.
     for token in re.finditer(r"\\.|[{}]", text[box.end() :], re.DOTALL):
         depth += {"{": 1, "}": -1}.get(token.group(), 0)
         if depth == 0 and token.group() == "}":
@@ -225,14 +225,14 @@ def rlvr(
     match: str = "string",
     name: str | None = None,
 ) -> Reward:
-    r"""r(x, y) = 1 where y answers x as its data set wants it answered, else 0.
+    r"""r(x, y) = 1 where y is correct by the rule of x's data set, else 0.
 
     The column ``dataset`` says which: "gsm8k" is checked by
     :func:`~palm_eval.rewards.gsm`, "MATH" by :func:`~palm_eval.rewards.math` (Lambert et al.,
     RLVR; the paper trains on both, appendix B.2).
 
     Args:
-        dataset: the column that says which data set a prompt is of.
+        dataset: the column with the name of a prompt's data set.
         ground_truth: the column with the right answers.
         match: of GSM answers, see :func:`~palm_eval.rewards.gsm`; "string" as the paper.
         name: of the function; ``None`` derives it.

@@ -1,4 +1,4 @@
-"""How long a completion is, and brevity as the paper defines it (section B.2, eq. (3))."""
+"""Length rewards: length of a completion, and the paper's brevity (section B.2, eq. (3))."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def brevity(
         name: of the function; ``None`` derives it.
 
     Raises:
-        InputError: an option is wrong; on a call, nothing says how many tokens there are,
+        InputError: an option is wrong; on a call, the number of tokens is unknown,
             or ``correct`` is neither 0 nor 1.
 
     Example:
@@ -135,7 +135,7 @@ class _Brevity(Reward):
 
     @property
     def correctness(self) -> Reward:
-        """What brevity is gated by."""
+        """The correctness reward that gates brevity."""
         return self._judge
 
     def _sources(self) -> dict[str, Any] | None:
@@ -181,13 +181,13 @@ class Tokens:
 
     @property
     def given(self) -> str | None:
-        """The tokenizer as the options name it."""
+        """The tokenizer's name in the options."""
         if self._given is None or isinstance(self._given, str):
             return self._given
         return str(getattr(self._given, "name_or_path", "") or "loaded")
 
     def identity(self) -> dict[str, Any] | None:
-        """What the counts depend on; ``None`` where that cannot be told."""
+        """The identity of the tokenizer, for the fingerprint; ``None`` if unknown."""
         if self._given is None:
             return {}
         from palm_eval.lm.sources import source_identity, tokenizer_identity

@@ -1,9 +1,8 @@
-"""Equivalence of two formulas, judged by math-verify in a separate process.
+"""Equivalence of two formulas, judged by math-verify in a subprocess.
 
-The process ends itself when a comparison takes too long, even inside C code that no
-signal interrupts (``9^{9^{9}}``), and also when its parent is gone; its memory is
-limited where the system allows it. It answers one line per question, so many threads can
-share it in turn.
+The subprocess exits when a comparison exceeds its timeout, even inside C code that no signal
+interrupts (``9^{9^{9}}``), and when its parent ends; its memory is limited where the system
+supports it. It answers one line per request, so that threads can share it.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from pathlib import Path
 
 from palm_core import WorkError
 
-# What a formula may take: enough for sympy, not enough to harm the machine.
+# Memory limit of the subprocess: enough for sympy, harmless for the machine.
 _MEMORY = 4 * 1024**3
-# Longer than any answer; the grammar takes more than linear time.
+# Maximum length of an answer; parsing takes more than linear time.
 LONGEST_ANSWER = 2000
 #: Loading sympy takes about a second, several on a busy machine.
 _START = 120.0
 
 
 def equivalent(expected: str, answer: str, seconds: float) -> bool:
-    """Whether two answers in LaTeX are the same; too long, too slow or unreadable is not.
+    """Whether two LaTeX answers are equivalent; false if too long, too slow or unparsable.
 
     Args:
         expected: the ground truth, without its box.
-        answer: what is judged, without its box.
-        seconds: the most that the comparison may take.
+        answer: the answer to judge, without its box.
+        seconds: timeout of the comparison.
 
     Raises:
-        WorkError: the judging process does not start.
+        WorkError: the subprocess does not start.
     """
     expected, answer = expected.strip(), answer.strip()
     if expected == answer:
@@ -47,7 +46,7 @@ def equivalent(expected: str, answer: str, seconds: float) -> bool:
 
 
 class _Judge:
-    """The process, started when first asked and anew after it ended itself."""
+    """The subprocess, started on first use and restarted after it exits."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,10 +61,10 @@ class _Judge:
             try:
                 process = self._running()
                 reply = _exchange(process, {"of": [expected, answer], "seconds": seconds})
-            except BaseException:  # interrupted: the next one must not read this one's answer
+            except BaseException:  # interrupted: the next request must not read this answer
                 self._end()
                 raise
-            if reply is None:  # it took too long, or too much memory
+            if reply is None:  # timeout or memory limit
                 self._end()
                 return False
             return reply == "true"
@@ -94,18 +93,18 @@ class _Judge:
         process.kill()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                with contextlib.suppress(OSError):  # what was still to be sent cannot be
+                with contextlib.suppress(OSError):  # unsent data are discarded
                     pipe.close()
         process.wait()
 
     def _leave(self) -> None:
-        """After a fork the process is the parent's, and the lock may be held for ever."""
+        """Reset after a fork: the subprocess is the parent's, the lock may stay locked."""
         self._lock = threading.Lock()
         self._process, self._inherited = None, self._process
 
 
 def _exchange(process: subprocess.Popen[str], question: dict[str, object]) -> str | None:
-    """The process's answer to one question, or ``None`` where it is gone."""
+    """The subprocess's answer to one request, or ``None`` if it has exited."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -113,25 +112,25 @@ def _exchange(process: subprocess.Popen[str], question: dict[str, object]) -> st
         process.stdin.flush()
         return process.stdout.readline().strip() or None
     except OSError:
-        return None  # it is gone
+        return None  # it has exited
 
 
 _JUDGE = _Judge()
 
 
 def _work() -> None:
-    """Answer questions from standard input until it ends."""
+    """Answer requests from standard input until end of file."""
     import faulthandler
     import logging
 
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # output of libraries must not be read as an answer
     logging.disable(logging.CRITICAL)
     _limit_memory()
     with Path(os.devnull).open("w") as nowhere:
         for line in sys.stdin:
             question = json.loads(line)
-            # A thread of C: it ends the process whatever Python is doing.
+            # A C thread: it exits the process whatever Python is doing.
             faulthandler.dump_traceback_later(question["seconds"], exit=True, file=nowhere)
             verdict = _same(*question["of"]) if "of" in question else _ready()
             faulthandler.cancel_dump_traceback_later()
@@ -140,7 +139,7 @@ def _work() -> None:
 
 
 def _ready() -> bool:
-    return _same("1", "1.0")  # loads what there is to load
+    return _same("1", "1.0")  # warm-up: loads all modules
 
 
 def _same(expected: str, answer: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a completion matches a regular expression."""
+"""Rewards for completions that match a regular expression."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def regex(
         ignore_case: letters match in either case.
         multiline: ``^`` and ``$`` match at every line.
         dot_all: a dot matches line breaks too.
-        sign: -1 for a pattern that is unwanted.
-        seconds: the most that one completion may take. ``re`` cannot be stopped, and a
-            pattern such as ``(a+)+b`` takes exponential time; the ``regex`` package can.
+        sign: -1 for an unwanted pattern.
+        seconds: timeout for one completion, since a pattern such as ``(a+)+b`` may take
+            exponential time; enforced by the ``regex`` package, as ``re`` has no timeout.
         name: of the function; ``None`` derives it.
 
     Raises:
@@ -62,7 +62,7 @@ def regex(
 
 class _Regex(Reward):
     def __init__(self, options: Mapping[str, Any], seconds: float, name: str | None) -> None:
-        # A pattern always says something: no two functions of different patterns share a name.
+        # Always include the pattern, so that functions of different patterns have different names.
         super().__init__("regex", options, {"pattern": None}, name)
         pattern = options["pattern"]
         if not isinstance(pattern, str):

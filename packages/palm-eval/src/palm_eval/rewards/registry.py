@@ -1,8 +1,7 @@
 """The registry of reward functions: entry points, loading by name, the rewards of a task.
 
-Packages announce factories of reward functions as entry points of the group
-``palm.rewards``. A reward function of one's own needs no factory: "module:function"
-is used as it is.
+Packages register factories of reward functions as entry points of the group ``palm.rewards``.
+A custom reward function needs no factory: "module:function" is used directly.
 """
 
 from __future__ import annotations
@@ -24,24 +23,22 @@ _SIGNATURE = "(prompts, completions, **columns) -> list of numbers"
 
 
 def available_rewards() -> tuple[str, ...]:
-    """The sorted names of the installed reward functions; imports none of them."""
+    """The sorted names of the installed reward functions, without importing them."""
     return _REWARD.names()
 
 
 def load_reward(name: str, folder: str | Path | None = None, /, **options: Any) -> RewardFunction:
-    """Make the reward function called ``name`` with the given options.
+    """Create the reward function ``name`` with the given options.
 
     Args:
         name: an entry point's name ("gsm", "classifier" …), or "module:function" for a
-            reward function of one's own with the signature of TRL. That one takes no
-            options; where it has a text attribute ``fingerprint``, its scores can be
-            cached on disk.
-        folder: where such a module is looked for first; ``None`` means the current one.
-        **options: go to the factory, after their names are checked.
+            custom reward function with the signature of TRL, which takes no options; if it
+            has a string attribute ``fingerprint``, its scores can be cached on disk.
+        folder: searched first for such a module; ``None`` means the current one.
+        **options: for the factory; their names are validated.
 
     Raises:
-        PluginError: no such reward function, or it does not import; ``__cause__`` says
-            why.
+        PluginError: no such reward function, or its import fails (see ``__cause__``).
         InputError: an option is unknown, missing or refused, or what was found is not a
             function.
     """
@@ -74,11 +71,11 @@ def load_rewards(table: object, folder: Path | None) -> dict[str, RewardFunction
     Args:
         table: by objective the name of a reward function ("gsm", "module:function"), a
             table with ``name`` and its options, or the function itself.
-        folder: where modules of one's own are looked for.
+        folder: searched for modules of custom functions.
 
     Raises:
-        InputError: fewer than two, or an entry that is none of these: named.
-        PluginError: there is no such reward function, or it does not import.
+        InputError: fewer than two, or an invalid entry; it is named.
+        PluginError: there is no such reward function, or its import fails.
     """
     if not isinstance(table, Mapping) or len(table) < 2:
         raise InputError(
@@ -108,9 +105,9 @@ def _load(objective: str, given: object, folder: Path | None) -> RewardFunction:
 
 
 def identity(function: Any) -> str:
-    """What tells a reward function from another: its fingerprint, else its module's text.
+    """The identity of a reward function: its fingerprint, else a hash of its module's source.
 
-    Its name alone, where it has neither.
+    Its name alone if it has neither.
     """
     said = getattr(function, "fingerprint", None)
     if isinstance(said, str) and said:
@@ -123,6 +120,6 @@ def identity(function: Any) -> str:
     except (TypeError, OSError):
         content = None
     if content is None:
-        # Not known to be the same tomorrow; at least it is not taken for another.
+        # Not reproducible across sessions, but distinct from other functions.
         return name
     return f"{name} {hashlib.sha256(content).hexdigest()}"

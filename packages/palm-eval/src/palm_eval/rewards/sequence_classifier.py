@@ -16,7 +16,7 @@ from palm_eval.lm.sources import cannot_load, load_tokenizer
 
 _log = logging.getLogger("palm_eval.rewards")
 
-# tokenizers say "no limit" by a number near 1e30
+# tokenizers encode "no limit" as a number near 1e30
 _NO_LIMIT = 10**9
 
 
@@ -39,7 +39,7 @@ class Model:
         self._longest = self._limit()
 
     def encode(self, texts: list[Any], seconds: list[str] | None) -> list[dict[str, list[int]]]:
-        """The tokens of each text, conversation or pair, cut to the longest allowed."""
+        """The tokens of each text, conversation or pair, truncated to the maximum length."""
         if self._settings["input"] == "chat":
             rows = [
                 dict(self._tokenizer.apply_chat_template(text, tokenize=True, return_dict=True))
@@ -100,9 +100,9 @@ class Model:
     def _filler(self, rows: list[dict[str, list[int]]]) -> int:
         """A token to pad with that no row ends in.
 
-        Decoders read their score at the last token that is not the padding token: where a
-        text itself ends in that token (padding is often the end of a sequence), they would
-        read it one token early, and only in models told of a padding token.
+        Decoders read their score at the last token that is not the padding token: if a text
+        itself ends in that token (often the end-of-sequence token), they would read it one
+        token early, and only in models configured with a padding token.
         """
         last = {row["input_ids"][-1] for row in rows}
         fill: int | None = self._tokenizer.pad_token_id
@@ -129,7 +129,7 @@ class Model:
         except Exception as error:
             raise cannot_load("model", self._source, error) from error
         wrong = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
-        # A head's bias that has no place would be dropped without a word.
+        # A head's bias without a parameter in the model would be dropped silently.
         wrong += sorted(key for key in info["unexpected_keys"] if _of_head(key, head))
         if wrong:
             raise InputError(
@@ -171,7 +171,7 @@ class Model:
 
 
 def _with_bias(model_class: Any) -> Any:
-    """The class with a bias in its last layer, where transformers has none."""
+    """The model class with a bias in its last layer, which transformers lacks."""
 
     def __init__(self: Any, config: Any) -> None:  # noqa: N807  a method, below
         model_class.__init__(self, config)

@@ -1,5 +1,5 @@
-"""Export of a portfolio's models, to be served or published.
+"""Export of a portfolio's models, for serving or publication.
 
-What is exported is what was measured: every artifact is held against the hash in the run's
+Only measured models are exported: every artifact is validated against its hash in the run's
 ledger first.
 """

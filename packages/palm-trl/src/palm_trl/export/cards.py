@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def described(portfolio: Portfolio) -> str:
-    """How good the portfolio is, and what its weights are of."""
+    """The portfolio's quality, and the meaning of its weights."""
     text = " ".join([f"**{plain(headline(portfolio))}.**", *map(plain, lead(portfolio))])
     if portfolio.normalization.method == "none":
         return text
@@ -28,7 +28,7 @@ def described(portfolio: Portfolio) -> str:
 
 
 def model_table(gathered: Gathered) -> str:
-    """A row for each model: trained for, serves, and its rewards."""
+    """A table of the models: training weights, served weights, rewards."""
     names = gathered.portfolio.objectives
     rows = [
         [
@@ -44,7 +44,7 @@ def model_table(gathered: Gathered) -> str:
 
 
 def serves_words(portfolio: Portfolio) -> list[str]:
-    """Of each policy the weights that it serves."""
+    """The weights that each policy serves, in words."""
     intervals, shares = serving(portfolio)
     found = []
     for interval, share in zip(intervals, shares, strict=True):
@@ -59,13 +59,13 @@ def serves_words(portfolio: Portfolio) -> list[str]:
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose cells cannot end it."""
+    """A Markdown table with escaped cells."""
     lines = [list(headers), ["---"] * len(headers), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def plain(text: str) -> str:
-    """Text from elsewhere that Markdown and HTML read nothing into."""
+    """Escape untrusted text for Markdown and HTML."""
     escaped = text.replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
     for mark in "`*_[]":
         escaped = escaped.replace(mark, f"\\{mark}")
@@ -73,7 +73,7 @@ def plain(text: str) -> str:
 
 
 def fenced(text: str) -> str:
-    """Text as code, whatever backticks are in it."""
+    """Format text as inline code, with backticks escaped."""
     ticks = "`"
     while ticks in text:
         ticks += "`"
@@ -84,7 +84,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-#: What a policy's info may say of measuring, and how a card says it.
+#: Descriptions of the entries of a policy's info about its measurement.
 _MEASURED = {
     "kl": "KL(π ‖ π_ref) of whole responses in nats, over the whole vocabulary at each step",
     "kl_error": "standard error of that",
@@ -94,7 +94,7 @@ _MEASURED = {
     "accuracy": "share of responses that are correct",
     "regularizer": "the regulariser",
 }
-#: Of training; all else that it may say is told by its name.
+#: Descriptions of entries about training; all others are shown by name.
 _TRAINED = {
     "base": "trained from, as the task names it",
     "start": "training started from the artifact",
@@ -102,7 +102,7 @@ _TRAINED = {
 
 
 def model_card(gathered: Gathered, model: Model) -> str:
-    """``README.md`` of a model folder, with the front matter that the hub reads."""
+    """``README.md`` of a model folder, with front matter for the Hugging Face hub."""
     from huggingface_hub import ModelCard
 
     card = ModelCard(f"---\n{_front(gathered, model)}\n---\n\n{_body(gathered, model)}")
@@ -237,7 +237,7 @@ def _toml(tables: dict[str, Any]) -> str:
 
 
 def _without_none(value: Any) -> Any:
-    """TOML has no null."""
+    """Drop ``None`` values, which TOML lacks."""
     if isinstance(value, dict):
         return {name: _without_none(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):
@@ -246,7 +246,7 @@ def _without_none(value: Any) -> Any:
 
 
 def _block(text: str) -> str:
-    """A fenced block, whatever fences are in it."""
+    """A fenced block, with a fence longer than any in the text."""
     fence = "```"
     while fence in text:
         fence += "`"

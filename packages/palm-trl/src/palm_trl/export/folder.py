@@ -1,4 +1,4 @@
-"""The folder of an export: there as a whole or not at all."""
+"""The folder of an export, written atomically."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from palm_trl.export.models import Gathered, Model
 
 FORMAT: Final = "palm-export"
-#: What tells an export from other folders, and says what is in it.
+#: The file that identifies an export and lists its models.
 MARK = "export.json"
 TARGETS = ("vllm", "hf")
-#: The folder of a run for exports of it.
+#: The folder of exports in a run's folder.
 BELOW_RUN = "export"
 _LARGEST_MARK = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written.
+    """A written export.
 
     Args:
-        folder: where.
-        routing: which model serves what, as it was written.
-        missing: what must be there to use it, and is not; in words.
+        folder: its path.
+        routing: the routing table, as written.
+        missing: missing prerequisites of its use, in words.
     """
 
     folder: Path
@@ -59,20 +59,20 @@ def write_export(
     task_dir: str | Path | None = None,
     base: str | None = None,
 ) -> Exported:
-    """Copy the models of a portfolio to where they can be served or published.
+    """Copy the models of a portfolio into a folder for serving or publication.
 
     Args:
         run: the run's folder, or its ``portfolio.json``.
         to: "vllm" or "hf".
-        out: a folder that is not there, is empty, or is an earlier export, which is replaced;
+        out: a folder that is new, empty, or an earlier export, which is replaced;
             by default ``export/vllm`` or ``export/hf`` in the run's folder.
-        task_dir: the folder of the run's task, where the base of adapters may lie.
-        base: the model that adapters are for, where it is elsewhere now.
+        task_dir: the folder of the run's task, which may contain the adapters' base model.
+        base: the adapters' base model, if it has moved.
 
     Raises:
-        InputError: there is nothing to export, or not what was measured; ``out`` is
-            something else.
-        WorkError: it cannot be written.
+        InputError: there is nothing to export, or an artifact has changed; ``out`` is another
+            kind of folder.
+        WorkError: the export cannot be written.
     """
     if to not in TARGETS:
         raise InputError(f"to = {to!r}: must be {' or '.join(map(repr, TARGETS))}")

@@ -1,8 +1,7 @@
-"""Models of a run's portfolio: found in its artifacts, checked against what was measured.
+"""Models of a run's portfolio: located in its artifacts, validated against the ledger.
 
-A model is a folder that peft or transformers can load: an adapter or a whole model. Only files
-with names that such models have are taken, only safetensors, and none that a link leads out of
-the folder to.
+A model is a folder that peft or transformers can load: an adapter or a full model. Only known
+file names are copied, only safetensors, and no links that lead out of the folder.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ _TOKENIZER = (
 )
 _LARGEST_CONFIG = 1 << 24
 
-#: LoRA ranks that vLLM sets memory aside for, as its ``--max-lora-rank`` takes them.
+#: LoRA ranks that vLLM's ``--max-lora-rank`` accepts.
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-# Options of an adapter that vLLM refuses, or, as with patterns, silently does without.
+# Options of an adapter that vLLM refuses or, as with patterns, silently ignores.
 _UNSERVED = (
     *("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias"),
     *("layer_replication", "trainable_token_indices", "target_parameters", "arrow_config"),
@@ -61,9 +60,9 @@ class ModelFiles:
 
     Args:
         kind: "adapter" or "full".
-        config: what its configuration says.
-        weights: its files, the configuration too.
-        tokenizer: the files of its tokenizer; empty where it has none.
+        config: its configuration.
+        weights: its files, including the configuration.
+        tokenizer: the files of its tokenizer; empty if it has none.
     """
 
     kind: str
@@ -77,22 +76,22 @@ class ModelFiles:
         return int(self.config["r"])
 
     def copy(self, folder: Path) -> None:
-        """Write the model and its tokenizer into ``folder``, which is made."""
+        """Write the model and its tokenizer into the new ``folder``."""
         folder.mkdir(parents=True)
         for file in (*self.tokenizer, *self.weights):
             shutil.copyfile(file, folder / file.name)
 
 
 def find_model(folder: Path, what: str) -> ModelFiles:
-    """The model in ``folder``, or in the one folder below it that has one.
+    """Find the model in ``folder``, or in the only subfolder that has one.
 
     Args:
         folder: a policy's artifact.
-        what: error messages call it.
+        what: its name in error messages.
 
     Raises:
         InputError: there is none, or several; it is not LoRA; its weights are not
-            safetensors; a file of it lies elsewhere.
+            safetensors; one of its files is outside the folder.
     """
     places = [folder] if _kind(folder) else sorted(p for p in folder.iterdir() if _kind(p))
     if not places:
@@ -130,7 +129,7 @@ def find_model(folder: Path, what: str) -> ModelFiles:
 
 
 def unserved(model: ModelFiles) -> str | None:
-    """Why vLLM cannot serve an adapter as it was measured, in words; or ``None``."""
+    """The reason why vLLM cannot serve an adapter as measured; or ``None``."""
     config = model.config
     for name in _UNSERVED:
         if config.get(name):
@@ -143,7 +142,7 @@ def unserved(model: ModelFiles) -> str | None:
 
 
 def name_base(folder: Path, base: str) -> None:
-    """Make the adapter in ``folder`` say that it is for ``base``."""
+    """Set the base model in the configuration of the adapter in ``folder``."""
     file = folder / _CONFIG[ADAPTER]
     config = read_config(file, folder.name)
     if config.get("base_model_name_or_path") != base:
@@ -161,11 +160,11 @@ def read_config(file: Path, what: str) -> dict[str, Any]:
     """A model's or an adapter's configuration.
 
     Args:
-        file: where.
-        what: error messages call the model.
+        file: its path.
+        what: the model's name in error messages.
 
     Raises:
-        InputError: it is no JSON object.
+        InputError: it is not a JSON object.
     """
     data = read_bounded(file, _LARGEST_CONFIG)
     try:
@@ -189,7 +188,7 @@ def _tokenizer(place: Path) -> list[Path]:
     return [file for name in _TOKENIZER if (file := place / name).exists()]
 
 
-#: What the model that adapters are for is asked by.
+#: The served name of the adapters' base model.
 BASE = "base"
 _LONGEST_NAME = 80
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -197,13 +196,13 @@ _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A policy of the portfolio and the model that it is.
+    """A policy of the portfolio and its model.
 
     Args:
-        name: what it is asked by, and its folder: letters, digits, ".", "_" and "-".
-        policy: as it was measured.
-        artifact: as it was recorded.
-        files: the model.
+        name: its served name and its folder: letters, digits, ".", "_" and "-".
+        policy: as measured.
+        artifact: as recorded in the ledger.
+        files: the model's files.
     """
 
     name: str
@@ -214,12 +213,12 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The model that adapters are for: a name on the hub, or a folder that is absolute.
+    """The adapters' base model: a hub name or an absolute folder.
 
     Args:
         name: as vLLM and transformers take it.
-        revision: of a name on the hub, or ``None``.
-        config: as far as it is on this machine; else empty.
+        revision: of a hub name, or ``None``.
+        config: its configuration if it is on this machine; else empty.
     """
 
     name: str
@@ -228,20 +227,20 @@ class Base:
 
     @property
     def on_hub(self) -> bool:
-        """Whether it is no folder."""
+        """Whether it is a hub name, not a folder."""
         return not Path(self.name).is_absolute()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """What there is to export.
+    """The contents of an export.
 
     Args:
         run: the name of the run's folder.
         portfolio: of the run.
         models: one for each policy of the portfolio, in its order, all of one kind.
-        base: of adapters; ``None`` for whole models.
-        versions: package → version, of those who answered.
+        base: of adapters; ``None`` for full models.
+        versions: package → version, from the ledger's sessions.
     """
 
     run: str
@@ -256,13 +255,12 @@ def gather(run: Path, task_dir: Path | None = None, base: str | None = None) -> 
 
     Args:
         run: the run's folder, or its ``portfolio.json``.
-        task_dir: the folder of its task, in which the base of adapters is looked for first.
-        base: where that is now, if it is elsewhere: a folder, a name on the hub, or
-            "name@revision".
+        task_dir: the folder of its task, searched first for the adapters' base model.
+        base: the base model, if it has moved: a folder, a hub name, or "name@revision".
 
     Raises:
         InputError: no portfolio, or no ledger beside it; a policy without a model, or one
-            that is not as it was recorded; adapters of a model that is not found.
+            that differs from its record; adapters of a base model that is not found.
     """
     portfolio = Portfolio.load(run)
     folder = run if is_folder(run) else run.parent
@@ -295,13 +293,13 @@ def gather(run: Path, task_dir: Path | None = None, base: str | None = None) -> 
 
 
 def oracle_options(portfolio: Portfolio) -> dict[str, Any]:
-    """The table ``[oracle]`` of the task; without the defaults that the oracle fills in."""
+    """The task's table ``[oracle]``, without defaults."""
     found = (portfolio.task or {}).get("oracle")
     return dict(found) if isinstance(found, dict) else {}
 
 
 def model_names(ids: Sequence[str]) -> list[str]:
-    """Names for policies that no shell, URL or file system reads anything into.
+    """Names of policies that are safe in shells, URLs and file systems.
 
     Example:
         >>> model_names(["grpo-w0.5-0.5", "a b", "a,b"])
@@ -356,7 +354,7 @@ def _model(root: Path, policy: Policy, name: str, answers: Sequence[Answer]) -> 
 
 
 def _is(answer: Answer, policy: Policy) -> bool:
-    """Whether the portfolio's policy is what was answered, with the same numbers."""
+    """Whether the portfolio's policy equals the recorded answer."""
     found = answer.policy
     return (
         found.id == policy.id
@@ -368,17 +366,17 @@ def _is(answer: Answer, policy: Policy) -> bool:
 
 
 def base_of(given: str, revision: str | None, task_dir: Path | None) -> Base:
-    """The model that adapters are for, found.
+    """Locate the adapters' base model.
 
-    A run does not know where its task lay, and a model may be a folder beside that.
+    A run does not record its task's path, and the model's folder may be relative to that.
 
     Args:
-        given: its name or folder, as the adapters have it.
+        given: its name or folder, as recorded in the adapters.
         revision: of a name.
-        task_dir: where a folder is looked for before the current one.
+        task_dir: searched for the folder before the current one.
 
     Raises:
-        InputError: there is no such folder, and it cannot be a name on the hub.
+        InputError: there is no such folder, and it is not a valid hub name.
     """
     for folder in (*([] if task_dir is None else [task_dir / given]), Path(given)):
         if folder.is_dir() or folder.is_absolute():
@@ -394,7 +392,7 @@ def base_of(given: str, revision: str | None, task_dir: Path | None) -> Base:
 
 
 def _cached_config(name: str, revision: str | None) -> dict[str, Any]:
-    """The configuration of a model on the hub, if it was ever fetched; nothing is fetched."""
+    """The configuration of a hub model from the local cache; nothing is downloaded."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -413,14 +411,14 @@ def _moved(base: str) -> Base:
 
 
 def _named_base(models: Sequence[Model], asked: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The model, and its revision, that all the adapters are for, as they name it.
+    """The common base model of all adapters, and its revision, as they name it.
 
     Args:
         models: adapters.
         asked: the oracle's options.
 
     Raises:
-        InputError: no adapter says, or they say different things.
+        InputError: no adapter names a base model, or they name different ones.
     """
     names = {}
     for model in models:
@@ -435,7 +433,7 @@ def _named_base(models: Sequence[Model], asked: Mapping[str, Any]) -> tuple[str,
         raise InputError(f"adapters of several models: {one_line(', '.join(names))}; must be one")
     ((given, model),) = names.items()
     revision = model.files.config.get("revision")
-    if revision is None:  # peft has one only where it was told; the task says "name@revision"
+    if revision is None:  # the adapter may lack it; the task has "name@revision"
         told = source_of(model.policy.info.get("base") or asked.get("base") or given)
         revision = told.revision if told.name == given else None
     return given, revision if isinstance(revision, str) else None

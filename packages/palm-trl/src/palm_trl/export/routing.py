@@ -1,7 +1,7 @@
-"""``routing.json``: which model serves which weights, by a rule that needs no PALM.
+"""``routing.json``: which model serves which weights, by a rule that works without PALM.
 
 The rule is the portfolio's own (:meth:`palm_core.Portfolio.route`): the model with the largest
-J_w = Σ_i w_i·u_i, u_i = (r_i − f − lower_i)/(upper_i − lower_i), of equals the first. Where
+J_w = Σ_i w_i·u_i, u_i = (r_i − f − lower_i)/(upper_i − lower_i); of equal ones the first. If
 two models are equal up to the rounding of their J_w, float64 may decide either way.
 """
 
@@ -81,12 +81,12 @@ def routing_schema() -> dict[str, Any]:
 
 
 def routing_of(gathered: Gathered, paths: list[str], ports: list[int] | None) -> RoutingDocument:
-    """Write down how the portfolio routes.
+    """The routing table of a portfolio.
 
     Args:
         gathered: its models.
-        paths: of each, in the folder.
-        ports: of each, or ``None``.
+        paths: the path of each model in the folder.
+        ports: the port of each model, or ``None``.
     """
     portfolio = gathered.portfolio
     values = portfolio.policy_set.vertex_values
@@ -112,7 +112,7 @@ def routing_of(gathered: Gathered, paths: list[str], ports: list[int] | None) ->
 
 
 def serving(portfolio: Portfolio) -> tuple[list[Serves | None], list[float]]:
-    """Of each policy the weights it serves, for two objectives, and their share of all."""
+    """The weights each policy serves (for two objectives), and its share of all weights."""
     shares = serving_shares(portfolio.policy_set).tolist()
     if len(portfolio.objectives) != 2:
         return [None] * len(portfolio), shares

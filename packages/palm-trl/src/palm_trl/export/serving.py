@@ -1,7 +1,7 @@
-"""A folder that vLLM serves: the command, adapters or models, chat and sampling settings.
+"""An export for vLLM: start script, adapters or models, chat and sampling settings.
 
-Of adapters one server is enough, which holds the base model once. Whole models take a server
-each, on ports that follow one another.
+Adapters share one server, which holds the base model once. Full models take a server each, on
+consecutive ports.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _READ = ("format", "system", "temperature", "new_tokens", "dtype")
 
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """How prompts were put and responses drawn; ``None`` is unknown.
+    """Prompt format and sampling settings of the measurement; ``None`` is unknown.
 
     Args:
         form: "chat", or a template with {prompt}.
-        system: what the system says first.
+        system: the system prompt.
         temperature: 0 is greedy.
-        new_tokens: the most tokens of a response.
-        dtype: that the models were run in.
+        new_tokens: maximum tokens of a response.
+        dtype: the dtype of the models when measured.
     """
 
     form: str | None
@@ -46,7 +46,7 @@ class Asking:
 
     @property
     def chat(self) -> bool:
-        """Whether prompts go through the chat template."""
+        """Whether prompts use the chat template."""
         return self.form == "chat"
 
     def defaults(self) -> str | None:
@@ -54,7 +54,7 @@ class Asking:
         return None if self.temperature is None else json.dumps({"temperature": self.temperature})
 
     def body(self, prompt: str) -> dict[str, Any]:
-        """What a request to the server says beside the model."""
+        """The body of a request to the server, without the model."""
         most = {} if self.new_tokens is None else {"max_tokens": self.new_tokens}
         if self.chat:
             said = [] if self.system is None else [{"role": "system", "content": self.system}]
@@ -63,9 +63,9 @@ class Asking:
 
 
 def asking_of(portfolio: Portfolio) -> Asking:
-    """Read what policies say of themselves, else what the task says.
+    """Read the settings from the policies' info, else from the task.
 
-    Where the oracle is our own, its defaults are known too.
+    For PALM's own oracles the defaults are known too.
     """
     options, info = oracle_options(portfolio), portfolio.policies[0].info
     if options.get("name") == info.get("oracle") == "grpo":
@@ -85,30 +85,30 @@ def asking_of(portfolio: Portfolio) -> Asking:
 
 
 def _if(value: Any, kind: Any) -> Any:
-    """``value`` if it is of its kind; a stranger's file may hold anything."""
+    """``value`` if it has the expected type; the file is untrusted."""
     return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
 ADAPTERS, MODELS = "adapters", "models"
 PORT = 8000
-#: The share of a device's memory for all servers, which vLLM's own default is too.
+#: The share of a device's memory for all servers; also vLLM's default.
 _MEMORY = 0.9
 
 
 def served_paths(gathered: Gathered) -> list[str]:
-    """Where each model goes, below the folder of the export."""
+    """The path of each model in the export's folder."""
     place = MODELS if gathered.base is None else ADAPTERS
     return [f"{place}/{model.name}" for model in gathered.models]
 
 
 def served_ports(gathered: Gathered) -> list[int]:
-    """Where each model is heard."""
+    """The port of each model."""
     step = 1 if gathered.base is None else 0
     return [PORT + step * number for number in range(len(gathered.models))]
 
 
 def max_lora_rank(ranks: list[int]) -> int:
-    """The least that vLLM accepts and that is enough.
+    """The least sufficient rank that vLLM accepts.
 
     Example:
         >>> max_lora_rank([4, 16]), max_lora_rank([17])
@@ -118,10 +118,10 @@ def max_lora_rank(ranks: list[int]) -> int:
 
 
 def check_served(gathered: Gathered) -> None:
-    """Refuse adapters that vLLM would serve as something else than was measured.
+    """Refuse adapters that vLLM would not serve as measured.
 
     Raises:
-        InputError: naming the adapter, and what of it vLLM does without.
+        InputError: names the adapter and its option that vLLM does not support.
     """
     if gathered.base is None:
         return
@@ -133,7 +133,7 @@ def check_served(gathered: Gathered) -> None:
 
 
 def serve_script(gathered: Gathered, asking: Asking) -> str:
-    """``serve.sh``: starts vLLM as the models were measured."""
+    """``serve.sh``: starts vLLM with the settings of the measurement."""
     lines = [
         "#!/usr/bin/env bash",
         "# Serves a PALM portfolio with vLLM, see README.md. Arguments go to vllm serve;",
@@ -166,7 +166,7 @@ def serve_script(gathered: Gathered, asking: Asking) -> str:
         ]
         lines.append(f"${{VLLM:-vllm serve}} {shlex.quote(f'{MODELS}/{model.name}')} \\")
         lines += [*(f"  {option} \\" for option in options), '  "$@" &']
-    # where one ends the others do too: half a portfolio is none
+    # if one server ends, the others are stopped too
     return "\n".join([*lines, "wait -n", ""])
 
 
@@ -190,7 +190,7 @@ def _of_adapters(gathered: Gathered, asking: Asking) -> list[str]:
 
 
 def _other_tokenizer(gathered: Gathered) -> bool:
-    """Whether the base's own tokenizer, which vLLM takes, is not the one that was used."""
+    """Whether the base model's tokenizer, which vLLM uses, differs from the one measured with."""
     assert gathered.base is not None
     own = [file for file in gathered.models[0].files.tokenizer if file.name == "tokenizer.json"]
     if not own:
@@ -205,7 +205,7 @@ def _other_tokenizer(gathered: Gathered) -> bool:
 
 
 def _common(asking: Asking, dtype: str | None) -> list[str]:
-    """Options without which vLLM would sample, or calculate, otherwise than was measured."""
+    """Options that make vLLM sample and compute as in the measurement."""
     told = asking.defaults()
     return [
         "--generation-config vllm",
@@ -215,14 +215,14 @@ def _common(asking: Asking, dtype: str | None) -> list[str]:
 
 
 def _dtype(config: object) -> str | None:
-    """float32 where a model is: vLLM would make it half as precise."""
+    """Keep float32 models in float32, which vLLM would convert to half precision."""
     assert isinstance(config, dict)
     kept = config.get("dtype", config.get("torch_dtype"))
     return "float32" if kept == "float32" else None
 
 
 def serve_readme(gathered: Gathered, asking: Asking) -> str:
-    """``README.md``: what it is and how to ask."""
+    """``README.md``: contents of the folder and example requests."""
     portfolio, models = gathered.portfolio, gathered.models
     one_server = gathered.base is not None
     parts = [
@@ -269,7 +269,7 @@ def _put(asking: Asking) -> str:
 
 
 def _example(gathered: Gathered) -> tuple[str, dict[str, float]]:
-    """A weighting to copy: the one that the first model was trained for."""
+    """Example weights: those that the first model was trained for."""
     model: Model = gathered.models[0]
     rounded = [round(float(weight), 2) for weight in model.policy.weights]
     rounded[rounded.index(max(rounded))] += 1 - sum(rounded)

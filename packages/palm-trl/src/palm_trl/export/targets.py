@@ -16,8 +16,8 @@ def vllm(
     Args:
         source: a run's folder, or its ``portfolio.json``.
         out: the folder to write; ``None`` for ``export/vllm`` in the run's folder.
-        task: the run's task file, which adapters of a model beside it need.
-        base: the model that adapters are for, where it is elsewhere now.
+        task: the run's task file, needed if the base model's folder is relative to it.
+        base: the adapters' base model, if it has moved.
 
     Raises:
         InputError, WorkError: as :func:`palm_trl.export.folder.write_export`.
