@@ -19,7 +19,6 @@ from palm_core.geometry.linear_programs import Program
 from palm_core.guarantees.gaps import gap_frontier, gaps, violations
 from palm_core.guarantees.losses import Pair
 from palm_core.weights.simplex import sample_weights, uniform_lattice
-from palm_eval.polygons import heights
 
 FEW = settings(max_examples=25)
 SEEDS = st.integers(0, 2**16)
@@ -264,16 +263,6 @@ def test_what_is_out_of_range_is_refused_by_name():
     with pytest.raises(InputError, match="^n_samples = 0: must be"):
         serving_shares(np.eye(5), n_samples=0)
     assert serving_shares(np.eye(5), n_samples=1).sum() == pytest.approx(1.0)
-
-
-def test_rounding_is_relative_to_the_side():
-    polygon = np.eye(3)
-    for size in (1e-6, 1.0, 1e6):
-        side = size * np.array([1.0, 5e-15, -1.0])
-        assert heights(polygon, side).tolist() == [size, 0.0, -size]
-        side = size * np.array([1.0, 5e-13, -1.0])
-        assert heights(polygon, side)[1] > 0
-    assert heights(polygon, np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_gap_of_two_objectives_is_exact():

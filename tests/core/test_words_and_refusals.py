@@ -25,6 +25,7 @@ from palm_core.oracles.task_table import parse_npz, read_task
 from palm_core.run.config import Execution, parse_task
 from palm_core.run.run import find_runs
 from palm_core.tables.read import parse_table, read_npy, read_npz
+from palm_core.validation import number_text, percent_text
 
 
 @pytest.mark.parametrize(
@@ -32,13 +33,13 @@ from palm_core.tables.read import parse_table, read_npy, read_npz
     [(None, 2, "—"), (np.inf, 2, "unbounded"), (0.5, 0, "50 %"), (1e-6, 2, "0.0001 %")],
 )
 def test_percent(value: float | None, digits: int, text: str) -> None:
-    assert output.percent(value, digits) == text
+    assert percent_text(value, digits) == text
 
 
 def test_numbers_and_durations() -> None:
-    assert output.number(0) == "0"
-    assert output.number(2e6) == "2000000"
-    assert output.number(1234.5678) == "1235"
+    assert number_text(0) == "0"
+    assert number_text(2e6) == "2000000"
+    assert number_text(1234.5678) == "1235"
     assert [output.duration(s) for s in (0, 3605, 5400, 90061)] == [
         "0 s",
         "1 h",
