@@ -74,28 +74,43 @@ def _task(type_: Any, tokens: Sequence[Token]) -> Path:
 
 
 _TABLES = (".csv", ".tsv", ".parquet", ".npy", ".npz")
+#: Option without a value.
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+#: Whole number.
 Count = Annotated[int, Parameter(converter=_whole, metavar="N")]
+#: Several whole numbers after one option.
 Counts = Annotated[
     tuple[int, ...],
     Parameter(
         converter=_wholes, consume_multiple=True, negative="", show_default=False, metavar="N..."
     ),
 ]
+#: Number, which may be negative.
 Number = Annotated[float, Parameter(converter=_number, metavar="NUMBER", allow_leading_hyphen=True)]
+#: Several names of columns after one option.
 Columns = Annotated[
     tuple[str, ...],
     Parameter(consume_multiple=True, negative="", show_default=False, metavar="COLUMN..."),
 ]
+#: Name; the option may be given several times.
 Names = Annotated[tuple[str, ...], Parameter(negative="", show_default=False, metavar="NAME")]
+#: Path of a file, as the value of an option.
 File = Annotated[Path, Parameter(converter=_path, metavar="FILE")]
+#: Path of a folder, as the value of an option.
 Folder = Annotated[Path, Parameter(converter=_path, metavar="DIR")]
+#: Positional path of a task file.
 TaskFile = Annotated[Path, Parameter(converter=_task, name="TASK")]
+#: Path of a task file, as the value of an option.
 TaskOption = Annotated[Path, Parameter(converter=_task, metavar="TASK")]
+#: Positional path of a run's folder.
 RunFolder = Annotated[Path, Parameter(converter=_path, name="RUN")]
+#: Positional path of a table.
 TablePath = Annotated[Path, Parameter(converter=_path, name="TABLE")]
+#: Path of a table, as the value of an option.
 TableOption = Annotated[Path, Parameter(converter=_path, metavar="TABLE")]
+#: Positional path of a portfolio or a run.
 PortfolioPath = Annotated[Path, Parameter(converter=_path, name="PORTFOLIO")]
+#: Weights as NAME=VALUE,…, several after one option.
 Weightings = Annotated[
     tuple[str, ...],
     Parameter(consume_multiple=True, negative="", show_default=False, metavar="NAME=VALUE,..."),
