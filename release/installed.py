@@ -169,6 +169,14 @@ def check_oracles_listed() -> str:
     return ", ".join(names)
 
 
+def check_exporter(name: str) -> str:
+    """The target of ``palm export`` loads and takes the options of the command."""
+    from palm_core.oracles.registry import load_exporter
+
+    options = dict.fromkeys(("out", "task", "base"))
+    return str(load_exporter(name, options).__doc__).splitlines()[0]
+
+
 def check_demo(examples: Path) -> str:
     """From a task to a portfolio, its evaluation and its page; and from a table."""
     task, models = str(examples / "quickstart/task.toml"), "models.csv"
@@ -198,6 +206,8 @@ def lines(dist: Path, checkout: Path, examples: Path, folder: Path) -> Iterator[
             yield f"reward {entry.name}", partial(check_reward_function, entry.name, folder)
         if entry.group == "palm.oracles":
             yield f"oracle {entry.name}", partial(check_oracle, entry.name, folder)
+        if entry.group == "palm.exporters":
+            yield f"exporter {entry.name}", partial(check_exporter, entry.name)
     yield "the demo", lambda: check_demo(examples)
 
 
