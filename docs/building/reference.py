@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 #: By package, its modules that are public beside the names that the package itself exports.
 MODULES = {
-    "palm_core": ("errors", "plugin", "oracles.protocol", "oracles.registry", "run.ledger", "testing"),
+    "palm_core": (
+        "errors",
+        "plugin",
+        "oracles.protocol",
+        "oracles.registry",
+        "run.ledger",
+        "testing",
+    ),
     "palm_eval": ("comparison", "figures", "report", "rewards", "tables", "testing"),
     "palm_mod": (),
     "palm_trl": ("export.routing",),
