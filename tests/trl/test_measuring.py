@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core.errors import InputError, WorkError
-from palm_trl import inference
+from palm_trl import inference, measuring
 from palm_trl.measuring import Measurement, measure
 
 
@@ -200,7 +200,7 @@ def test_responses_of_another_policy_are_noticed(task, monkeypatch, caplog):
     adapter, oracle = task / "adapters" / "adapter-0", measured_tasks.make_oracle(task)
     measure(oracle, adapter)
     assert "standard errors apart" not in caplog.text
-    monkeypatch.setattr(inference, "draw", other)
+    monkeypatch.setattr(measuring, "draw", other)
     found = measure(oracle, adapter)
     assert abs(found.kl_disagreement) > 4
     assert "standard errors apart: responses may not be drawn from" in caplog.text
