@@ -57,8 +57,17 @@ def test_a_curve_is_computed_once(folder: Path) -> None:
         np.testing.assert_array_equal(one.indices, other.indices)
     # Larger sizes are not stored yet; what is damaged counts as missing.
     assert palm.open_run(folder).curve(most=3)[0].epsilon == first[0].epsilon
-    file.write_text("{")
-    assert palm.open_run(folder).curve(most=2)[0].epsilon == first[0].epsilon
+    whole = json.loads(file.read_text())
+    for damaged in (
+        "{",
+        "[" * 100_000,
+        "[]",
+        json.dumps(whole | {"points": []}),
+        json.dumps(whole | {"points": [{"size": "x"}]}),
+        json.dumps(whole | {"points": [point | {"indices": [999]} for point in whole["points"]]}),
+    ):
+        file.write_text(damaged)
+        assert palm.open_run(folder).curve(most=2)[0].epsilon == first[0].epsilon
 
 
 def test_why_an_adaptive_run_stopped_is_kept(tmp_path: Path) -> None:

@@ -290,3 +290,9 @@ def test_an_evaluation_is_stored_in_its_run(tmp_path: Path) -> None:
     # Of other arguments it is another one.
     other = evaluate_run(palm_core.open_run(tmp_path), oracle=oracle, resamples=100, seed=1)
     assert other.candidates != 7
+    # So it is of another oracle, or with damage in the file.
+    unlike = palm_core.TabularOracle(np.random.default_rng(1).random((3, 8, 2)), beta=0.1)
+    assert evaluate_run(palm_core.open_run(tmp_path), oracle=unlike, resamples=100).candidates != 7
+    file.write_text(json.dumps(stored | {"candidates": "many"}))
+    mended = evaluate_run(palm_core.open_run(tmp_path), oracle=oracle, resamples=100)
+    assert mended.candidates == first.candidates

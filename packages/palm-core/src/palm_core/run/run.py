@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from palm_core.run.assembly import EvaluatedAnswers
     from palm_core.run.ledger import Counts, Missing, Session
 
+T = TypeVar("T")
 #: Name of the folder for cached results in a run's folder.
 RESULTS = "results"
 _LARGEST_RESULT = 1 << 26
@@ -185,12 +186,6 @@ class Run:
             WorkError: a solver failed.
         """
 
-        def answers_this(stored: dict[str, Any]) -> bool:
-            whole = stored["most"] is None or stored["points"][-1]["epsilon"] == 0
-            large = whole or (most is not None and most <= stored["most"])
-            proven = all(point["proven"] for point in stored["points"])
-            return large and (proven or stored["time_limit"] >= time_limit)
-
         def make() -> dict[str, Any]:
             curve = size_gap_curve(
                 self.evaluated.candidates,
@@ -201,21 +196,36 @@ class Run:
             points = [vars(point) | {"indices": point.indices.tolist()} for point in curve]
             return {"most": most, "time_limit": time_limit, "points": points}
 
-        stored = self.stored("curve", {"solver": self.settings.solver}, make, accept=answers_this)
-        return [
-            SizeGap(**point | {"indices": np.array(point["indices"], dtype=np.intp)})
-            for point in stored["points"]
-            if most is None or point["size"] <= most
-        ]
+        def read(stored: dict[str, Any]) -> list[SizeGap]:
+            points = [
+                SizeGap(
+                    size=int(point["size"]),
+                    epsilon=float(point["epsilon"]),
+                    delta=float(point["delta"]),
+                    indices=np.array(point["indices"], dtype=np.intp),
+                    proven=bool(point["proven"]),
+                )
+                for point in stored["points"]
+            ]
+            whole = stored["most"] is None or points[-1].epsilon == 0
+            large = whole or (most is not None and most <= stored["most"])
+            proven = all(point.proven for point in points)
+            places = np.concatenate([point.indices for point in points])
+            known = places.min() >= 0 and places.max() < len(self.policies)
+            if not (known and large and (proven or stored["time_limit"] >= time_limit)):
+                raise ValueError("not of this run, or for another request")
+            return [point for point in points if most is None or point.size <= most]
+
+        key = {"solver": self.settings.solver, "normalize": self.settings.normalize}
+        return self.stored("curve", key, make, read)
 
     def stored(
         self,
         name: str,
         key: Mapping[str, Any],
         make: Callable[[], dict[str, Any]],
-        *,
-        accept: Callable[[dict[str, Any]], bool] | None = None,
-    ) -> dict[str, Any]:
+        read: Callable[[dict[str, Any]], T],
+    ) -> T:
         """Cache of an expensive result: read from the run, or computed and stored there.
 
         An unreadable file below ``results/`` counts as missing; in a read-only folder nothing
@@ -225,24 +235,23 @@ class Run:
             name: of the result, part of the file's name.
             key: the arguments that the result depends on, besides the answers.
             make: computes the result: numbers (±∞ and NaN too), texts, lists, dictionaries.
-            accept: whether a stored result is sufficient; ``None`` accepts all.
+            read: converts it; raises ``ValueError``, ``LookupError`` or ``TypeError`` where
+                what is stored is damaged or does not suffice, and then it is computed again.
         """
         if self.folder is None:
-            return make()
+            return read(make())
         asked = json.dumps([__version__, self._digest, key], sort_keys=True)
         digest = hashlib.sha256(asked.encode()).hexdigest()[:16]
         file = self.folder / RESULTS / f"{name}-{digest}.json"
-        try:
-            found = json.loads(read_bounded(file, _LARGEST_RESULT, kind="result"))
-            if isinstance(found, dict) and (accept is None or accept(found)):
-                return found
-        except (PalmError, ValueError, LookupError, TypeError):
-            pass
-        found = make()
+        # Missing, damaged and insufficient files are all replaced by what is computed.
+        with suppress(PalmError, ValueError, LookupError, TypeError, RecursionError):
+            return read(json.loads(read_bounded(file, _LARGEST_RESULT, kind="result")))
+        made = make()
+        # A result that cannot be stored (read-only folder, full disk) is still a result.
         with suppress(OSError, PalmError):
             file.parent.mkdir(exist_ok=True)
-            write_atomically(file, json.dumps(found).encode())
-        return found
+            write_atomically(file, json.dumps(made).encode())
+        return read(made)
 
     @cached_property
     def _digest(self) -> str:

@@ -237,7 +237,7 @@ def evaluate_run(
     seed: int = 0,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Evaluation:
-    """Evaluate the portfolio of a run; stored in the run, but with ``metrics``.
+    """Evaluate the portfolio of a run; stored there, for oracles with a fingerprint.
 
     Args:
         run: see :func:`palm_core.open_run`.
@@ -267,15 +267,24 @@ def evaluate_run(
         "resamples": resamples,
         "seed": seed,
     }
-    if metrics:
+    fingerprint = getattr(oracle, "fingerprint", None)
+    if metrics or (oracle is not None and fingerprint is None):
+        # Functions and oracles without a fingerprint cannot be part of a key.
         return _evaluate(run, oracle, chosen, metrics=metrics, **options)
-    asked = {"portfolio": [policy.id for policy in chosen.policies], "oracle": oracle is not None}
+    asked = {
+        "portfolio": [policy.id for policy in chosen.policies],
+        "oracle": None if oracle is None else str(fingerprint),
+    }
 
     def make() -> dict[str, Any]:
         found = _evaluate(run, oracle, chosen, metrics=None, **options)
         return cast("dict[str, Any]", msgspec.to_builtins(found, enc_hook=_as_plain))
 
-    return msgspec.convert(run.stored("evaluation", asked | options, make), Evaluation)
+    def read(stored: dict[str, Any]) -> Evaluation:
+        found: Evaluation = msgspec.convert(stored, Evaluation)
+        return found
+
+    return run.stored("evaluation", asked | options, make, read)
 
 
 def _as_plain(value: Any) -> Any:
