@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palm_core.cover import regions
 from palm_core.cover.regions import corner_weights, serving_shares
 from palm_core.errors import WorkError
 from palm_core.geometry import envelope
@@ -74,7 +75,8 @@ def test_blocks_change_nothing(seed, d, m):
     whole = envelope_values(values, weights)
     with pytest.MonkeyPatch.context() as patch:
         for block in (1, 2 * m, 5 * m + 1):
-            patch.setattr(envelope, "_BLOCK", block)
+            for module in (envelope, regions):
+                patch.setattr(module, "_BLOCK", block)
             np.testing.assert_allclose(envelope_values(values, weights), whole, rtol=1e-14)
             if d == 4:
                 shares = serving_shares(values, n_samples=50, seed=3)
