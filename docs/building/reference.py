@@ -27,7 +27,7 @@ MODULES = {
         "run.ledger",
         "testing",
     ),
-    "palm_eval": ("comparison", "figures", "report", "rewards", "tables", "testing"),
+    "palm_eval": ("comparison", "figures", "plugin", "report", "rewards", "tables", "testing"),
     "palm_mod": (),
     "palm_trl": ("export.routing",),
 }

@@ -21,7 +21,7 @@ from transformers import DynamicCache
 
 from palm_core import InputError, WorkError
 from palm_core.plugin import error_reason, one_line
-from palm_eval.lm.memory import check_memory
+from palm_eval.plugin import check_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from palm_eval.lm.sources import Source
+    from palm_eval.plugin import Source
 
 #: peft's adapter name for the base model in a mixed batch.
 WITHOUT = "__base__"

@@ -17,10 +17,8 @@ import numpy as np
 
 from palm_core import Policy
 from palm_core.plugin import weight_id, write_artifact
-from palm_eval.lm.causal_models import Responder
-from palm_eval.lm.prompts import encode_prompts
-from palm_eval.responses import write_responses
-from palm_eval.scoring import score
+from palm_eval import encode_prompts, score, write_responses
+from palm_eval.plugin import Responder
 from palm_mod.kl import Meter
 from palm_mod.prefix_tree import Counts, Limits, WeightSplitter, grow
 from palm_mod.sampling import Sampling
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_eval.lm.prompts import Prompts
-    from palm_eval.rewards.base import RewardFunction
+    from palm_eval import Prompts
+    from palm_eval.plugin import RewardFunction
     from palm_mod.experts import Experts
     from palm_mod.mixing import Mixing
     from palm_mod.options import LanguageSettings

@@ -13,16 +13,19 @@ import torch
 
 from palm_core import InputError
 from palm_core.plugin import check_count, one_line
-from palm_eval.lm.causal_models import (
+from palm_eval.plugin import (
+    Source,
+    check_memory,
     device_of,
     dtype_of,
     end_tokens,
+    free_bytes,
     has_tokenizer,
     load_causal,
     load_tokenizer,
+    source_of,
+    tokenizer_identity,
 )
-from palm_eval.lm.memory import check_memory, free_bytes
-from palm_eval.lm.sources import Source, source_of, tokenizer_identity
 from palm_mod.causal_model import CausalModel, probe, require_peft, with_adapters
 
 if TYPE_CHECKING:
@@ -149,7 +152,7 @@ class Experts:
         Raises:
             InputError: the identity of a source cannot be determined.
         """
-        from palm_eval.lm.sources import source_identity
+        from palm_eval.plugin import source_identity
 
         told = [source_identity(source.name, source.revision) for source in self.sources]
         told += [str(model.inner.dtype) for model in self.models]

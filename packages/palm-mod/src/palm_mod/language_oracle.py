@@ -6,8 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from palm_eval.lm.estimates import computing, downloads, gigabytes, judges_of, sized
-from palm_eval.lm.sources import source_of
+from palm_eval.plugin import computing, downloads, gigabytes, judges_of, sized, source_of
 from palm_mod.options import LanguageSettings
 
 if TYPE_CHECKING:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from palm_core import InputError
 from palm_core.plugin import check_count, check_number
-from palm_eval.lm.prompts import PromptFormat, Prompts, read_prompts
-from palm_eval.lm.sources import fingerprint_of, located, source_of
-from palm_eval.rewards.registry import load_rewards
+from palm_eval import PromptFormat, Prompts, load_rewards, read_prompts
+from palm_eval.plugin import fingerprint_of, located, source_of
 
 if TYPE_CHECKING:
-    from palm_eval.rewards.base import RewardFunction
+    from palm_eval.plugin import RewardFunction
 
 
 @dataclass(eq=False)

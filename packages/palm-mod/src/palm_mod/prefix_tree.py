@@ -21,7 +21,7 @@ import torch
 
 from palm_core import InputError, WorkError
 from palm_core.plugin import check_count
-from palm_eval.lm.memory import halved, out_of_memory, release
+from palm_eval.plugin import halved, out_of_memory, release
 from palm_mod.mixing import Mixing, choose
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ import numpy as np
 
 from palm_core import InputError
 from palm_core.plugin import check_count
-from palm_eval.polygons import clip, heights, share
+from palm_eval.plugin import clip, heights, share
 from palm_mod.prefix_tree import Counts, Leaf, contenders, grow
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 
 from palm_core import InputError, PolicySet, check_weights
 from palm_core.plugin import check_count
-from palm_eval.polygons import overlap, place, share
+from palm_eval.plugin import overlap, place, share
 from palm_mod.regions import decode_regions
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from palm_eval.lm.estimates import Sized, computing, downloads, gigabytes, judges_of, sized
+from palm_eval.plugin import Sized, computing, downloads, gigabytes, judges_of, sized
 from palm_trl.options import GrpoSettings
 
 if TYPE_CHECKING:

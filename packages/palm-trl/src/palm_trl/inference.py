@@ -29,9 +29,16 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from palm_core import InputError, WorkError
 from palm_core.plugin import error_reason
-from palm_eval.lm.causal_models import device_of, dtype_of, end_tokens, load_causal, load_tokenizer
-from palm_eval.lm.memory import check_memory, in_batches
-from palm_eval.lm.sources import Source
+from palm_eval.plugin import (
+    Source,
+    check_memory,
+    device_of,
+    dtype_of,
+    end_tokens,
+    in_batches,
+    load_causal,
+    load_tokenizer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

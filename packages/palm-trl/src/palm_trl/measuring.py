@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from palm_core import Policy
-    from palm_eval.lm.prompts import Encoded, Prompts
+    from palm_eval import Prompts
+    from palm_eval.plugin import Encoded
     from palm_trl.inference import Base
     from palm_trl.options import GrpoSettings
 
@@ -114,7 +115,7 @@ def encoded_for(
     Raises:
         InputError: a prompt length that is not accepted, unless dropped; no prompt is left.
     """
-    from palm_eval.lm.prompts import encode_prompts
+    from palm_eval import encode_prompts
 
     room = None if context is None else context - int(settings.new_tokens or 0) + 1
     return encode_prompts(tokenizer, prompts.texts, settings.put, room=room)
@@ -128,8 +129,8 @@ def _rewarded(
     drawn: list[tuple[int, ...]],
 ) -> tuple[tuple[tuple[str, ...], ...], Any, Any]:
     """Texts (n, G), rewards (n, G, d) and, if a reward judges it, correctness (n, G)."""
-    from palm_eval.lm.causal_models import Responder
-    from palm_eval.scoring import score
+    from palm_eval import score
+    from palm_eval.plugin import Responder
 
     asked = prompts.chosen(kept)
     count = len(drawn) // len(kept)

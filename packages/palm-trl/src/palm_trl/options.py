@@ -36,14 +36,13 @@ from palm_core.plugin import (
     is_folder,
     one_line,
 )
-from palm_eval.lm.prompts import PromptFormat, Prompts, prompts_of, read_prompts
-from palm_eval.lm.sources import Source, fingerprint_of, located, source_of
-from palm_eval.rewards.registry import load_rewards
+from palm_eval import PromptFormat, Prompts, load_rewards, read_prompts
+from palm_eval.plugin import Source, fingerprint_of, located, prompts_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from palm_eval.rewards.base import RewardFunction
+    from palm_eval.plugin import RewardFunction
 
 ALGORITHMS = ("grpo", "rloo")
 PRESETS = ("objective", "paper")

@@ -113,7 +113,7 @@ def failure(error: Exception, settings: GrpoSettings, where: str) -> PalmError:
     """
     if isinstance(error, PalmError):
         return error
-    from palm_eval.lm.memory import out_of_memory  # imports PyTorch
+    from palm_eval.plugin import out_of_memory
 
     text = one_line(str(error).split("\n", 1)[0], 160)
     if out_of_memory(error):

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from palm_core.plugin import weight_id, write_artifact, write_atomically
-from palm_eval.responses import write_responses
+from palm_eval import write_responses
 from palm_trl.measurement import Measurement, policy_of
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ def perform(
         InputError: see :func:`palm_trl.training.train` and :func:`palm_trl.measuring.measure`.
         WorkError: likewise.
     """
-    from palm_eval.lm.memory import release
+    from palm_eval.plugin import release
     from palm_trl.measuring import measure
     from palm_trl.outcome import POLICY
     from palm_trl.training import train
@@ -267,7 +267,7 @@ def _check_place(settings: GrpoSettings) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",", 1)[0]
     import torch
 
-    from palm_eval.lm.causal_models import device_of
+    from palm_eval.plugin import device_of
 
     if device_of(settings.device).type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"

@@ -51,7 +51,7 @@ def trainer_config(
     """
     import torch
 
-    from palm_eval.lm.causal_models import device_of
+    from palm_eval.plugin import device_of
 
     options = dict(settings.options)
     on_gpu = device_of(settings.device).type == "cuda"

@@ -19,9 +19,17 @@ from transformers import GenerationConfig, PrinterCallback
 
 from palm_core import InputError, PalmError, WorkError, check_weights
 from palm_core.plugin import one_line
-from palm_eval.lm.causal_models import Responder, dtype_of, end_tokens, load_causal, load_tokenizer
-from palm_eval.lm.prompts import encode_prompts
-from palm_eval.rewards.base import called, check_scores, columns_of
+from palm_eval import encode_prompts
+from palm_eval.plugin import (
+    Responder,
+    called,
+    check_scores,
+    columns_of,
+    dtype_of,
+    end_tokens,
+    load_causal,
+    load_tokenizer,
+)
 from palm_trl.outcome import POLICY, Prepared, failure, save_policy
 from palm_trl.trainer_config import CHECKPOINTS, begin_from, lora_config, trainer_config
 from palm_trl.trainers import Curves, FiniteGradients, Grpo, NoLastCheckpoint, Rloo, last_whole
@@ -32,8 +40,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from palm_eval.lm.prompts import Prompts
-    from palm_eval.rewards.base import RewardFunction
+    from palm_eval import Prompts
+    from palm_eval.plugin import RewardFunction
     from palm_trl.options import GrpoSettings
 
 #: The column of the training set with the prompt's number.

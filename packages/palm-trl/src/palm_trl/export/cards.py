@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from palm_core.plugin import number_text, package_versions, percent_text
-from palm_eval.report.sentences import headline, lead, proof
+from palm_eval.plugin import headline, lead, proof
 from palm_trl.export.models import ADAPTER, oracle_options
 from palm_trl.export.routing import serving
 

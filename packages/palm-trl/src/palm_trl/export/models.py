@@ -26,7 +26,7 @@ from palm_core.plugin import (
     unportable_name,
     verify_artifact,
 )
-from palm_eval.lm.sources import source_of
+from palm_eval.plugin import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from palm_core import InputError
 from palm_core.plugin import one_line
-from palm_eval.lm.prompts import FORMATS
+from palm_eval.plugin import FORMATS
 from palm_trl.export.cards import described, fenced, model_table
 from palm_trl.export.models import BASE, RANKS, oracle_options, unserved
 from palm_trl.options import PRESET_OPTIONS

@@ -43,7 +43,7 @@ def _export(
 
     from palm_core import open_run
     from palm_core.plugin import is_folder
-    from palm_eval.commands.common import oracle_of
+    from palm_eval.plugin import oracle_of
     from palm_trl.export.folder import write_export
 
     if task is not None:
