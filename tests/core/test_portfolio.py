@@ -187,7 +187,7 @@ def test_a_file_cut_short_anywhere_is_refused(
         ({"version": "1"}, "is not a portfolio"),
         ({"format": "other"}, "format = 'other': must be 'palm-portfolio'"),
         ({"objectives": ["one"]}, "objectives"),
-        ({"objectives": ["a", "a", "b"]}, "'a' stands twice"),
+        ({"objectives": ["a", "a", "b"]}, "duplicate name 'a'"),
         ({"objectives": ["a", "b"]}, "must have 2 weights and 2 rewards"),
         ({"policies": []}, "policies"),
         ({"normalization": {"method": "none", "lower": [0], "upper": [1]}}, "must have 3 limits"),

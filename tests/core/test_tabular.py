@@ -307,7 +307,7 @@ GOOD = np.ones((2, 3, 2))
         ({"beta": 0.0}, "beta = 0.0: must be a finite number above 0"),
         ({"beta": float("nan")}, "beta = nan"),
         ({"objectives": ("a",)}, "1 names for 2 objectives"),
-        ({"objectives": ("a", "a")}, "'a' stands twice"),
+        ({"objectives": ("a", "a")}, "duplicate name 'a'"),
         ({"objectives": ("a", "")}, "must be names"),
         ({"prompt_weights": [1.0]}, r"prompt_weights: must have shape \(2,\)"),
         ({"prompt_weights": [0.5, 0.6]}, "prompt_weights: must not be negative and must add to 1"),
@@ -431,7 +431,7 @@ def test_objectives_of_no_known_kind_oppose_one_another():
     [
         ({"objectives": ("helpful",)}, "objectives: at least 2 are needed, got 1"),
         ({"objectives": "helpful"}, "objectives = 'helpful': must be a list of names"),
-        ({"objectives": ("a", "a")}, "'a' stands twice"),
+        ({"objectives": ("a", "a")}, "duplicate name 'a'"),
         ({"objectives": (1, 2)}, "must be names"),
         ({"n_prompts": 0}, "n_prompts = 0: must be at least 1"),
         ({"n_responses": 1}, "n_responses = 1: must be at least 2"),

@@ -247,8 +247,8 @@ def test_the_portfolio_that_is_changed_here_is_sound() -> None:
         ({"policies": policy(id="a" * 10_000)}, "is longer than 4096"),
         ({"policies": policy(artifact="a\x9b2J")}, "artifact: .*cannot be shown"),
         ({"objectives": ["x", "\x1b[2J"]}, "objectives: .*cannot be shown"),
-        ({"objectives": ["x", "x"]}, "objectives: 'x' stands twice"),
-        ({"policies": [*policy(), *policy()]}, "policies: 'a' stands twice"),
+        ({"objectives": ["x", "x"]}, "objectives: duplicate name 'x'"),
+        ({"policies": [*policy(), *policy()]}, "policies: duplicate name 'a'"),
         ({"policies": policy(reward_errors=[1.0])}, "must have 2 reward_errors"),
         ({"policies": policy(rewards=[1e301, 0])}, "below 1e300"),
         ({"format": "x" * 100_000}, "must be 'palm-portfolio'"),
@@ -300,7 +300,7 @@ def test_containers_are_counted_before_they_are_made() -> None:
 
 def test_many_policies_of_one_name_are_refused_at_once() -> None:
     many = [{**policy()[0], "id": str(i)} for i in range(60_000)]
-    with refused("'0' stands twice"):
+    with refused("duplicate name '0'"):
         Portfolio.parse(json.dumps(portfolio(policies=[*many, many[0]])).encode())
 
 
@@ -346,7 +346,7 @@ def archive(**arrays: bytes) -> bytes:
         ("t.json", b"[" + b"{}," * (5 * MEBI) + b"{}]", "at most 4194304 cells"),
         ("t.json", b'{"a":[1' + b"0" * 100_000 + b"]}", "is not JSON"),
         ("t.json", b'{"\\ud800":[1]}', r"'\\ud800' has characters that cannot"),
-        ("t.json", b'[{"a":1,"a":2}]', "a name stands twice"),
+        ("t.json", b'[{"a":1,"a":2}]', "duplicate name"),
         (
             "t.json",
             json.dumps([{f"{i}": 1} for i in range(3000)]).encode(),

@@ -156,10 +156,10 @@ def test_objectives_are_kept_from_policies():
         ({"names": ["a", "b"]}, "names: 2 given for 3 policies"),
         (
             {"names": ["a", "b", "b"]},
-            "names: 'b' stands twice, every name must be unique",
+            "names: duplicate name 'b', every name must be unique",
         ),
         ({"objectives": ["a"]}, "objectives: 1 given for 2 objectives"),
-        ({"objectives": ["a", "a"]}, "objectives: 'a' stands twice, every name must be unique"),
+        ({"objectives": ["a", "a"]}, "objectives: duplicate name 'a', every name must be unique"),
         ({"regularizer": [0.5, 0.0, -1.0]}, "regularizer[2] = -1: must be at least 0"),
         (
             {"regularizer": [0.0, math.nan, 0.0]},

@@ -481,7 +481,7 @@ def test_curve_figure_refuses_bad_input():
             figures.curve_figure(curve, **bad)
     with pytest.raises(InputError, match="curve: empty"):
         figures.curve_figure([])
-    with pytest.raises(InputError, match="a size stands twice"):
+    with pytest.raises(InputError, match="duplicate size"):
         figures.curve_figure([curve[0], curve[0]])
 
 

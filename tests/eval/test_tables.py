@@ -300,7 +300,7 @@ def test_markdown_reads_no_markup() -> None:
         ("2", [comparison()], "table = '2': must be one of 1, 3, 4, 5"),
         ("1", [], "comparisons: at least one"),
         ("1", [comparison("a"), comparison("b", gaps="sampled")], "exact and sampled gaps"),
-        ("1", [comparison("a"), comparison("a")], "'a' stands twice"),
+        ("1", [comparison("a"), comparison("a")], "duplicate name 'a'"),
     ],
 )
 def test_bad_requests_in_python(number: str, made: list[Comparison], message: str) -> None:

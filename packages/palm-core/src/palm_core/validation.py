@@ -115,7 +115,7 @@ def check_number(
     """
     number = float("nan")
     if not isinstance(value, bool) and isinstance(value, Real):
-        with suppress(OverflowError):
+        with suppress(OverflowError):  # beyond float64: refused below, as NaN is
             number = float(value)
     low = -math.inf if least is None else least
     high = math.inf if most is None else most

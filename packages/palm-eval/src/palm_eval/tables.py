@@ -354,7 +354,7 @@ def make_table(number: str, comparisons: Sequence[Comparison]) -> Table:
     names = [one.name for one in comparisons]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"comparisons: {name!r} stands twice, every name must be unique")
+            raise InputError(f"comparisons: duplicate name {name!r}, every name must be unique")
     return makers[number](comparisons)
 
 

@@ -79,7 +79,7 @@ def _loaded(entry: EntryPoint) -> Callable[..., Any]:
         function = entry.load()
         if not callable(function):
             raise TypeError(f"{entry.value} is no function")
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  a broken plugin must not break other commands
         reason = one_line(f"{type(error).__name__}: {error}")
 
         def broken(*_: str) -> None:

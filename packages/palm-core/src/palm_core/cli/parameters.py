@@ -184,7 +184,7 @@ def objectives_example(
 def _holds_numbers(table: Table, column: str) -> bool:
     try:
         table.numbers(column)
-    except InputError:
+    except InputError:  # a column of texts
         return False
     return True
 

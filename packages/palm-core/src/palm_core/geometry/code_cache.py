@@ -64,7 +64,7 @@ class CodeCache(_numba.FunctionCache):  # type: ignore[misc]  # untyped
         """Save the code for a signature, if possible."""
         try:
             super().save_overload(sig, data)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  a cache must not cost the answer
             self._report(self.cache_path, error)
 
 
@@ -81,7 +81,7 @@ class _CodeFiles(_numba.IndexDataCacheFile):  # type: ignore[misc]  # untyped
         name, made_from = self._place(key)
         try:
             data = Path(self._data_path(name)).read_bytes()
-        except FileNotFoundError:
+        except FileNotFoundError:  # not compiled yet
             return None
         if hashlib.sha256(data[:-_SIZE]).digest() != data[-_SIZE:]:
             raise DamagedFileError(f"{name} is damaged")

@@ -451,7 +451,7 @@ class _Simplex:
                 table = np.column_stack([program.near_column(j, self.n) for j in basis])
                 try:
                     inverse = np.linalg.inv(table)
-                except np.linalg.LinAlgError:
+                except np.linalg.LinAlgError:  # rational arithmetic starts without a guess
                     return None
                 prices = np.array([float(self._cost(j)) for j in basis]) @ inverse
                 gains, errors = self._gains(prices)

@@ -169,7 +169,7 @@ class Pair:
         try:
             with np.errstate(all="ignore"):  # heuristic weights only: results are validated
                 found = corners_and_members(values)
-        except WorkError:
+        except WorkError:  # linear programs find the bounds instead
             return None
         return found if np.isfinite(found[0]).all() else None
 

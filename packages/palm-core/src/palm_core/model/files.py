@@ -121,7 +121,7 @@ def is_special(path: Path) -> bool:
     """Whether ``path`` exists and is neither a file nor a folder."""
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # missing, no access, or a NUL byte in the name
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
@@ -130,7 +130,7 @@ def is_folder(path: Path) -> bool:
     """Whether ``path`` is a folder; false where access is denied."""
     try:
         return path.is_dir()
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # no access, or a NUL byte in the name
         return False
 
 

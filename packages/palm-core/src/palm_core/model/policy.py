@@ -405,5 +405,5 @@ def _names(
         raise InputError(f"{name}: {len(names)} given for {count} {of}")
     if len(set(names)) != count:
         twice = next(item for item in names if names.count(item) > 1)
-        raise InputError(f"{name}: {twice!r} stands twice, every name must be unique")
+        raise InputError(f"{name}: duplicate name {twice!r}, every name must be unique")
     return names

@@ -529,7 +529,7 @@ def _check_names(names: Sequence[str], what: str) -> None:
         _check_text(name, what)
     if len(set(names)) != len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise InputError(f"{what}: {twice!r} stands twice, every name must be unique")
+        raise InputError(f"{what}: duplicate name {twice!r}, every name must be unique")
 
 
 def _check_text(text: str, what: str) -> None:

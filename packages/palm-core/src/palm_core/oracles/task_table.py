@@ -370,5 +370,5 @@ def _objectives(given: Sequence[str] | None, d: int) -> tuple[str, ...]:
         raise InputError(f"objectives: {len(names)} names for {d} objectives")
     if len(set(names)) != d:
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"objectives: {twice!r} stands twice, every name must be unique")
+        raise InputError(f"objectives: duplicate name {twice!r}, every name must be unique")
     return names

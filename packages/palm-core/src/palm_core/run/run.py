@@ -145,7 +145,7 @@ class Run:
         found = Portfolio.load(file)
         try:
             settings = Settings.from_tables(found.task or {})
-        except InputError:
+        except InputError:  # settings of another version: choose the portfolio again
             return None
         same = (
             settings == self.settings

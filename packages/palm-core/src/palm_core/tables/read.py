@@ -201,7 +201,7 @@ def _touch(file: Any) -> None:
     """
     for index in range(file.num_row_groups):
         for name in file.schema_arrow.names:
-            with suppress(_ReachedError):
+            with suppress(_ReachedError):  # the metadata is valid
                 file.read_row_group(index, columns=[name], use_threads=False)
 
 
@@ -275,7 +275,7 @@ class Table:
             besides: columns that hold objectives, never names.
 
         Raises:
-            InputError: a name that is empty, stands twice or cannot be shown.
+            InputError: a name that is empty, a duplicate or not printable.
         """
         for column, cells in self.columns.items():
             if column in besides or all(_empty(c) or _number(c) is not None for c in cells):
@@ -444,7 +444,7 @@ def _read_json(data: bytes, source: str) -> Table:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("duplicate name in one object")
     return found
 
 

@@ -61,7 +61,7 @@ def curve_figure(
         raise InputError("curve: empty, must have at least one size")
     gaps = {point.size: _gap(point.epsilon, f"curve size {point.size}") for point in points}
     if len(gaps) != len(points):
-        raise InputError("curve: a size stands twice, every size must be unique")
+        raise InputError("curve: duplicate size, every size must be unique")
     bars = _intervals(intervals or {}, gaps)
     others = {
         name: [(_size(size, name), _gap(gap, f"baselines[{name!r}]")) for size, gap in pairs]

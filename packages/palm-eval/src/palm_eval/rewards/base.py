@@ -229,7 +229,7 @@ def _parameters(function: RewardFunction) -> list[inspect.Parameter] | None:
     """The parameters of ``function``; ``None`` for a compiled callable without a signature."""
     try:
         return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError):  # compiled: the call itself will tell
         return None
 
 

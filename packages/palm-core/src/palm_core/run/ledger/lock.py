@@ -40,7 +40,7 @@ def is_wal(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
             return stream.read(_VERSIONS.stop)[_VERSIONS] == _WAL
-    except OSError:
+    except OSError:  # opening the file for SQLite reports it
         return False
 
 
@@ -49,7 +49,7 @@ def log_of(file: Path) -> Path | None:
     log = file.with_name(f"{file.name}-wal")
     try:
         return log if log.stat().st_size else None
-    except OSError:
+    except OSError:  # no such file
         return None
 
 
@@ -85,7 +85,7 @@ def _probe(file: Path, *, memory: bool) -> OSError | None:
     except OSError as error:
         return error
     finally:
-        with suppress(OSError):
+        with suppress(OSError):  # it was not created
             probe.unlink()
     return None
 
