@@ -14,9 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.text import Text
 
 from palm_core import __version__
-from palm_core.cli import errors as mistakes
-from palm_core.cli import model_commands, output, run_commands
-from palm_core.cli import run_commands as status_commands
+from palm_core.cli import errors, model_commands, output, run_commands
 from palm_core.cli.commands import PARAMETERS, add_commands, group_of
 from palm_core.cli.parameters import Flag
 from palm_core.errors import InputError, PalmError, PalmWarning
@@ -44,8 +42,8 @@ OWN = (
     run_commands.plan,
     run_commands.build,
     run_commands.prune,
-    status_commands.status,
-    status_commands.runs,
+    run_commands.status,
+    run_commands.runs,
 )
 
 
@@ -91,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except CycloptsError as error:
-        return _fail(mistakes.told(error), 2)
+        return _fail(errors.told(error), 2)
     except PalmError as error:
         return _fail(str(error), 2 if isinstance(error, InputError) else 1)
     except MemoryError:

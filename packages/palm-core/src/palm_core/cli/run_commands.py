@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from palm_core.cli import output
-from palm_core.cli import output as showing
 from palm_core.cli.commands import has_command
 from palm_core.cli.model_commands import MOST
 from palm_core.cli.parameters import (
@@ -97,7 +96,7 @@ def plan(task_file: TaskFile, /, *, json: Flag = False) -> None:
     if json:
         output.print_json(made.document())
         return
-    output.say(f"{task_file.stem} · {showing.objectives(made.objectives)} · oracle {task.oracle}")
+    output.say(f"{task_file.stem} · {output.objectives(made.objectives)} · oracle {task.oracle}")
     asked = task.settings
     count = "no limit" if made.calls is None else spaced(made.calls)
     if asked.target_epsilon is None:
@@ -190,12 +189,12 @@ def build(
             progress=watch,
         )
     if json:
-        output.print_json(showing.document(portfolio))
+        output.print_json(output.document(portfolio))
         return
     output.say(
-        f"{task_file.stem} · {showing.objectives(portfolio.objectives)} · oracle {task.oracle}"
+        f"{task_file.stem} · {output.objectives(portfolio.objectives)} · oracle {task.oracle}"
     )
-    showing.show(portfolio)
+    output.show(portfolio)
     if portfolio.missing:
         output.say(f"To try them again: run the same command. Why they failed: {out}/logs")
     output.say()
@@ -283,9 +282,9 @@ def prune(
     if save is not None:
         save = portfolio.save(save)
     if json:
-        output.print_json(showing.document(portfolio))
+        output.print_json(output.document(portfolio))
         return
-    showing.show(portfolio)
+    output.show(portfolio)
     if save is not None:
         output.note(f"Saved to {save}")
 
@@ -328,7 +327,7 @@ def status(
 
 def _show(found: RunStatus) -> None:
     run = found.folder
-    output.say(f"{run} · {showing.objectives(found.objectives)} · oracle {found.oracle}")
+    output.say(f"{run} · {output.objectives(found.objectives)} · oracle {found.oracle}")
     rows = [["state", _state(found)], ["calls", _calls(found)]]
     if found.seconds_left is not None:
         rows.append(["time left", f"about {output.duration(found.seconds_left)}"])

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from palm_core.errors import WorkError
-from palm_core.geometry import exact as _exact
-from palm_core.geometry.exact import TINY, Values, rounding_error
+from palm_core.geometry.exact import TINY, Values, floats, nearest, rounding_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,7 +115,7 @@ class Program:
         scale = self._reading(self.portfolio, reading).scale
         right = [int(value * factor) for value, factor in zip(c, scale, strict=True)]
         right += [1, *([] if cap is None else [cap.numerator])]
-        near = [*map(_exact.nearest, c), 1.0, *([] if cap is None else [float(cap)])]
+        near = [*map(nearest, c), 1.0, *([] if cap is None else [float(cap)])]
         return _Simplex(self, np.array(near), right, reading=reading, cap=cap)
 
     def _loss_of_free_shares(self, c: Row, reading: int, simplex: _Simplex) -> Solution | list[int]:
@@ -160,7 +159,7 @@ class Program:
 
     def _single(self, c: Row) -> int:
         """The policy of the portfolio with the least loss, in float64."""
-        target = _exact.floats(c)
+        target = floats(c)
         return int(np.argmin((target - self.portfolio.floats).max(axis=1)))
 
     @staticmethod
@@ -471,7 +470,7 @@ class _Simplex:
 
 def _ratio(top: int, bottom: int) -> float:
     """The nearest float64 number to a quotient; ±∞ beyond the largest."""
-    return _exact.nearest(Fraction(top, bottom))
+    return nearest(Fraction(top, bottom))
 
 
 def inverted(table: Any) -> Any:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from palm_core.geometry import linear_programs as _programs
 from palm_core.geometry.envelope import drop_dominated
 from palm_core.geometry.exact import UNIT, Values, rounding_error
+from palm_core.geometry.linear_programs import near_mixture
 from palm_core.geometry.polyhedron import Envelope, Hull
 from palm_core.guarantees.losses import Pair
 
@@ -407,7 +407,7 @@ class Subdivision:
         if ratio and part.upper.max() <= 0:
             return 0.0, halves  # U ≤ 0 ≤ L here: no loss
         with np.errstate(all="ignore"):
-            found = _programs.near_mixture(pieces, part.upper, share=ratio)
+            found = near_mixture(pieces, part.upper, share=ratio)
         if found is None:
             # Any policy is a mixture: take the one with the least loss.
             single = int(np.argmin((part.upper - pieces).max(axis=1)))

@@ -12,7 +12,7 @@ import numpy as np
 from palm_core.errors import InputError
 from palm_core.oracles.protocol import Claims
 from palm_core.run.artifacts import Artifact
-from palm_core.run.ledger import schema as _schema
+from palm_core.run.ledger import schema
 from palm_core.run.ledger.schema import Answer, policy_of, told, weights_of
 from palm_core.validation import one_line
 
@@ -133,7 +133,7 @@ class Records:
         ((largest, total),) = self._rows(
             f"SELECT ifnull(max({_SIZE}), 0), ifnull(sum({_SIZE}), 0) FROM answer"
         )
-        if largest > _schema.LARGEST_VALUE or total > _schema.LARGEST_LEDGER:
+        if largest > schema.LARGEST_VALUE or total > schema.LARGEST_LEDGER:
             raise InputError(f"{self.file}: its answers are larger than those of any run")
         d = len(self.objectives)
         rows = self._rows(

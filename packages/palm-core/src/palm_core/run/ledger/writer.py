@@ -15,7 +15,7 @@ from palm_core.model.files import is_folder, not_a_folder
 from palm_core.oracles.protocol import Claims
 from palm_core.run.config import changed_fields, keeps_answers, task_hash
 from palm_core.run.ledger import lock as _journal
-from palm_core.run.ledger import schema as _schema
+from palm_core.run.ledger import schema
 from palm_core.run.ledger.lock import RunLock
 from palm_core.run.ledger.reader import Records
 from palm_core.run.ledger.schema import key_of, row_of, told, transaction
@@ -166,12 +166,12 @@ class Ledger(Records):
             lock.acquire()
             if not _journal.locks(file):
                 lock.release()
-                raise _schema.not_fit(file, "no locks available")
+                raise schema.not_fit(file, "no locks available")
         except InputError as error:
             raise InputError(f"{error}{_holder(folder)}") from None
         ledger = None
         try:
-            ledger = cls(file, _schema.connect(file, create=True), lock)
+            ledger = cls(file, schema.connect(file, create=True), lock)
             ledger._open(task, objectives, claimed or Claims(), extend=extend)
             ledger._begin_session(versions or {}, execution or {})
         except BaseException:
@@ -197,9 +197,9 @@ class Ledger(Records):
         # After a kill the write-ahead log needs a checkpoint, so the ledger is opened for
         # writing where possible.
         writable = os.access(file, os.W_OK) and os.access(folder, os.W_OK)
-        ledger = cls(file, _schema.connect(file, write=writable))
+        ledger = cls(file, schema.connect(file, write=writable))
         try:
-            _schema.check_file(file, ledger._connection)
+            schema.check_file(file, ledger._connection)
             with told(file):
                 ledger._connection.execute("PRAGMA query_only = ON")
         except BaseException:
@@ -270,10 +270,10 @@ class Ledger(Records):
         key = key_of(weights)
         record, rewards, regularizer, digest = row_of(key, policy)
         size = len(record.encode()) + sum(len(part) for part in (rewards, regularizer) if part)
-        if size > _schema.LARGEST_VALUE:
+        if size > schema.LARGEST_VALUE:
             raise OracleAnswerError(
                 f"policy {policy.id!r}: {size} bytes with its per-prompt rewards and info, must "
-                f"be at most {_schema.LARGEST_VALUE}"
+                f"be at most {schema.LARGEST_VALUE}"
             )
         request, now = self._requests[key], _now()
 
@@ -334,16 +334,16 @@ class Ledger(Records):
     ) -> None:
         with told(self.file):
             self._connection = _journal.begin_writing(
-                self._connection, self.file, lambda: _schema.connect(self.file, create=True)
+                self._connection, self.file, lambda: schema.connect(self.file, create=True)
             )
             self._has_log = _journal.has_log(self._connection)
             fresh = not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if fresh:
             with self._written():
-                _schema.create_tables(self._connection)
+                schema.create_tables(self._connection)
                 begin_run(self._connection, task, objectives, claimed, _now())
             return
-        _schema.check_file(self.file, self._connection)
+        schema.check_file(self.file, self._connection)
         if is_extension(self, task, objectives, asked=extend):
             with self._written():
                 extend_run(self._connection, task, claimed, _now())
