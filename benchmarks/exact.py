@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from common import Record
-    from palm_core.cover.cover import Cover
+    from palm_core.cover.cover import CoverMatrix
 
 WALL = Figure("wall time of plain PuLP / of the reduced program", drawn="time, plain PuLP")
 CPU = Figure("processor time of plain PuLP / of the reduced program")
@@ -157,7 +157,7 @@ def plain(table: np.ndarray, solver: str, limit: float) -> tuple[int | None, int
     return len(chosen), len(chosen) if proven else 1, ""
 
 
-def reduced(cover: Cover, solver: str, limit: float) -> tuple[int | None, int, str]:
+def reduced(cover: CoverMatrix, solver: str, limit: float) -> tuple[int | None, int, str]:
     found = solve_set_cover(
         cover.bits,
         cover.n_weights,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from palm_core.cover.cover import Cover, cover_weights, greedy
+from palm_core.cover.cover import CoverMatrix, cover_weights, greedy
 from palm_core.cover.prune import prune
 from palm_core.errors import InputError
 from palm_core.geometry import kernels as _kernels
@@ -301,7 +301,7 @@ def test_a_million_weights_are_routed_without_a_matrix(monkeypatch: pytest.Monke
 
 def test_one_weight_and_the_result_types() -> None:
     made = cover_weights(PolicySet([[1.0, 0.0], [0.0, 1.0]]), [0.3, 0.7], mu=0.1)
-    assert isinstance(made, Cover)
+    assert isinstance(made, CoverMatrix)
     assert (made.n_weights, made.n_policies, made.mu, made.alpha) == (1, 2, 0.1, 0.0)
     assert made.best.indices.tolist() == [1]
     assert made.counts().dtype == np.int64

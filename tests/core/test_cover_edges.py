@@ -11,7 +11,7 @@ import pytest
 
 from palm_core.cover import prune as pruning
 from palm_core.cover.cover import cover_weights, greedy
-from palm_core.cover.prune import prune, prune_curve, prune_report
+from palm_core.cover.prune import prune, prune_curve
 from palm_core.cover.set_cover import solve_set_cover
 from palm_core.errors import InputError
 from palm_core.geometry import kernels as _kernels
@@ -118,23 +118,23 @@ def test_the_method_and_the_solver_are_passed_on(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(pruning, "solve_set_cover", recorded)
     options: dict[str, Any] = {"method": "exact", "solver": "cbc", "time_limit": 7.0}
-    prune_report(MIDDLE_FIRST, weights, mu=0.2, **options)
+    prune(MIDDLE_FIRST, weights, mu=0.2, **options)
     prune_curve(MIDDLE_FIRST, weights, [0.2], **options)
     assert [(one["solver"], one["time_limit"]) for one in asked] == [("cbc", 7.0)] * 2
 
 
 def test_defaults_are_one() -> None:
-    for function in (prune_report, prune_curve, solve_set_cover):
+    for function in (prune, prune_curve, solve_set_cover):
         default = inspect.signature(function).parameters["time_limit"].default
         assert default == Settings(mu=0.5, alpha=0.1).time_limit == 60.0
     weights = uniform_lattice(2, 10)
     (point,) = prune_curve(MIDDLE_FIRST, weights, [0.0])
-    assert point.alpha == 0.0 == prune_report(MIDDLE_FIRST, weights, mu=0.0).alpha
+    assert point.alpha == 0.0 == prune(MIDDLE_FIRST, weights, mu=0.0).alpha
     assert 0 < point.seconds < 60
 
 
 def test_where_the_first_objective_ties_the_second_still_orders() -> None:
     # d = 2: the order of the weights is that of the first, ties as they came
     weights = np.array([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
-    found = prune_report(MIDDLE_FIRST, weights, mu=0.0, method="exact")
+    found = prune(MIDDLE_FIRST, weights, mu=0.0, method="exact")
     assert (found.indices.tolist(), found.solver) == ([0, 1, 2], "intervals")

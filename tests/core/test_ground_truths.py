@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from palm_core.cover.prune import prune, prune_report
+from palm_core.cover.prune import prune
 from palm_core.model.policy import PolicySet
 from palm_core.weights.simplex import sample_weights, uniform_lattice
 
@@ -77,7 +77,7 @@ def test_exactly_the_supported_points_are_kept(name):
     points, supported, weights = read(name)
     assert len(supported) == SUPPORTED[name]
     for method in ("exact", "greedy"):
-        found = prune_report(PolicySet(points), weights, mu=0.0, method=method)
+        found = prune(PolicySet(points), weights, mu=0.0, method=method)
         np.testing.assert_array_equal(np.sort(found.indices), supported)
         # Each leads alone at a weight of its own: that proves that all are needed.
         assert found.status == "optimal"
@@ -88,7 +88,7 @@ def test_exactly_the_supported_points_are_kept(name):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_named_solvers_keep_the_same_points(name, solver):
     points, supported, weights = read(name)
-    found = prune_report(PolicySet(points), weights, mu=0.0, method="exact", solver=solver)
+    found = prune(PolicySet(points), weights, mu=0.0, method="exact", solver=solver)
     np.testing.assert_array_equal(found.indices, supported)
 
 
@@ -103,7 +103,7 @@ def test_where_opt_is_negative_a_share_of_it_forgives_nothing():
     points, supported, weights = read("DEEP_SEA_TREASURE")
     # Time only: opt < 0 at all weights, so that μ' is without effect.
     lowered = PolicySet(points - points.max(axis=0) - 1.0)
-    found = prune_report(lowered, weights, mu=0.5, method="exact")
+    found = prune(lowered, weights, mu=0.5, method="exact")
     assert found.n_negative == found.n_weights == len(weights)
     np.testing.assert_array_equal(found.indices, supported)
 
@@ -136,7 +136,7 @@ def test_fruit_tree_is_covered_by_fewer_policies_as_losses_are_allowed():
     values = policies.objective(weights)
     optima = values.max(axis=1)
     for mu in (0.05, 0.2, 0.5):
-        found = prune_report(policies, weights, mu=mu, method="exact")
+        found = prune(policies, weights, mu=mu, method="exact")
         assert found.status == "optimal"
         assert found.upper_bound < 64
         kept = values[:, found.indices].max(axis=1)

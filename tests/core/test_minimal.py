@@ -22,7 +22,6 @@ from palm_core.cover.minimal import (
     fewest_intervals,
     first_weights,
     minimal_portfolio,
-    minimal_report,
 )
 from palm_core.cover.regions import corner_weights
 from palm_core.errors import InputError
@@ -113,7 +112,7 @@ def within(
 # opt changes its sign: the second covers both ends, and not the middle.
 @example(np.array([[-4.0, 4.0], [-3.0, 2.0]]), 0.5, 0.0)
 def test_no_subset_is_smaller(values: np.ndarray, epsilon: float, delta: float) -> None:
-    report = minimal_report(values, epsilon=epsilon, delta=delta)
+    report = minimal_portfolio(values, epsilon=epsilon, delta=delta)
     assert report.status == "optimal"
     assert report.lower_bound == report.upper_bound == len(report.indices)
     assert report.upper_bound == smallest(values, epsilon, delta)
@@ -142,7 +141,7 @@ def test_no_subset_of_floats_is_smaller(
     kind: str, d: int, m: int, seed: int, epsilon: float, delta: float
 ) -> None:
     values = made(kind, m, d, seed)
-    report = minimal_report(values, epsilon=epsilon, delta=delta)
+    report = minimal_portfolio(values, epsilon=epsilon, delta=delta)
     assert report.status == "optimal"
     assert within(values, report.indices, epsilon, delta)
     for subset in itertools.combinations(range(m), report.upper_bound - 1):
@@ -160,7 +159,7 @@ def test_larger_sets_are_proven_and_hold_at_every_weight(
     kind: str, m: int, d: int, epsilon: float
 ) -> None:
     values = made(kind, m, d, 1)
-    report = minimal_report(values, epsilon=epsilon)
+    report = minimal_portfolio(values, epsilon=epsilon)
     assert report.status == "optimal"
     assert report.gaps.epsilon == gaps(values[report.indices], values).epsilon <= epsilon + 1e-9
     assert within(values, report.indices, epsilon, 0.0)
@@ -232,7 +231,7 @@ def front(name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_nothing_may_be_lost_keeps_the_supported_points(name: str) -> None:
     points = front(name)
-    report = minimal_report(points)
+    report = minimal_portfolio(points)
     assert report.status == "optimal"
     assert report.upper_bound == SUPPORTED[name]
     assert (report.gaps.epsilon, report.gaps.delta) == (0.0, 0.0)
@@ -245,7 +244,7 @@ def test_nothing_may_be_lost_keeps_the_supported_points(name: str) -> None:
 def test_known_fronts_within_a_twentieth(name: str, size: int) -> None:
     """Negative optima, and an optimum of zero: every smaller subset loses more."""
     points = front(name)
-    report = minimal_report(points, epsilon=0.05)
+    report = minimal_portfolio(points, epsilon=0.05)
     assert report.upper_bound == size
     assert report.gaps.epsilon <= 0.05
     subsets = itertools.combinations(range(len(points)), size - 1)
@@ -267,7 +266,7 @@ def test_intervals_and_cuts_agree(
 ) -> None:
     values = made("signed" if kind == "negative" else kind, m, 2, seed)
     values = values - 10.0 if kind == "negative" else values
-    report = minimal_report(values, epsilon=epsilon, delta=delta)
+    report = minimal_portfolio(values, epsilon=epsilon, delta=delta)
     opt = envelope_values(values, corner_weights(values))
     keeps_sign = not opt.min() < 0 < opt.max()
     assert (report.solver == "intervals") == (epsilon == 0 or keeps_sign)
@@ -314,7 +313,7 @@ def test_fewest_intervals() -> None:
 def test_a_hundred_thousand_policies_of_two_objectives() -> None:
     angles = np.linspace(0, np.pi / 2, 100_000)
     front = np.column_stack([np.sin(angles), np.cos(angles)])
-    report = minimal_report(front, epsilon=0.001)
+    report = minimal_portfolio(front, epsilon=0.001)
     # A policy on the circle covers arccos(1 − ε) to both sides.
     assert report.upper_bound == np.ceil(np.pi / 4 / np.arccos(1 - 0.001))
     assert report.status == "optimal"
@@ -327,7 +326,7 @@ def test_a_hundred_thousand_policies_of_two_objectives() -> None:
 @pytest.mark.parametrize("d", [3, 5])
 def test_without_time_the_portfolio_is_valid_and_its_bounds_honest(d: int) -> None:
     values = made("front", 60, d, 0)
-    report = minimal_report(values, epsilon=0.05, time_limit=1e-9)
+    report = minimal_portfolio(values, epsilon=0.05, time_limit=1e-9)
     assert report.status == "feasible"
     assert 1 <= report.lower_bound < report.upper_bound == len(report.indices) < 60
     assert len(violations(values[report.indices], values, epsilon=0.05)) == 0
@@ -335,7 +334,7 @@ def test_without_time_the_portfolio_is_valid_and_its_bounds_honest(d: int) -> No
 
 def test_a_solver_out_of_time_leaves_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     values = made("front", 60, 4, 0)
-    proven = minimal_report(values, epsilon=0.05)
+    proven = minimal_portfolio(values, epsilon=0.05)
     solve = setcover.solve_set_cover
 
     def hurried(bits: Any, n_columns: int, **options: Any) -> setcover.SetCover:
@@ -343,7 +342,7 @@ def test_a_solver_out_of_time_leaves_a_lower_bound(monkeypatch: pytest.MonkeyPat
         return solve(bits, n_columns, **options)
 
     monkeypatch.setattr(setcover, "solve_set_cover", hurried)
-    report = minimal_report(values, epsilon=0.05)
+    report = minimal_portfolio(values, epsilon=0.05)
     assert report.lower_bound <= proven.lower_bound <= report.upper_bound
     assert len(violations(values[report.indices], values, epsilon=0.05)) == 0
     assert (report.status == "optimal") == (report.lower_bound == report.upper_bound)
@@ -352,10 +351,10 @@ def test_a_solver_out_of_time_leaves_a_lower_bound(monkeypatch: pytest.MonkeyPat
 def test_a_smaller_cover_that_the_solver_finds_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The heuristics' portfolio is not the last word: without them the proof finds it alone."""
     values = made("front", 40, 3, 3)
-    expected = minimal_report(values, epsilon=0.02)
+    expected = minimal_portfolio(values, epsilon=0.02)
     monkeypatch.setattr(_cuts, "_near_smallest", _cuts._greedy)
     monkeypatch.setattr(_cuts, "_FIRST_WEIGHTS", 20)
-    report = minimal_report(values, epsilon=0.02)
+    report = minimal_portfolio(values, epsilon=0.02)
     assert report.status == expected.status == "optimal"
     assert report.upper_bound == expected.upper_bound
     assert within(values, report.indices, 0.02, 0.0)
@@ -365,7 +364,7 @@ def test_a_smaller_cover_that_the_solver_finds_is_taken_up(monkeypatch: pytest.M
 
 
 def test_the_report_says_how() -> None:
-    report = minimal_report(made("front", 20, 3, 0), epsilon=0.1, delta=0.01, solver="cbc")
+    report = minimal_portfolio(made("front", 20, 3, 0), epsilon=0.1, delta=0.01, solver="cbc")
     assert (report.epsilon, report.delta) == (0.1, 0.01)
     assert report.rounds >= 1
     assert report.seconds > 0
@@ -377,9 +376,9 @@ def test_the_report_says_how() -> None:
 def test_bad_requests_are_refused() -> None:
     for field, value in (("epsilon", 1.5), ("epsilon", -0.1), ("delta", -1.0), ("time_limit", 0.0)):
         with pytest.raises(InputError, match=field):
-            minimal_report(np.eye(3), **{field: value})
+            minimal_portfolio(np.eye(3), **{field: value})
     with pytest.raises(InputError, match="solver"):
-        minimal_report(np.eye(2), solver="abacus")
+        minimal_portfolio(np.eye(2), solver="abacus")
     with pytest.raises(InputError, match="rewards"):
         minimal_portfolio([[1.0], [2.0]])
 

@@ -14,7 +14,7 @@ from palm_core import InputError, PolicySet
 from palm_core.cover.regions import serving_intervals, serving_shares
 from palm_core.guarantees.gaps import gaps
 from palm_core.model.files import package_versions
-from palm_core.model.portfolio import PruningRecord
+from palm_core.model.results import Cover
 from palm_core.tables.select import Selection, select_models
 
 FEW = settings(max_examples=25)
@@ -28,7 +28,7 @@ def some_models(seed: int, m: int, d: int) -> PolicySet:
 
 
 def chosen_of(candidates: PolicySet, found: Selection) -> PolicySet:
-    return found.normalization.apply(candidates).subset(found.indices)
+    return found.normalization.apply(candidates).subset(found.cover)
 
 
 @FEW
@@ -39,9 +39,9 @@ def test_no_smaller_set_is_within_the_tolerance(seed: int, m: int, d: int, epsil
     scaled = found.normalization.apply(candidates)
     assert found.status == "optimal"
     assert found.lower_bound == len(found.models)
-    assert gaps(scaled.subset(found.indices), scaled).epsilon <= epsilon + 1e-9
+    assert gaps(scaled.subset(found.cover), scaled).epsilon <= epsilon + 1e-9
     assert found.gaps.epsilon == pytest.approx(
-        gaps(scaled.subset(found.indices), scaled).epsilon, abs=1e-12
+        gaps(scaled.subset(found.cover), scaled).epsilon, abs=1e-12
     )
     for fewer in combinations(range(m), len(found.models) - 1):
         if fewer:
@@ -56,13 +56,13 @@ def test_each_model_is_told_as_it_is(seed: int, m: int, d: int) -> None:
     chosen = chosen_of(candidates, found)
     assert found.n_candidates == m
     assert found.objectives == candidates.objectives
-    assert found.tolerance == (0.02, 0.0)
+    assert found.cover.tolerance == (0.02, 0.0)
     assert found.normalization.over == f"{m} models"
     assert sum(model.share for model in found.models) == pytest.approx(1.0)
     np.testing.assert_allclose([one.share for one in found.models], serving_shares(chosen))
     # by falling weight on the first objective
     assert (np.diff(chosen.vertex_values[:, 0]) <= 0).all()
-    for place, (model, index) in enumerate(zip(found.models, found.indices, strict=True)):
+    for place, (model, index) in enumerate(zip(found.models, found.cover, strict=True)):
         assert model.name == candidates.names[index]
         np.testing.assert_array_equal(model.scores, candidates.rewards[index])
         assert model.weights.shape == (d,)
@@ -79,7 +79,7 @@ def test_what_is_lost_without_a_model(seed: int, m: int, d: int) -> None:
     found = select_models(candidates, epsilon=0.02)
     scaled = found.normalization.apply(candidates)
     for place, model in enumerate(found.models):
-        others = np.delete(found.indices, place)
+        others = np.delete(found.cover, place)
         if not len(others):
             assert model.gap_without is None
             continue
@@ -126,7 +126,7 @@ def test_the_additive_tolerance_counts() -> None:
     models = PolicySet([[1.0, 0.0], [0.7, 0.7], [0.0, 1.0]])
     assert len(select_models(models, epsilon=0.0).models) == 3
     within = select_models(models, epsilon=0.0, delta=0.3)
-    assert within.tolerance == (0.0, 0.3)
+    assert within.cover.tolerance == (0.0, 0.3)
     assert [model.name for model in within.models] == ["1"]
     assert within.gaps.delta == pytest.approx(0.3)
     assert within.models[0].gap_without is None
@@ -135,7 +135,7 @@ def test_the_additive_tolerance_counts() -> None:
 def test_the_default_tolerance_is_a_hundredth() -> None:
     models = PolicySet([[1.0, 0.0], [0.992, 0.5], [0.0, 1.0]])
     assert [model.name for model in select_models(models).models] == ["1", "2"]
-    assert select_models(models).tolerance == (0.01, 0.0)
+    assert select_models(models).cover.tolerance == (0.01, 0.0)
 
 
 def test_raw_units_are_kept_when_asked() -> None:
@@ -143,7 +143,7 @@ def test_raw_units_are_kept_when_asked() -> None:
     raw = select_models(models, epsilon=0.05, normalize="none")
     assert raw.normalization.method == "none"
     assert raw.gaps.delta == pytest.approx(
-        gaps(models.rewards[raw.indices], models.rewards).delta, abs=1e-12
+        gaps(models.rewards[raw.cover], models.rewards).delta, abs=1e-12
     )
     scaled = select_models(models, epsilon=0.05)
     assert scaled.normalization.upper == (100.0, 1.0)
@@ -194,7 +194,7 @@ def test_the_solver_asked_for_is_taken() -> None:
     models = some_models(3, 8, 3)
     for solver in ("cbc", "highs"):
         found = select_models(models, epsilon=0.1, solver=solver)
-        np.testing.assert_array_equal(found.indices, select_models(models, epsilon=0.1).indices)
+        np.testing.assert_array_equal(found.cover, select_models(models, epsilon=0.1).cover)
 
 
 @pytest.mark.parametrize(
@@ -210,18 +210,12 @@ def test_its_portfolio_tells_what_was_asked_and_proven(
     epsilon, delta = tolerance
     found = select_models(PolicySet(rows), epsilon=epsilon, delta=delta, normalize="none")
     kept = found.portfolio()
-    assert kept.pruning == PruningRecord(
-        mu=epsilon,
-        alpha=delta,
-        method="minimal",
-        everywhere=True,
-        status="optimal",
-        lower_bound=len(found.models),
-        upper_bound=len(found.models),
-        solver=solver,
-        weights=0,
-    )
-    assert found.solver == solver
+    cover = kept.pruning
+    assert cover is not None
+    assert (cover.tolerance, cover.everywhere, cover.method) == (tolerance, True, "minimal")
+    assert (cover.status, cover.solver) == ("optimal", solver)
+    assert cover.lower_bound == len(cover) == len(found.models)
+    assert [rows[i] for i in cover] == [model.scores.tolist() for model in found.models]
     assert kept.made_with == package_versions()
     assert (kept.oracle_calls, kept.candidates) == (0, len(rows))
 
@@ -229,12 +223,12 @@ def test_its_portfolio_tells_what_was_asked_and_proven(
 def test_what_is_not_proven_is_not_told_as_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     from palm_core.cover import minimal
 
-    report = minimal.minimal_report
+    report = minimal.minimal_portfolio
 
-    def unproven(*given: object, **options: object) -> minimal.Minimal:
+    def unproven(*given: object, **options: object) -> Cover:
         return replace(report(*given, **options), status="feasible", lower_bound=1)
 
-    monkeypatch.setattr(minimal, "minimal_report", unproven)
+    monkeypatch.setattr(minimal, "minimal_portfolio", unproven)
     record = select_models(PolicySet([[1.0, 0.0], [0.0, 1.0]])).portfolio().pruning
     assert record is not None
     assert (record.status, record.lower_bound, record.upper_bound) == ("feasible", 1, 2)

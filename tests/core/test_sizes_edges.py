@@ -15,13 +15,12 @@ from palm_core import PolicySet, gaps, violations
 from palm_core.cover import minimal as _cuts
 from palm_core.cover import minimal as sizes
 from palm_core.cover import set_cover as setcover
-from palm_core.cover.cover import Cover
+from palm_core.cover.cover import CoverMatrix
 from palm_core.cover.minimal import (
     CutLoop,
     fewest_intervals,
     least_policies,
     minimal_portfolio,
-    minimal_report,
     size_gap_curve,
 )
 from palm_core.cover.regions import serving_intervals
@@ -76,7 +75,7 @@ def test_what_is_asked_is_passed_on_and_nothing_is_proven_without_a_bound(
 def test_by_default_nothing_may_be_lost() -> None:
     three = [[1.0, 0.0], [0.8, 0.7], [0.0, 1.0]]
     assert minimal_portfolio(three).tolist() == [0, 1, 2]
-    assert minimal_report(three).epsilon == minimal_report(three).delta == 0.0
+    assert minimal_portfolio(three).epsilon == minimal_portfolio(three).delta == 0.0
 
 
 @pytest.mark.parametrize(
@@ -92,11 +91,11 @@ def test_by_default_nothing_may_be_lost() -> None:
 def test_a_tolerance_is_met_exactly_and_missed_by_the_last_bit(d, share, options) -> None:
     """Cover, violations and proof agree, or they would never come to an end."""
     values = np.vstack([np.eye(d), np.full((1, d), share)])
-    kept = minimal_report(values, **options)
+    kept = minimal_portfolio(values, **options)
     assert (kept.status, kept.indices.tolist()) == ("optimal", [d])
     assert getattr(kept.gaps, next(iter(options))) <= next(iter(options.values()))
     less = {name: value - 2.0**-50 for name, value in options.items()}
-    kept = minimal_report(values, **less)
+    kept = minimal_portfolio(values, **less)
     assert (kept.status, kept.indices[:d].tolist()) == ("optimal", [*range(d)])
 
 
@@ -133,7 +132,7 @@ def test_every_cover_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counted(make):
         def of(cover, *given, **options):
-            n_weights = cover.n_weights if isinstance(cover, Cover) else given[0]
+            n_weights = cover.n_weights if isinstance(cover, CoverMatrix) else given[0]
             made.append(n_weights == loop._n_columns)  # else it completes another
             return make(cover, *given, **options)
 
@@ -153,7 +152,7 @@ def test_every_cover_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_smallest_portfolio_where_the_optimum_changes_its_sign() -> None:
     rewards = np.random.default_rng(5).uniform(-1, 1, (8, 3))
     for epsilon, delta in ((0.2, 0.1), (1.0, 0.3)):
-        found = minimal_report(rewards, epsilon=epsilon, delta=delta)
+        found = minimal_portfolio(rewards, epsilon=epsilon, delta=delta)
         fits = [
             len(chosen)
             for size in range(1, 9)
@@ -194,12 +193,12 @@ def test_a_policy_that_serves_nothing_is_given_the_middle(d: int) -> None:
 
 
 def test_a_report_tells_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_intervals = minimal_report([[1.0, 0.0], [0.0, 1.0]])
+    by_intervals = minimal_portfolio([[1.0, 0.0], [0.0, 1.0]])
     assert (by_intervals.solver, by_intervals.rounds) == ("intervals", 0)
     assert 0 < by_intervals.seconds < 60
     for name in ("epsilon", "delta"):
         with pytest.raises(InputError, match=f"^{name} = -0.5: must be"):
-            minimal_report(np.eye(2), **{name: -0.5})
+            minimal_portfolio(np.eye(2), **{name: -0.5})
     asked = []
     original = CutLoop.run
 
@@ -208,5 +207,5 @@ def test_a_report_tells_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(loop, solver=solver, deadline=deadline)
 
     monkeypatch.setattr(CutLoop, "run", recorded)
-    minimal_report(np.eye(3), solver="cbc")
+    minimal_portfolio(np.eye(3), solver="cbc")
     assert asked == ["cbc"]

@@ -21,7 +21,7 @@ import palm_core as palm
 # About a thousand instances; most functions are asked about every third or so.
 SEEDS = 45
 ALWAYS = ("gaps", "violations")
-ONE_IN = {"minimal_report": 5, "select_models": 9, "size_gap_curve": 15}
+ONE_IN = {"minimal_portfolio": 5, "select_models": 9, "size_gap_curve": 15}
 
 
 # What is false; at ordinary scale a claim has to be tight as well.
@@ -31,7 +31,7 @@ TIGHT = (*FALSE, "loose", "unequal", "weights")
 
 def failures(function, given, family):
     kinds = TIGHT if family in ORDINARY else FALSE
-    if function == "minimal_report" and family in ORDINARY:
+    if function == "minimal_portfolio" and family in ORDINARY:
         kinds += ("open",)
     return [line for line in truth_run.problems(function, given) if line.startswith(kinds)]
 
@@ -53,7 +53,7 @@ def test_no_claim_is_false_with_many_objectives(seed):
     wrong = []
     for family in FAMILIES:
         given = make(family, seed, high=True)
-        for function in ("gaps", "violations", "minimal_report"):
+        for function in ("gaps", "violations", "minimal_portfolio"):
             found = failures(function, given, family)
             wrong += [f"{function} of {given.name}: {line}" for line in found]
     assert not wrong, "\n".join(wrong)
@@ -290,22 +290,22 @@ ERRORS = [
     ("gap_frontier", "gap_frontier", less, "below"),
     ("violations", "violations", lambda x: x[:0], "outside"),
     ("violations", "violations", lambda x: np.ones((1, 2)) if not len(x) else x, "loose"),
-    ("minimal_report", "minimal_report", setting(indices=fewer), "outside"),
+    ("minimal_portfolio", "minimal_portfolio", setting(indices=fewer), "outside"),
     (
-        "minimal_report",
-        "minimal_report",
+        "minimal_portfolio",
+        "minimal_portfolio",
         setting(indices=lambda x: np.arange(len(x) + 1)),
         "false proof",
     ),
-    ("minimal_report", "minimal_report", setting(lower_bound=one_more), "lower bound"),
-    ("minimal_report", "minimal_report", setting(status=lambda _: "feasible"), "open"),
+    ("minimal_portfolio", "minimal_portfolio", setting(lower_bound=one_more), "lower bound"),
+    ("minimal_portfolio", "minimal_portfolio", setting(status=lambda _: "feasible"), "open"),
     ("size_gap_curve", "size_gap_curve", lambda x: x[1:], "false proof"),
     ("size_gap_curve", "size_gap_curve", lambda x: x[:-1], "open"),
     ("size_gap_curve", "size_gap_curve", lambda x: [setting(epsilon=less)(p) for p in x], "below"),
     ("select_models", "select_models", setting(lower_bound=one_more), "lower bound"),
     ("select_models", "select_models", setting(indices=fewer), "outside"),
-    ("prune_report", "prune_report", setting(indices=fewer), "outside"),
-    ("prune_report", "prune_report", setting(lower_bound=one_more), "lower bound"),
+    ("prune", "prune", setting(indices=fewer), "outside"),
+    ("prune", "prune", setting(lower_bound=one_more), "lower bound"),
     ("certify", "certify", setting(delta=less), "below"),
     ("certify", "certify", setting(epsilon=less), "below"),
     ("certify", "certify", setting(delta=lambda x: 1.001 * x), "loose"),
@@ -387,4 +387,4 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path, capsys):
 def test_a_slower_version_or_one_that_proves_less_is_told(seconds, status, good):
     before = {"cpu": 1.0, "wall": 1.0, "status": "optimal"}
     after = {"cpu": seconds, "wall": 1.0, "status": status}
-    assert truth_speed.summary("minimal_report", [(before, after)]) is good
+    assert truth_speed.summary("minimal_portfolio", [(before, after)]) is good

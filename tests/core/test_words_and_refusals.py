@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 import zipfile
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from command_rules import palm
@@ -18,7 +18,7 @@ from palm_core.cli import output
 from palm_core.cli.output import show
 from palm_core.cli.parameters import check_new_file, check_output_folder
 from palm_core.errors import InputError
-from palm_core.model.portfolio import CertificateRecord, MissingRecord
+from palm_core.model.results import Certificate, Missing
 from palm_core.oracles.protocol import check_oracle
 from palm_core.oracles.registry import _ORACLE
 from palm_core.oracles.task_table import parse_npz, read_task
@@ -154,8 +154,8 @@ class TestShow:
     ) -> None:
         assert portfolio.pruning is not None
         assert portfolio.gaps is not None
-        pruning = msgspec.structs.replace(portfolio.pruning, status="feasible", negative_optima=3)
-        gaps = msgspec.structs.replace(portfolio.gaps, epsilon=None)
+        pruning = dataclasses.replace(portfolio.pruning, status="feasible", n_negative=3)
+        gaps = dataclasses.replace(portfolio.gaps, epsilon=math.inf)
         told = self.shown(
             dataclasses.replace(portfolio, pruning=pruning, gaps=gaps, certificate=None), capsys
         )
@@ -173,8 +173,8 @@ class TestShow:
         weights: list[float],
         certified: bool,
     ) -> None:
-        one = MissingRecord(weights=weights, attempts=3, kind="died", message="out of memory")
-        record = CertificateRecord(epsilon=0.1, delta=0.1, statement="certified ε 10 %")
+        one = Missing(weights=weights, attempts=3, kind="died", message="out of memory")
+        record = Certificate(epsilon=0.1, delta=0.1, statement="certified ε 10 %")
         told = self.shown(
             dataclasses.replace(
                 portfolio, missing=(one,) * 9, certificate=record if certified else None

@@ -223,7 +223,7 @@ def compare_size(size: int, status: str, lower: int, sizes: list[int]) -> Proble
 
 
 def judge_minimal_report(given: Instance, rng: np.random.Generator) -> Problems:
-    found = palm.minimal_report(
+    found = palm.minimal_portfolio(
         policies(given), epsilon=given.epsilon, delta=given.delta, time_limit=TIME_LIMIT
     )
     tables = readings(given)
@@ -320,7 +320,7 @@ def normalised(table: Table) -> Table:
 
 def judge_prune_report(given: Instance, rng: np.random.Generator) -> Problems:
     method = str(rng.choice(["greedy", "exact", "exact"]))
-    found = palm.prune_report(
+    found = palm.prune(
         policies(given),
         given.weights,
         mu=given.epsilon,

@@ -26,7 +26,7 @@ from truth_instances import FAMILIES, ORDINARY, Instance, make
 from truth_judges import JUDGES
 
 #: What takes an integer program or several is asked about fewer instances.
-ONE_IN = {"certify": 10, "size_gap_curve": 20, "select_models": 4, "minimal_report": 2}
+ONE_IN = {"certify": 10, "size_gap_curve": 20, "select_models": 4, "minimal_portfolio": 2}
 #: Seconds of processor time after which a function counts as stuck.
 PATIENCE = 20.0
 _SAVE_EVERY = 10.0
@@ -146,7 +146,7 @@ class Counts:
         ordinary = sum(
             n
             for key, n in self.asked.items()
-            if key.startswith("minimal_report ") and key.split()[1] in ORDINARY
+            if key.startswith("minimal_portfolio ") and key.split()[1] in ORDINARY
         )
         if ordinary:
             print(f"\nstatus optimal, ordinary scale: {1 - opened / ordinary:.2%} of {ordinary}")
@@ -159,7 +159,7 @@ class Counts:
 
 def _is_open(key: str) -> bool:
     function, kind, family = key.split(" | ")
-    return function == "minimal_report" and kind == "open" and family in ORDINARY
+    return function == "minimal_portfolio" and kind == "open" and family in ORDINARY
 
 
 def comparisons() -> Counter[str]:

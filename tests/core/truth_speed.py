@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 FUNCTIONS = (
-    *("gaps", "gaps_without", "gap_frontier", "violations", "minimal_report"),
-    *("size_gap_curve", "select_models", "prune_report", "certify"),
+    *("gaps", "gaps_without", "gap_frontier", "violations", "minimal_portfolio"),
+    *("size_gap_curve", "select_models", "prune", "certify"),
 )
 SLOWER, KEPT = 1.1, 0.99
 TIME_LIMIT = 5.0
@@ -92,13 +92,14 @@ def answer(function: str, values: np.ndarray) -> tuple[Any, str]:
     if function == "certify":
         weights = np.vstack([np.eye(d), palm.uniform_lattice(d, 3)])
         return palm.certify(policies, weights, portfolio=some).delta, ""
-    if function == "prune_report":
+    if function == "prune":
         weights = palm.uniform_lattice(d, 12 if d < 4 else 6)
-        pruned = palm.prune_report(
-            policies, weights, mu=0.05, method="exact", time_limit=TIME_LIMIT
-        )
+        ask = getattr(palm, "prune_report", palm.prune)  # its name in earlier versions
+        pruned = ask(policies, weights, mu=0.05, method="exact", time_limit=TIME_LIMIT)
         return len(pruned.indices), pruned.status
-    ask = {"minimal_report": palm.minimal_report, "select_models": palm.select_models}[function]
+    ask = getattr(palm, function)
+    if function == "minimal_portfolio":
+        ask = getattr(palm, "minimal_report", ask)
     least = ask(policies, epsilon=0.05, time_limit=TIME_LIMIT)
     return len(least.indices), least.status
 

@@ -3,15 +3,16 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from palm_core import Normalization, Policy, Portfolio
-from palm_core.model.portfolio import (
-    CertificateRecord,
-    GapsRecord,
-    MissingRecord,
-    PruningRecord,
-    SlackRecord,
+from palm_core.model.results import (
+    Certificate,
+    Cover,
+    Gaps,
+    Missing,
+    Slack,
 )
 from palm_core.validation import bound_text
 from palm_eval.report.sentences import headline, lead, promise, proof
@@ -29,26 +30,26 @@ def portfolio(size=2, **known):
 
 
 def gaps(epsilon=0.02):
-    return GapsRecord(
+    return Gaps(
         epsilon=epsilon,
         delta=0.0123,
-        epsilon_weights=None if epsilon is None else [0.25, 0.75],
+        epsilon_weights=[0.25, 0.75],
         delta_weights=[0.25, 0.75],
     )
 
 
-CERTIFICATE = CertificateRecord(epsilon=0.03001, delta=0.02)
+CERTIFICATE = Certificate(epsilon=0.03001, delta=0.02)
 
 
 class TestHeadline:
     def test_without_a_claim(self):
-        record = CertificateRecord(epsilon=0.03, delta=0.02, conditional_on="answers being best")
+        record = Certificate(epsilon=0.03, delta=0.02, conditional_on="answers being best")
         found = portfolio(certificate=record, gaps=gaps())
         assert headline(found).endswith("which it does not claim")
 
     def test_refuted(self):
-        record = CertificateRecord(epsilon=0.03, delta=0.02, conditional_on="so", refuted=True)
-        slack = SlackRecord(
+        record = Certificate(epsilon=0.03, delta=0.02, conditional_on="so", refuted=True)
+        slack = Slack(
             claimed_delta=0.01, claimed=True, refuted=True, measured=0.02, measured_at="p1"
         )
         found = portfolio(certificate=record, gaps=gaps(), slack=slack)
@@ -60,8 +61,8 @@ class TestHeadline:
         assert headline(found) == "2 policies serve every preference within 3.01\xa0%"
 
     def test_conditional(self):
-        record = CertificateRecord(epsilon=0.03, delta=0.02, conditional_on="the oracle being so")
-        claim = SlackRecord(claimed_delta=0.01, claimed=True)
+        record = Certificate(epsilon=0.03, delta=0.02, conditional_on="the oracle being so")
+        claim = Slack(claimed_delta=0.01, claimed=True)
         found = portfolio(certificate=record, gaps=gaps(), slack=claim)
         assert headline(found).endswith("within 3\xa0% if the oracle is as good as it claims")
         assert "conditional on the oracle being so." in lead(found)[0]
@@ -82,23 +83,23 @@ class TestHeadline:
         assert "no oracle has said" in dict(proof(found, None))[TITLE]
 
     def test_why_nothing_is_certified(self):
-        slack = SlackRecord(claimed_epsilon=1.0)
+        slack = Slack(claimed_epsilon=1.0)
         assert "does not claim" in dict(proof(portfolio(gaps=gaps(), slack=slack), None))[TITLE]
         scaled = Normalization(method="minmax", lower=(0.0, 0.0), upper=(2.0, 2.0), over="all")
         found = replace(portfolio(gaps=gaps()), normalization=scaled)
         assert "scaled after the oracle had answered" in dict(proof(found, None))[TITLE]
-        vertex = MissingRecord(weights=[0.0, 1.0], attempts=3, kind="error", message="no")
+        vertex = Missing(weights=[0.0, 1.0], attempts=3, kind="error", message="no")
         found = portfolio(gaps=gaps(), missing=(vertex,))
         assert "at kind = 0.00, where it failed" in dict(proof(found, None))[TITLE]
 
     def test_no_share_of_what_is_not_positive(self):
-        found = portfolio(gaps=gaps(epsilon=None))
+        found = portfolio(gaps=gaps(math.inf))
         assert headline(found).endswith("within 0.0123 of the best found")
         assert "not positive" in lead(found)[0]
         assert "0.0123" in promise(found)
 
     def test_a_certificate_without_a_share(self):
-        record = CertificateRecord(epsilon=None, delta=0.02, note="below zero at w = (1, 0)")
+        record = Certificate(epsilon=math.inf, delta=0.02, note="below zero at w = (1, 0)")
         found = portfolio(certificate=record, gaps=gaps())
         assert headline(found).endswith("of the best of the 9 policies found")
         assert (
@@ -124,7 +125,7 @@ TITLE = "Against every policy there is"
 class TestProof:
     def test_where_the_oracle_failed(self):
         missing = [
-            MissingRecord(weights=[i / 8, 1 - i / 8], attempts=3, kind="error", message=f"m{i}")
+            Missing(weights=[i / 8, 1 - i / 8], attempts=3, kind="error", message=f"m{i}")
             for i in range(7)
         ]
         text = dict(proof(portfolio(missing=tuple(missing)), None))["Where the oracle failed"]
@@ -136,15 +137,15 @@ class TestProof:
         [("optimal", "is the least number"), ("feasible", "at least 1 are needed")],
     )
     def test_why_not_fewer(self, status, said):
-        record = PruningRecord(
+        record = Cover(
+            indices=np.array([0, 1]),
             mu=0.05,
             alpha=0.01,
             method="greedy",
             status=status,
             lower_bound=1,
-            upper_bound=2,
             solver="greedy",
-            weights=4,
+            n_weights=4,
         )
         text = dict(proof(portfolio(pruning=record), None))["Why not fewer"]
         assert said in text

@@ -13,15 +13,9 @@ from palm_core.plugin import on_demand
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from palm_core.cover.cover import Cover, cover_weights, greedy
-    from palm_core.cover.minimal import (
-        Minimal,
-        SizeGap,
-        minimal_portfolio,
-        minimal_report,
-        size_gap_curve,
-    )
-    from palm_core.cover.prune import Pruned, prune, prune_curve, prune_report
+    from palm_core.cover.cover import CoverMatrix, cover_weights, greedy
+    from palm_core.cover.minimal import SizeGap, minimal_portfolio, size_gap_curve
+    from palm_core.cover.prune import prune, prune_curve
     from palm_core.cover.regions import corner_weights, serving_intervals, serving_shares
     from palm_core.errors import (
         InputError,
@@ -45,7 +39,7 @@ if TYPE_CHECKING:
     from palm_core.model.normalization import Normalization
     from palm_core.model.policy import Best, Policy, PolicySet, best_policies
     from palm_core.model.portfolio import Portfolio
-    from palm_core.model.results import Certificate, Gaps
+    from palm_core.model.results import Certificate, Cover, Gaps
     from palm_core.oracles.protocol import Oracle
     from palm_core.oracles.registry import available_oracles, describe_oracles, load_oracle
     from palm_core.oracles.tabular import TabularOracle
@@ -60,22 +54,18 @@ if TYPE_CHECKING:
 
 _HOME = {
     "cover.cover": (
-        "Cover",
+        "CoverMatrix",
         "cover_weights",
         "greedy",
     ),
     "cover.minimal": (
-        "Minimal",
         "SizeGap",
         "minimal_portfolio",
-        "minimal_report",
         "size_gap_curve",
     ),
     "cover.prune": (
-        "Pruned",
         "prune",
         "prune_curve",
-        "prune_report",
     ),
     "cover.regions": (
         "corner_weights",
@@ -116,6 +106,7 @@ _HOME = {
     "model.portfolio": ("Portfolio",),
     "model.results": (
         "Certificate",
+        "Cover",
         "Gaps",
     ),
     "oracles.protocol": ("Oracle",),
@@ -156,11 +147,11 @@ __all__ = [
     "Best",
     "Certificate",
     "Cover",
+    "CoverMatrix",
     "Execution",
     "Gaps",
     "Guarantee",
     "InputError",
-    "Minimal",
     "Normalization",
     "Oracle",
     "OracleAnswerError",
@@ -170,7 +161,6 @@ __all__ = [
     "Policy",
     "PolicySet",
     "Portfolio",
-    "Pruned",
     "RefutedClaimWarning",
     "Run",
     "Selection",
@@ -199,11 +189,9 @@ __all__ = [
     "lemma_a1",
     "load_oracle",
     "minimal_portfolio",
-    "minimal_report",
     "open_run",
     "prune",
     "prune_curve",
-    "prune_report",
     "read_table",
     "run_status",
     "sample_weights",

@@ -40,11 +40,6 @@ if TYPE_CHECKING:
         write_atomically,
     )
     from palm_core.model.policy import add_policy
-    from palm_core.model.portfolio import (
-        GapsRecord,
-        NormalizationRecord,
-        record_of_normalization,
-    )
     from palm_core.oracles.protocol import Claims, check_answer, check_oracle, weight_id
     from palm_core.oracles.registry import PluginKind
     from palm_core.run.artifacts import (
@@ -134,11 +129,6 @@ _HOME = {
     ),
     "model.policy": ("add_policy",),
     "geometry.envelope": ("drop_dominated",),
-    "model.portfolio": (
-        "GapsRecord",
-        "NormalizationRecord",
-        "record_of_normalization",
-    ),
     "model.files": (
         "oracle_versions",
         "package_versions",
@@ -202,10 +192,8 @@ __all__ = [
     "File",
     "Flag",
     "Folder",
-    "GapsRecord",
     "Ledger",
     "Names",
-    "NormalizationRecord",
     "PluginKind",
     "ProgressDisplay",
     "RunFolder",
@@ -243,7 +231,6 @@ __all__ = [
     "progress_bar",
     "read_bounded",
     "read_number",
-    "record_of_normalization",
     "resumable",
     "unportable_name",
     "verify_artifact",

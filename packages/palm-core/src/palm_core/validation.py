@@ -173,7 +173,7 @@ def number_text(value: float, *, up: bool = False) -> str:
     return bound_text(value, digits=4) if up else f"{value:.4g}"
 
 
-def weights_text(weights: Sequence[float], objectives: Sequence[str]) -> str:
+def weights_text(weights: Sequence[float] | NDArray[np.float64], objectives: Sequence[str]) -> str:
     """Format a weight vector as "helpful = 0.70, …"; with two objectives only the first."""
     if len(objectives) == 2:
         return f"{objectives[0]} = {weights[0]:.2f}"

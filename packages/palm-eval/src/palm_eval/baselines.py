@@ -294,7 +294,9 @@ def prunings(
         if kept not in scores:
             scores[kept] = score(policies.subset(pruned.indices), candidates)
         epsilon, delta = scores[kept]
-        found.append(Pruning(mu=pruned.mu, indices=pruned.indices, epsilon=epsilon, delta=delta))
+        found.append(
+            Pruning(mu=pruned.tolerance[0], indices=pruned.indices, epsilon=epsilon, delta=delta)
+        )
     return found
 
 

@@ -148,8 +148,8 @@ def hypervolume(portfolio: PolicySet, candidates: PolicySet, _weights: Weights) 
     return metrics.hypervolume(portfolio, candidates.vertex_values.min(axis=0))
 
 
-def _defined(value: float, weights: Weights) -> float:
-    if np.isfinite(value):
+def _defined(value: float, weights: Weights | None) -> float:
+    if weights is None or np.isfinite(value):
         return value
     shown = ", ".join(f"{entry:.3g}" for entry in weights)
     raise WorkError(

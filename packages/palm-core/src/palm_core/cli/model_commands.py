@@ -217,8 +217,8 @@ def _select_document(found: Selection) -> dict[str, Any]:
         "delta_weights": gaps.delta_weights,
         "status": found.status,
         "lower_bound": found.lower_bound,
-        "tolerance": {"epsilon": found.tolerance[0], "delta": found.tolerance[1]},
-        "candidates": found.n_candidates,
+        "tolerance": {"epsilon": found.cover.epsilon, "delta": found.cover.delta},
+        "candidates": len(found.candidates),
         "objectives": list(found.objectives),
         "normalization": found.normalization.method,
         "models": [
@@ -237,14 +237,14 @@ def _select_document(found: Selection) -> dict[str, Any]:
 
 def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     size, d = len(found.models), len(found.objectives)
-    epsilon, delta = found.tolerance
+    epsilon, delta = found.cover.tolerance
     parts = [percent_text(epsilon)] if epsilon > 0 or delta == 0 else []
     parts += [f"{delta:g}"] if delta > 0 else []
-    gaps = found.gaps
+    gaps, all_models = found.gaps, len(found.candidates)
     output.tell(
-        f"{size} of {found.n_candidates} models {'is' if size == 1 else 'are'} enough: for every "
+        f"{size} of {all_models} models {'is' if size == 1 else 'are'} enough: for every "
         f"weighting of the {d} objectives, {'it' if size == 1 else f'the best of these {size}'}\n"
-        f"is within {' plus '.join(parts)} of the best of all {found.n_candidates} "
+        f"is within {' plus '.join(parts)} of the best of all {all_models} "
         f"(exactly {_gap_text(found)})."
     )
     if found.status == "optimal":
@@ -292,15 +292,15 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
 
 def _gap_text(found: Selection) -> str:
     gaps, names = found.gaps, found.objectives
-    if found.tolerance[1] > 0 or not math.isfinite(gaps.epsilon):
-        where = weights_text(gaps.delta_weights.tolist(), names)
+    if found.cover.tolerance[1] > 0 or not math.isfinite(gaps.epsilon):
+        where = weights_text(gaps.delta_weights, names)
         amount = f"{number_text(gaps.delta, up=True)} in units of score, at {where}"
         if not math.isfinite(gaps.epsilon):
             return amount
         return f"{percent_text(gaps.epsilon, up=True)} or {amount}"
-    if gaps.epsilon <= 0:
+    if gaps.epsilon <= 0 or gaps.epsilon_weights is None:
         return "no loss at all"
-    where = weights_text(gaps.epsilon_weights.tolist(), names)
+    where = weights_text(gaps.epsilon_weights, names)
     return f"{percent_text(gaps.epsilon, up=True)}, at {where}"
 
 

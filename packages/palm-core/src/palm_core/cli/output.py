@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from palm_core.model.encoding import encode, stored
 from palm_core.validation import harmless, number_text, percent_text, weights_text
 
 if TYPE_CHECKING:
@@ -67,15 +69,10 @@ def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document; ∞ and NaN become null."""
     import msgspec
 
-    text = msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain)).decode()
+    text = msgspec.json.format(encode(document)).decode()
     if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
         text = json.dumps(json.loads(text), indent=2)  # escapes non-ASCII characters
     sys.stdout.write(f"{text}\n")
-
-
-def _plain(value: Any) -> Any:
-    """Convert NumPy arrays and scalars for JSON."""
-    return value.tolist()
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
@@ -230,14 +227,11 @@ def document(portfolio: Portfolio) -> dict[str, Any]:
         "missing": portfolio.missing,
         "theorem": portfolio.theorem,
         "slack": portfolio.slack,
-        "pruning": pruning,
+        "pruning": None if pruning is None else stored(pruning),
         "policies": [
             {
-                "id": policy.id,
-                "weights": policy.weights.tolist(),
-                "rewards": policy.rewards.tolist(),
-                "regularizer": policy.regularizer,
-                "artifact": policy.artifact,
+                name: getattr(policy, name)
+                for name in ("id", "weights", "rewards", "regularizer", "artifact")
             }
             for policy in portfolio.policies
         ],
@@ -249,14 +243,14 @@ def show(portfolio: Portfolio) -> None:
     pruning, gaps = portfolio.pruning, portfolio.gaps
     assert pruning is not None
     assert gaps is not None
-    size = len(portfolio)
+    size, (share, amount) = len(portfolio), pruning.tolerance
     asked = "every weight answered" if portfolio.missing else "every weight asked"
     where = "every weight" if pruning.everywhere else asked
     tell(
         f"{size} of {portfolio.candidates} policies {'is' if size == 1 else 'are'} enough "
         f"({portfolio.oracle_calls} oracle calls): at {where} the best of them is "
-        f"within {percent_text(pruning.mu)}"
-        + (f" plus {pruning.alpha:g}" if pruning.alpha else "")
+        f"within {percent_text(share)}"
+        + (f" plus {amount:g}" if amount else "")
         + " of the best found."
     )
     if pruning.status == "optimal" and size > 1:
@@ -273,20 +267,21 @@ def show(portfolio: Portfolio) -> None:
     table(headers, rows)
     say()
     names = portfolio.objectives
-    if gaps.epsilon is None:
-        share = "no finite ε (the best value is not positive at some weight)"
+    if math.isinf(gaps.epsilon):
+        loss = "no finite ε (the best value is not positive at some weight)"
     else:
-        share = f"ε {percent_text(gaps.epsilon, up=True)}"
-        if gaps.epsilon > 0 and gaps.epsilon_weights:
-            share += f" at {weights_text(gaps.epsilon_weights, names)}"
+        loss = f"ε {percent_text(gaps.epsilon, up=True)}"
+        if gaps.epsilon > 0 and gaps.epsilon_weights is not None:
+            loss += f" at {weights_text(gaps.epsilon_weights, names)}"
     say(f"Against all {portfolio.candidates} policies found, at every weight, exactly:")
-    tell(f"{share};  δ {number_text(gaps.delta, up=True)}", indent=2)
+    tell(f"{loss};  δ {number_text(gaps.delta, up=True)}", indent=2)
     found = portfolio.certificate
     if found is not None:
         say("Against every policy there is, at every weight:")
         tell(found.statement, indent=2)
-        if found.stopped not in (None, "target") and found.epsilon is None:
-            where = weights_text(found.epsilon_weights or [], names)
+        if found.stopped not in (None, "target") and math.isinf(found.epsilon):
+            at = found.epsilon_weights
+            where = "" if at is None else weights_text(at, names)
             tell(
                 f"{BELOW_ZERO} (at {where} the portfolio is)." if where else f"{BELOW_ZERO}.",
                 indent=2,
@@ -301,9 +296,9 @@ def show(portfolio: Portfolio) -> None:
             f"Oracle slack: at {slack.measured_at} another policy found is better by "
             f"{number_text(slack.measured)}."
         )
-    if pruning.negative_optima:
+    if pruning.n_negative:
         tell(
-            f"At {pruning.negative_optima} of {pruning.weights} weights asked the best value is "
+            f"At {pruning.n_negative} of {pruning.n_weights} weights asked the best value is "
             "negative: a share of it means nothing, so only α' counted there."
         )
     if portfolio.theorem is not None:

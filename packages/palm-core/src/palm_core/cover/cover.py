@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Cover:
+class CoverMatrix:
     """Cover matrix of m policies and k weights, one bit each.
 
     Attributes:
@@ -96,7 +96,7 @@ def cover_weights(
     mu: float,
     alpha: float = 0.0,
     best: Best | None = None,
-) -> Cover:
+) -> CoverMatrix:
     """Compute which policies cover which weights (paper, Algorithm 1, PRUNE, step 3).
 
     π covers w if J_w(π) ≥ opt_w − μ'·max(opt_w, 0) − α' − tol. Where opt_w ≥ 0
@@ -119,7 +119,7 @@ def cover_weights(
             or from a larger set of policies.
 
     Returns:
-        :class:`Cover`, m·⌈k/64⌉·8 bytes.
+        :class:`CoverMatrix`, m·⌈k/64⌉·8 bytes.
 
     Raises:
         InputError: μ' or α' out of range, weights that are not on the simplex
@@ -145,12 +145,12 @@ def cover_weights(
         least = best.values - mu * np.maximum(best.values, 0.0) - alpha - best.rounding
         least -= 4 * UNIT * alpha + TINY
     bits = _cover_bits(policies.vertex_values, rows, least)
-    return Cover(bits=bits, n_weights=len(rows), best=best, mu=mu, alpha=alpha)
+    return CoverMatrix(bits=bits, n_weights=len(rows), best=best, mu=mu, alpha=alpha)
 
 
 def proven(
-    cover: Cover, policies: PolicySet, weights: NDArray[np.float64], chosen: ArrayLike
-) -> Cover | None:
+    cover: CoverMatrix, policies: PolicySet, weights: NDArray[np.float64], chosen: ArrayLike
+) -> CoverMatrix | None:
     """``None`` if ``chosen`` cover all ``weights`` (k, d) in exact arithmetic; else a better cover.
 
     A cover is a superset of the exact one. Where it holds a weight that none of ``chosen``
@@ -237,7 +237,7 @@ def covering(
     return np.asarray(found)
 
 
-def greedy(cover: Cover) -> NDArray[np.int64]:
+def greedy(cover: CoverMatrix) -> NDArray[np.int64]:
     """Greedy set cover: repeatedly choose the policy that covers most uncovered weights.
 
     Paper, appendix B.1; within a factor ln k + 1 of the smallest cover (Chvátal,

@@ -22,6 +22,7 @@ from palm_core.geometry.exact import TINY, UNIT, rounding_error, tolerance
 from palm_core.guarantees.gaps import find_violations, gaps_of
 from palm_core.guarantees.losses import Pair
 from palm_core.model.policy import PolicySet
+from palm_core.model.results import Cover
 from palm_core.validation import check_count, check_number
 from palm_core.weights.simplex import uniform_lattice
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from palm_core.cover.cover import Cover
+    from palm_core.cover.cover import CoverMatrix
     from palm_core.geometry.exact import Values
     from palm_core.model.results import Gaps
 
@@ -219,7 +220,7 @@ class CutLoop:
         self._complete(found.chosen, deadline)
         return True
 
-    def _search(self, make: Callable[[Cover, float], Indices], deadline: float) -> None:
+    def _search(self, make: Callable[[CoverMatrix, float], Indices], deadline: float) -> None:
         """Cover and complete until a cover is valid, or not smaller than the best valid one."""
         while self.lower < len(self.valid):
             self.rounds += 1
@@ -248,7 +249,7 @@ class CutLoop:
     def _n_columns(self) -> int:
         return len(self.weights) + int(self.decided.shape[1])
 
-    def _cover(self) -> Cover:
+    def _cover(self) -> CoverMatrix:
         """The cover of the weights so far: a superset of the one in exact arithmetic."""
         cover = self._near(self.weights)
         if not self.decided.shape[1]:
@@ -256,7 +257,7 @@ class CutLoop:
         table = np.column_stack([cover.matrix(), self.decided])
         return replace(cover, bits=packed(table), n_weights=table.shape[1])
 
-    def _near(self, weights: Array) -> Cover:
+    def _near(self, weights: Array) -> CoverMatrix:
         from palm_core.cover.cover import cover_weights
 
         return cover_weights(self.policies, weights, mu=self.epsilon, alpha=self.delta)
@@ -302,7 +303,7 @@ def first_weights(n_objectives: int) -> Array:
     return uniform_lattice(d, resolution)
 
 
-def _covered(cover: Cover, chosen: Indices) -> NDArray[np.bool_]:
+def _covered(cover: CoverMatrix, chosen: Indices) -> NDArray[np.bool_]:
     """(k,) whether one of the chosen policies covers each weight."""
     covered = np.zeros(cover.n_weights, dtype=bool)
     for index in chosen:
@@ -310,7 +311,7 @@ def _covered(cover: Cover, chosen: Indices) -> NDArray[np.bool_]:
     return covered
 
 
-def _without(cover: Cover, done: NDArray[np.bool_]) -> Cover:
+def _without(cover: CoverMatrix, done: NDArray[np.bool_]) -> CoverMatrix:
     """The cover of the columns that are not in ``done``."""
     table = cover.matrix()[:, ~done]
     return replace(cover, bits=packed(table), n_weights=table.shape[1])
@@ -321,7 +322,7 @@ def _each_by_one(values: Array, epsilon: float, delta: float) -> Indices:
 
     Then this holds at every weight: fast to compute, but larger than necessary.
     """
-    from palm_core.cover.cover import Cover, greedy
+    from palm_core.cover.cover import CoverMatrix, greedy
     from palm_core.model.policy import Best
 
     m, d = values.shape
@@ -334,17 +335,17 @@ def _each_by_one(values: Array, epsilon: float, delta: float) -> Indices:
         within = [factor * values + slack - row <= delta for factor in {1.0 - epsilon, 1.0}]
         covers[place] |= np.any([each.all(axis=1) for each in within], axis=0)
     nothing = Best(values=np.zeros(m), indices=np.zeros(m, np.int64), rounding=np.zeros(m))
-    cover = Cover(bits=packed(covers), n_weights=m, best=nothing, mu=epsilon, alpha=delta)
+    cover = CoverMatrix(bits=packed(covers), n_weights=m, best=nothing, mu=epsilon, alpha=delta)
     return np.sort(greedy(cover)).astype(np.intp, copy=False)
 
 
-def _greedy(cover: Cover, deadline: float) -> Indices:  # noqa: ARG001 - as _near_smallest
+def _greedy(cover: CoverMatrix, deadline: float) -> Indices:  # noqa: ARG001 - as _near_smallest
     from palm_core.cover.cover import greedy
 
     return np.sort(greedy(cover)).astype(np.intp, copy=False)
 
 
-def _near_smallest(cover: Cover, deadline: float) -> Indices:
+def _near_smallest(cover: CoverMatrix, deadline: float) -> Indices:
     from palm_core.cover.set_cover import greedy_rows, local_search
 
     core = Core.of(cover.bits, cover.n_weights)
@@ -358,69 +359,15 @@ def _near_smallest(cover: Cover, deadline: float) -> Indices:
     return np.sort(np.concatenate([core.forced, core.rows[rows]]))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Minimal:
-    """A portfolio within (ε, δ) of all candidates at every weight, with bounds on its size.
-
-    Args:
-        indices: the chosen candidates, ascending.
-        status: "optimal" if no smaller one exists (proven), else "feasible".
-        lower_bound: no portfolio with fewer policies is within (ε, δ).
-        upper_bound: the size of this portfolio.
-        epsilon: ε as asked.
-        delta: δ as asked.
-        gaps: its exact gaps against all candidates.
-        rounds: number of covers of finitely many weights; 0 for intervals.
-        seconds: time taken.
-        solver: "intervals", or the integer programming solver's name.
-    """
-
-    indices: NDArray[np.intp]
-    status: str
-    lower_bound: int
-    upper_bound: int
-    epsilon: float
-    delta: float
-    gaps: Gaps
-    rounds: int
-    seconds: float
-    solver: str
-
-
 def minimal_portfolio(
-    candidates: PolicySet | ArrayLike, *, epsilon: float = 0.0, delta: float = 0.0
-) -> NDArray[np.intp]:
-    """The smallest portfolio of candidates within (ε, δ) of all of them at every weight.
-
-    Args:
-        candidates: m policies, or their rewards (m, d).
-        epsilon: ε in [0, 1], the share of opt(w) that may be lost.
-        delta: δ ≥ 0, the additive loss allowed, in units of reward.
-
-    Returns:
-        Indices into ``candidates``, ascending. Not proven smallest if that takes
-        more than a minute: see :func:`minimal_report`.
-
-    Raises:
-        InputError: ε or δ out of range, or rewards that are not (m, d).
-        WorkError: a solver failed.
-
-    Example:
-        >>> minimal_portfolio([[1.0, 0.0], [0.8, 0.7], [0.0, 1.0]], epsilon=0.25)
-        array([1, 2])
-    """
-    return minimal_report(candidates, epsilon=epsilon, delta=delta).indices
-
-
-def minimal_report(
     candidates: PolicySet | ArrayLike,
     *,
     epsilon: float = 0.0,
     delta: float = 0.0,
     solver: str | None = None,
     time_limit: float = 60.0,
-) -> Minimal:
-    """:func:`minimal_portfolio` with a proven lower bound on its size.
+) -> Cover:
+    """The smallest portfolio of candidates within (ε, δ) of all of them at every weight.
 
     A portfolio P is within (ε, δ) if for every w in Δ_d
         max_{π∈P} J_w(π) ≥ opt(w) − ε·max(opt(w), 0) − δ,
@@ -435,11 +382,15 @@ def minimal_report(
 
     Args:
         candidates: m policies, or their rewards (m, d).
-        epsilon: ε in [0, 1].
-        delta: δ ≥ 0, in units of reward.
+        epsilon: ε in [0, 1], the share of opt(w) that may be lost.
+        delta: δ ≥ 0, the additive loss allowed, in units of reward.
         solver: for the integer programs, as in :func:`palm_core.prune`.
         time_limit: seconds for the search and the proof. After it, the best portfolio
             found is returned, with its exact gaps and the best lower bound.
+
+    Returns:
+        :class:`palm_core.Cover`: the array of indices into ``candidates``, ascending, with
+        the proof, and exact ``gaps`` to all candidates.
 
     Raises:
         InputError: ε or δ out of range, rewards that are not (m, d), or an unknown
@@ -447,14 +398,15 @@ def minimal_report(
         WorkError: a solver failed.
 
     Example:
-        >>> report = minimal_report([[1.0, 0.0], [0.8, 0.7], [0.0, 1.0]], epsilon=0.25)
-        >>> report.status, report.lower_bound, round(report.gaps.epsilon, 3)
-        ('optimal', 2, 0.2)
+        >>> found = minimal_portfolio([[1.0, 0.0], [0.8, 0.7], [0.0, 1.0]], epsilon=0.25)
+        >>> list(found), found.status, found.lower_bound, round(found.gaps.epsilon, 3)
+        ([1, 2], 'optimal', 2, 0.2)
     """
     found = least_policies(
         candidates, epsilon=epsilon, delta=delta, solver=solver, time_limit=time_limit
     )
-    return replace(found, gaps=_within(found.gaps, found.epsilon, found.delta))
+    assert found.gaps is not None
+    return replace(found, gaps=_within(found.gaps, *found.tolerance))
 
 
 def least_policies(
@@ -464,8 +416,8 @@ def least_policies(
     delta: float = 0.0,
     solver: str | None = None,
     time_limit: float = 60.0,
-) -> Minimal:
-    """:func:`minimal_report` with gaps valid in every reading of the numbers.
+) -> Cover:
+    """:func:`minimal_portfolio` with gaps valid in every reading of the numbers.
 
     In the last bits they may exceed a tolerance that is met in one reading.
     """
@@ -487,11 +439,11 @@ def least_policies(
         search.run(solver=solver, deadline=begun + time_limit)
         chosen, lower, rounds, name = search.valid, search.lower, search.rounds, search.solver
     indices = np.sort(useful[chosen])
-    return Minimal(
+    return Cover(
         indices=indices,
+        method="minimal",
         status="optimal" if lower == len(indices) else "feasible",
         lower_bound=lower,
-        upper_bound=len(indices),
         epsilon=epsilon,
         delta=delta,
         gaps=gaps_of(Pair(values, chosen, np.arange(len(useful)))),
@@ -575,7 +527,7 @@ def size_gap_curve(
     Args:
         candidates: m policies, or their rewards (m, d).
         most: the largest size of interest; ``None`` means all.
-        solver: for the integer programs, as in :func:`palm_core.prune_report`.
+        solver: for the integer programs, as in :func:`palm_core.prune`.
         time_limit: seconds for the whole curve. After them the curve ends with the current
             size, unproven.
 
@@ -596,44 +548,47 @@ def size_gap_curve(
     def left() -> float:
         return deadline - time.perf_counter()
 
-    def ask(epsilon: float) -> Minimal:
+    def ask(epsilon: float) -> tuple[Cover, Gaps]:
         seconds = max(left(), _LEAST_SECONDS)
-        return least_policies(candidates, epsilon=epsilon, solver=solver, time_limit=seconds)
+        found = least_policies(candidates, epsilon=epsilon, solver=solver, time_limit=seconds)
+        assert found.gaps is not None
+        return found, found.gaps
 
     curve: list[SizeGap] = []
     current = ask(1.0)
-    while most is None or len(current.indices) <= most:
-        size, best, more = len(current.indices), current, None
+    while most is None or len(current[0]) <= most:
+        size, (best, gaps), more = len(current[0]), current, None
         low, proven, just_below, step = 0.0, True, True, _SAME
         # Probe just below the current gap or, after that found a better portfolio, halfway.
         # Terminates: each portfolio found has a smaller gap, of finitely many, or the step
         # grows; where none is found just below the gap, there is none.
-        while best.gaps.epsilon > 0 and left() > 0:
-            gap = best.gaps.epsilon
+        while gaps.epsilon > 0 and left() > 0:
+            gap = gaps.epsilon
             just_below = just_below or gap - low <= _NEAR * gap
-            found = ask(max(gap * (1.0 - step), 0.0) if just_below else (low + gap) / 2)
-            if len(found.indices) > size:
-                low, more = found.epsilon, found
+            asked = max(gap * (1.0 - step), 0.0) if just_below else (low + gap) / 2
+            found, its_gaps = ask(asked)
+            if len(found) > size:
+                low, more = asked, (found, its_gaps)
                 proven = found.lower_bound > size and step == _SAME
                 if just_below:
                     break
                 just_below = True
-            elif found.gaps.epsilon < gap:
-                best, just_below = found, False
+            elif its_gaps.epsilon < gap:
+                best, gaps, just_below = found, its_gaps, False
             else:  # near the smallest float64 number
                 just_below, step = True, 16 * step
         else:
-            proven = best.gaps.epsilon == 0
+            proven = gaps.epsilon == 0
         curve.append(
             SizeGap(
                 size=size,
-                epsilon=best.gaps.epsilon,
-                delta=best.gaps.delta,
+                epsilon=gaps.epsilon,
+                delta=gaps.delta,
                 indices=best.indices,
                 proven=proven,
             )
         )
-        if more is None or best.gaps.epsilon == 0 or left() <= 0:
+        if more is None or gaps.epsilon == 0 or left() <= 0:
             break
         current = more
     return curve

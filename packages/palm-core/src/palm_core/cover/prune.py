@@ -15,7 +15,6 @@ and where one has a hole the integer program decides.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +22,9 @@ import numpy as np
 from palm_core.cover.integer_program import check_solver
 from palm_core.cover.minimal import fewest_intervals
 from palm_core.cover.reductions import packing_bound, uncovered, unpacked
-from palm_core.cover.set_cover import relative_gap, solve_set_cover
+from palm_core.cover.set_cover import solve_set_cover
 from palm_core.errors import InputError
+from palm_core.model.results import Cover
 from palm_core.validation import check_number, check_weights, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from palm_core.cover.cover import Cover
+    from palm_core.cover.cover import CoverMatrix
     from palm_core.model.policy import Best, PolicySet
 
     Indices = NDArray[np.intp]
@@ -44,48 +44,6 @@ COVERS = ("greedy", "exact")
 _BLOCK = 1 << 25
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pruned:
-    """A cover of the weights, with a lower bound on its size.
-
-    Attributes:
-        indices: the policies chosen, in the order of their choice for "greedy",
-            ascending for "exact".
-        status: "optimal" if no fewer policies cover all weights (proven), else
-            "feasible".
-        lower_bound: no fewer policies cover all weights.
-        method: "greedy" or "exact".
-        solver: "greedy", "intervals", "reduction" (bounds met without an integer
-            program), "cbc" or "highs".
-        seconds: time taken.
-        mu: μ'.
-        alpha: α'.
-        n_weights: k, the number of weights covered.
-        n_negative: number of weights with opt_w < 0, where only α' counts.
-    """
-
-    indices: Indices
-    status: str
-    lower_bound: int
-    method: str
-    solver: str
-    seconds: float
-    mu: float
-    alpha: float
-    n_weights: int
-    n_negative: int
-
-    @property
-    def upper_bound(self) -> int:
-        """The number of policies chosen."""
-        return len(self.indices)
-
-    @property
-    def gap(self) -> float:
-        """(upper − lower) / upper, 0 where the bounds meet."""
-        return relative_gap(self.lower_bound, self.upper_bound)
-
-
 def prune(
     policies: PolicySet,
     weights: ArrayLike,
@@ -93,7 +51,9 @@ def prune(
     mu: float,
     alpha: float = 0.0,
     method: str = "greedy",
-) -> Indices:
+    solver: str | None = None,
+    time_limit: float = 60.0,
+) -> Cover:
     """Choose policies that together cover all weights (paper, Algorithm 1, PRUNE, step 4).
 
     For each weight w one of them has J_w(π) ≥ opt_w − μ'·max(opt_w, 0) − α', where
@@ -104,44 +64,7 @@ def prune(
         weights: (d,) or (k, d) on the simplex.
         mu: μ' in [0, 1].
         alpha: α' ≥ 0, in units of reward.
-        method: "greedy", or "exact" for the fewest (within a minute of search: see
-            :func:`prune_report` for what is proven).
-
-    Returns:
-        Indices into ``policies``; "greedy" in the order of choice (ties: lowest
-        index), "exact" ascending.
-
-    Raises:
-        InputError: μ' or α' out of range, an unknown method, weights that are not
-            on the simplex of d objectives.
-
-    Example:
-        >>> from palm_core import PolicySet
-        >>> three = PolicySet([[1.0, 0.0], [0.0, 1.0], [0.8, 0.8]])
-        >>> prune(three, [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], mu=0.2)
-        array([2])
-    """
-    return prune_report(policies, weights, mu=mu, alpha=alpha, method=method).indices
-
-
-def prune_report(
-    policies: PolicySet,
-    weights: ArrayLike,
-    *,
-    mu: float,
-    alpha: float = 0.0,
-    method: str = "greedy",
-    solver: str | None = None,
-    time_limit: float = 60.0,
-) -> Pruned:
-    """:func:`prune` with a proven lower bound on the number of policies.
-
-    Args:
-        policies: m policies in d objectives.
-        weights: (d,) or (k, d) on the simplex.
-        mu: μ' in [0, 1].
-        alpha: α' ≥ 0, in units of reward.
-        method: "greedy" or "exact".
+        method: "greedy", or "exact" for the fewest.
         solver: "cbc" (as shipped with PuLP) or "highs" (extra ``palm-core[highs]``)
             for the integer program of "exact", for d = 2 too; ``None`` takes
             intervals for d = 2, and cbc.
@@ -149,18 +72,21 @@ def prune_report(
             :func:`palm_core.cover.set_cover.solve_set_cover`.
 
     Returns:
-        :class:`Pruned`; "exact" never has more policies than "greedy".
+        :class:`palm_core.Cover`: the array of indices into ``policies``, "greedy" in the
+        order of choice (ties: lowest index), "exact" ascending, with a proven lower bound on
+        their number. "exact" never has more policies than "greedy".
 
     Raises:
-        InputError: as for :func:`prune`, or an unknown or missing solver.
+        InputError: μ' or α' out of range, an unknown method or solver, a solver that is not
+            installed, weights that are not on the simplex of d objectives.
         WorkError: the solver failed.
 
     Example:
         >>> from palm_core import PolicySet, uniform_lattice
         >>> four = PolicySet([[1.0, 0.0], [0.9, 0.5], [0.5, 0.9], [0.0, 1.0]])
-        >>> found = prune_report(four, uniform_lattice(2, 10), mu=0.1, method="exact")
-        >>> found.indices, found.status, found.solver
-        (array([1, 2]), 'optimal', 'intervals')
+        >>> found = prune(four, uniform_lattice(2, 10), mu=0.1, method="exact")
+        >>> list(found), found.status, found.solver
+        ([1, 2], 'optimal', 'intervals')
     """
     request = _Request(
         policies, weights, alpha=alpha, method=method, solver=solver, time_limit=time_limit
@@ -177,8 +103,8 @@ def prune_curve(
     method: str = "greedy",
     solver: str | None = None,
     time_limit: float = 60.0,
-) -> list[Pruned]:
-    """:func:`prune_report` for each μ' of ``mus``; the optima opt_w are computed once.
+) -> list[Cover]:
+    """:func:`prune` for each μ' of ``mus``; the optima opt_w are computed once.
 
     With method "exact" a cover for a smaller μ' is the incumbent for the next larger,
     so that sizes never grow with μ', whatever the time limit.
@@ -189,14 +115,14 @@ def prune_curve(
         mus: values of μ' in [0, 1], in any order.
         alpha: α' ≥ 0, in units of reward.
         method: "greedy" or "exact".
-        solver: as for :func:`prune_report`.
+        solver: as for :func:`prune`.
         time_limit: seconds for each μ'.
 
     Returns:
-        One :class:`Pruned` for each μ', in the order of ``mus``.
+        One :class:`palm_core.Cover` for each μ', in the order of ``mus``.
 
     Raises:
-        InputError: as for :func:`prune_report`.
+        InputError: as for :func:`prune`.
         WorkError: the solver failed.
     """
     from palm_core.model.policy import best_policies
@@ -206,7 +132,7 @@ def prune_curve(
     )
     values = [check_number(mu, name="mus", least=0.0, most=1.0) for mu in mus]
     best = best_policies(policies, request.weights)
-    found: dict[float, Pruned] = {}
+    found: dict[float, Cover] = {}
     known = None
     for mu in sorted(set(values)):
         found[mu] = request.at(mu, best=best, known=known)
@@ -238,13 +164,13 @@ class _Request:
         if not len(self.weights):
             raise InputError("weights: at least one is needed, got none")
 
-    def at(self, mu: float, *, best: Best | None = None, known: Indices | None = None) -> Pruned:
-        """The report for μ'; ``known`` covers all weights for a smaller one."""
+    def at(self, mu: float, *, best: Best | None = None, known: Indices | None = None) -> Cover:
+        """The cover for μ'; ``known`` covers all weights for a smaller one."""
         from palm_core.cover.cover import cover_weights, proven
 
         begun = time.perf_counter()
         cover = cover_weights(self.policies, self.weights, mu=mu, alpha=self.alpha, best=best)
-        better: Cover | None = cover
+        better: CoverMatrix | None = cover
         # Terminates: each round clears at least one of finitely many bits.
         while better is not None:
             cover = better
@@ -252,7 +178,7 @@ class _Request:
                 self._greedy(cover) if self.method == "greedy" else self._exact(cover, known)
             )
             better = proven(cover, self.policies, self.weights, chosen)
-        return Pruned(
+        return Cover(
             indices=chosen,
             status="optimal" if lower == len(chosen) else "feasible",
             lower_bound=lower,
@@ -266,12 +192,12 @@ class _Request:
         )
 
     @staticmethod
-    def _greedy(cover: Cover) -> tuple[Indices, int, str]:
+    def _greedy(cover: CoverMatrix) -> tuple[Indices, int, str]:
         from palm_core.cover.cover import greedy
 
         return greedy(cover), packing_bound(cover.bits, cover.n_weights), "greedy"
 
-    def _exact(self, cover: Cover, known: Indices | None) -> tuple[Indices, int, str]:
+    def _exact(self, cover: CoverMatrix, known: Indices | None) -> tuple[Indices, int, str]:
         from palm_core.cover.cover import greedy
 
         if self.weights.shape[1] == 2 and self.solver is None:
@@ -294,7 +220,7 @@ class _Request:
 
 
 def covered_intervals(
-    cover: Cover, order: Indices
+    cover: CoverMatrix, order: Indices
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """The first and the last weight, in ``order`` (k,), that each policy covers.
 

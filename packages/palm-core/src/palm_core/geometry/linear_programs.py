@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from palm_core.errors import WorkError
+from palm_core.geometry.envelope import drop_dominated
 from palm_core.geometry.exact import TINY, Values, floats, nearest, rounding_error
 
 if TYPE_CHECKING:
@@ -246,6 +247,54 @@ def near_mixture(values: Array, target: Array, *, share: bool) -> tuple[Array, A
     total = weights.sum()
     usable = np.isfinite(shares).all() and shares.any() and np.isfinite(total) and total > 0
     return (shares, weights / total) if usable else None
+
+
+# Candidates up to which each is compared with mixtures of the others.
+_MOST_COMPARED = 2000
+_SAMPLE = 1000
+
+
+def best_somewhere(values: Array) -> NDArray[np.intp]:
+    """Indices of the rows of ``values`` (m, d) that are best at some weights, ascending.
+
+    Left out are rows for which a mixture of others is at least as good in every objective by
+    more than rounding: max_j w·u_j is unchanged. Of equal rows the first remains; a row that
+    ties with a mixture remains. Among more than 2000 rows that none dominates, all remain.
+
+    Args:
+        values: (m, d) vertex values.
+    """
+    rest = drop_dominated(values)
+    if len(rest) > _MOST_COMPARED:
+        return rest
+    # Those that are best at some of these weights need no comparison.
+    d = values.shape[1]
+    sample = np.vstack([np.eye(d), np.random.default_rng(0).dirichlet(np.ones(d), _SAMPLE)])
+    winners = np.unique((sample @ values[rest].T).argmax(axis=1))
+    others = np.setdiff1d(np.arange(len(rest)), winners)
+    kept = {*winners.tolist(), *others.tolist()}
+    for place in others.tolist():
+        target = values[rest[place]]
+        for rivals in (winners.tolist(), sorted(kept - {place})):
+            if _is_below_a_mixture(target, values[rest[rivals]]):
+                kept.discard(place)
+                break
+    return np.asarray(rest[sorted(kept)])
+
+
+def _is_below_a_mixture(target: Array, values: Array) -> bool:
+    """Whether a mixture of ``values`` (p, d) is above ``target`` (d,), rounding included."""
+    low = values.min(axis=0)
+    spread = np.maximum(values.max(axis=0) - low, TINY)
+    with np.errstate(all="ignore"):
+        scaled, wanted = (values - low) / spread, (target - low) / spread
+    # The program is of losses above 0: the target is raised above all values.
+    found = near_mixture(scaled, wanted + 2.0 + max(0.0, -wanted.min()), share=False)
+    if found is None:
+        return False
+    shares = found[0] / found[0].sum()
+    margin = rounding_error(len(values)) * (np.abs(values).max(axis=0) + np.abs(target)) + TINY
+    return bool((shares @ values >= target + margin).all())
 
 
 def _least_share(values: Array, target: Array) -> tuple[int | None, int]:

@@ -10,7 +10,7 @@ proven in docs/explanation/certificates.md.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from palm_core.guarantees.subdivision import Subdivision
-    from palm_core.model.results import Certificate
+    from palm_core.model.results import Certificate, Stopped
 
     Array = NDArray[np.float64]
 
-Stopped = Literal["target", "slack", "negative", "failures"]
 
 # Tolerance to match an answer to its request after weights were converted to text.
 _SAME = 1e-9

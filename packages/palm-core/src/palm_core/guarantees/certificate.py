@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 from palm_core.errors import InputError
 from palm_core.geometry.envelope import envelope_values
 from palm_core.geometry.exact import (
+    TINY,
     UNIT,
     Values,
     dot,
@@ -21,6 +23,7 @@ from palm_core.geometry.exact import (
     tolerance,
 )
 from palm_core.geometry.linear_programs import inverted
+from palm_core.geometry.polyhedron import Hull
 from palm_core.guarantees.losses import Pair
 from palm_core.guarantees.subdivision import Sandwich, Subdivision
 from palm_core.model.policy import PolicySet
@@ -254,6 +257,9 @@ MOST_VERTICES = 250_000
 _MOST_EXACT = 1000
 # Rewards whose largest is below 2 to this power are scaled, to avoid denormal products.
 _LEAST_EXPONENT = -900
+# Points tried, and how far from all ridges one has to be, in shares of a simplex's corners.
+_TRIES = 20
+_CLEAR = 1e-6
 # More than a few roundings.
 _UP = 1.0 + 16 * UNIT
 #: Linear programs for each of the two gaps in the subdivision.
@@ -389,6 +395,69 @@ def subdivision(known: Answers, chosen: Places) -> Subdivision:
     order = known.order
     values = known.values[chosen] - known.accuracy.error
     return Subdivision(known.weights[order], known.bounds[order], values)
+
+
+def upper_pieces(known: Answers, most: int) -> Array | None:
+    """The pieces z (p, d) of U(w) = max_j w·z_j ≥ opt(w), from the answers of an oracle.
+
+    Each piece belongs to d of the weights asked, at which z·w_k ≥ o_k (rounded up), so that it
+    is at least the mixture of their bounds throughout the simplex that they span. That these
+    simplices cover Δ is verified: a ridge that belongs to an odd number of them lies in a face
+    of Δ, so all points that are in no ridge are in as many of them, modulo 2; and one point
+    is in an odd number.
+
+    Args:
+        known: with all vertices of the simplex.
+        most: ``None`` is returned for more pieces than this.
+
+    Returns:
+        Array (p, d), or ``None`` where it is too large or rounding leaves a doubt.
+    """
+    d, order = known.weights.shape[1], known.order
+    weights, bounds = known.weights[order], known.bounds[order]
+    scale = 2.0 ** np.ceil(np.log2(np.abs(bounds[:d]).max() or 1.0))
+    hull = Hull(bounds[:d] / scale)
+    for row, bound in zip(weights[d:], bounds[d:], strict=True):
+        hull.add(row, float(bound / scale))
+        if len(hull.places) > most:
+            return None
+    members = hull.members[hull.places]
+    if not _cover_the_simplex(weights[members]):
+        return None
+    pieces = hull.vertices[hull.places, :d] * scale
+    asked, tops = weights[members], bounds[members]
+    heights = np.einsum("pkd,pd->pk", asked, pieces)
+    size = np.einsum("pkd,pd->pk", asked, np.abs(pieces)) + np.abs(tops) + TINY
+    short = (tops - heights + rounding_error(d) * size).max(axis=1, keepdims=True)
+    return np.asarray(np.nextafter(pieces + np.maximum(short, 0.0), np.inf))
+
+
+def _cover_the_simplex(corners: Array) -> bool:
+    """Whether simplices with corners (p, d, d) cover Δ: see :func:`upper_pieces`."""
+    p, d, _ = corners.shape
+    ridges: Counter[tuple[bytes, ...]] = Counter()
+    inner: dict[tuple[bytes, ...], bool] = {}
+    for piece in corners:
+        names = [row.tobytes() for row in piece]
+        for left_out in range(d):
+            ridge = tuple(sorted(names[:left_out] + names[left_out + 1 :]))
+            ridges[ridge] += 1
+            inner[ridge] = bool((np.delete(piece, left_out, axis=0) > 0).any(axis=0).all())
+    if any(count % 2 and inner[ridge] for ridge, count in ridges.items()):
+        return False
+    random = np.random.default_rng(0)
+    for _ in range(_TRIES):
+        point = random.dirichlet(np.ones(d))
+        try:
+            shares = np.linalg.solve(
+                np.swapaxes(corners, 1, 2), np.broadcast_to(point[:, np.newaxis], (p, d, 1))
+            )[..., 0]
+        except np.linalg.LinAlgError:
+            return False
+        least = shares.min(axis=1)
+        if (np.abs(least) > _CLEAR).all():
+            return bool((least > 0).sum() % 2)
+    return False
 
 
 def certificate(

@@ -9,9 +9,10 @@ normalised space prefers the same policies as w'_i ∝ w_i/(b_i − a_i) in raw 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from palm_core.errors import InputError
 from palm_core.geometry.exact import Values, rounding_error, scaled
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """An affine map per objective: u_i → (u_i − lower_i)/(upper_i − lower_i).
+    """Objective i becomes (u_i − lower_i)/(upper_i − lower_i); weights are of those values.
 
     Args:
         method: ``"minmax"`` (each objective to [0, 1] over a set of policies)
@@ -37,10 +38,12 @@ class Normalization:
     #: Accepted values of ``method``.
     METHODS: ClassVar = ("minmax", "none")
 
-    method: Literal["minmax", "none"]
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
-    over: str = ""
+    method: Annotated[
+        Literal["minmax", "none"], Meta(description="none: values are as they were (0 and 1)")
+    ]
+    lower: Annotated[tuple[float, ...], Meta(description="d values, in units of each objective")]
+    upper: Annotated[tuple[float, ...], Meta(description="d values above `lower`")]
+    over: Annotated[str, Meta(description="the policies the limits were taken over, in words")] = ""
 
     @classmethod
     def none(cls, n_objectives: int) -> Normalization:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from msgspec import Meta
 
 from palm_core.errors import InputError, OracleAnswerError
-from palm_core.geometry.exact import (
-    Values,
-    rounding_error,
-)
+from palm_core.geometry.exact import Values, rounding_error
+from palm_core.model.encoding import Amount, Amounts, Array, Shares
 from palm_core.validation import check_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -200,7 +200,7 @@ LARGEST_REWARD = 1e300
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Policy:
-    """A measured policy: the answer of an oracle for one weight vector.
+    """A measured policy, in raw units: the answer of an oracle for one weight vector.
 
     Args:
         id: a name, unique in its run.
@@ -218,15 +218,24 @@ class Policy:
     :func:`palm_core.oracles.protocol.check_answer` on receipt in a run.
     """
 
-    id: str
-    weights: NDArray[np.float64]
-    rewards: NDArray[np.float64]
-    regularizer: float = 0.0
-    reward_errors: NDArray[np.float64] | None = None
-    prompt_rewards: NDArray[np.float64] | None = None
-    prompt_regularizer: NDArray[np.float64] | None = None
-    artifact: str | None = None
-    info: Mapping[str, Any] = field(default_factory=dict)
+    #: Per-prompt arrays are in the ledger only.
+    NOT_STORED: ClassVar = ("prompt_rewards", "prompt_regularizer")
+
+    id: Annotated[str, Meta(description="its name, unique in the file")]
+    weights: Annotated[Shares, Meta(description="d: the weight vector the oracle was asked")]
+    rewards: Annotated[Array, Meta(description="d: mean rewards, higher is better")]
+    regularizer: Annotated[Amount, Meta(description="f(π), in units of reward")] = 0.0
+    reward_errors: Annotated[
+        Amounts | None, Meta(description="d: standard errors of `rewards`")
+    ] = None
+    prompt_rewards: Array | None = None
+    prompt_regularizer: Array | None = None
+    artifact: Annotated[
+        str | None, Meta(description="the model: a path inside the run, another path or a URI")
+    ] = None
+    info: Annotated[Mapping[str, Any], Meta(description="what else the oracle told")] = field(
+        default_factory=dict
+    )
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{value:.4g}" for value in np.atleast_1d(self.rewards))

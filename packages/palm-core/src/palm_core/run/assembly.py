@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from palm_core.errors import RefutedClaimWarning
-from palm_core.guarantees.certificate import Accuracy, Answers, certify
+from palm_core.guarantees.certificate import Accuracy, Answers, certify, clean_weights, upper_pieces
 from palm_core.model.files import package_versions
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import Policy, PolicySet, add_policy
-from palm_core.model.portfolio import (
-    MissingRecord,
-    Portfolio,
-    PruningRecord,
-    SlackRecord,
-    TheoremRecord,
-    record_of_certificate,
-    record_of_gaps,
-)
+from palm_core.model.portfolio import Portfolio
+from palm_core.model.reference import MOST_NUMBERS, Reference
+from palm_core.model.results import Cover, Slack, Theorem
 from palm_core.oracles.protocol import Claims
 from palm_core.run.config import task_hash
 
@@ -30,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core.model.policy import Best
-    from palm_core.model.results import Certificate, Gaps
+    from palm_core.model.results import Certificate, Gaps, Missing, Stopped
     from palm_core.run.config import Settings
-    from palm_core.run.ledger import Answer, Missing
+    from palm_core.run.ledger import Answer
 
 
 def assemble(
@@ -42,7 +37,7 @@ def assemble(
     *,
     claimed: Claims | None = None,
     task: Mapping[str, Any] | None = None,
-    stopped: str | None = None,
+    stopped: Stopped | None = None,
     missing: Sequence[Missing] = (),
 ) -> Portfolio:
     """Assemble a portfolio from the answers of a run; no oracle is called.
@@ -80,16 +75,16 @@ def assemble(
         )
 
     refuted = _refuted(found, claimed)
-    pruning, chosen, exact = prune_evaluated(found, settings, _tolerance(settings, certified))
-    certificate = certified(chosen)
+    pruning, exact = prune_evaluated(found, settings, _tolerance(settings, certified))
+    certificate = certified(pruning.indices)
     adaptive = settings.target_epsilon is not None
     return Portfolio(
-        policies=tuple(found.policies[index] for index in chosen),
+        policies=tuple(found.policies[index] for index in pruning),
         objectives=objectives,
         normalization=found.normalization,
         oracle_calls=len(answers),
         candidates=len(found.candidates),
-        slack=SlackRecord(
+        slack=Slack(
             claimed_epsilon=claimed.epsilon,
             claimed_delta=claimed.delta,
             claimed=claimed.slack_claimed,
@@ -98,18 +93,11 @@ def assemble(
             measured_at=answers[worst].policy.id if behind[worst] > 0 else None,
         ),
         pruning=pruning,
-        gaps=record_of_gaps(exact),
+        gaps=exact,
+        reference=_reference(found, claimed, certificate),
         theorem=None if adaptive else _theorem(found.raw, settings, claimed, missing),
-        certificate=None if certificate is None else record_of_certificate(certificate, stopped),
-        missing=tuple(
-            MissingRecord(
-                weights=item.weights.tolist(),
-                attempts=item.attempts,
-                kind=item.kind,
-                message=item.message,
-            )
-            for item in missing
-        ),
+        certificate=None if certificate is None else replace(certificate, stopped=stopped),
+        missing=tuple(missing),
         task=None if task is None else dict(task),
         task_hash=None if task is None else task_hash(task),
         made_with=package_versions(),
@@ -216,28 +204,23 @@ def _tolerance(
     return share_left(settings.target_epsilon, found.epsilon)
 
 
-def prune_evaluated(
-    found: EvaluatedAnswers, settings: Settings, mu: float
-) -> tuple[PruningRecord, NDArray[np.intp], Gaps]:
-    """The cover, the indices of its policies and their exact gaps."""
-    from palm_core.cover.minimal import minimal_report
-    from palm_core.cover.prune import prune_report
+def prune_evaluated(found: EvaluatedAnswers, settings: Settings, mu: float) -> tuple[Cover, Gaps]:
+    """The cover, and the exact gaps of its policies to all candidates."""
+    from palm_core.cover.minimal import minimal_portfolio
+    from palm_core.cover.prune import prune
     from palm_core.guarantees.gaps import gaps
 
     candidates, weights = found.candidates, found.weights
     if settings.method == "minimal":
-        least = minimal_report(
+        cover = minimal_portfolio(
             candidates,
             epsilon=mu,
             delta=settings.prune_alpha,
             solver=settings.solver,
             time_limit=settings.time_limit,
         )
-        indices, exact = least.indices, least.gaps
-        status, lower, upper = least.status, least.lower_bound, least.upper_bound
-        solver = least.solver
     else:
-        pruned = prune_report(
+        cover = prune(
             candidates,
             weights,
             mu=mu,
@@ -246,39 +229,45 @@ def prune_evaluated(
             solver=settings.solver,
             time_limit=settings.time_limit,
         )
-        indices, exact = pruned.indices, gaps(candidates.subset(pruned.indices), candidates)
-        status, lower, upper = pruned.status, pruned.lower_bound, pruned.upper_bound
-        solver = pruned.solver
-    record = PruningRecord(
-        mu=mu,
-        alpha=settings.prune_alpha,
-        method=settings.method,
-        everywhere=settings.method == "minimal",
-        status=status,
-        lower_bound=lower,
-        upper_bound=upper,
-        solver=solver,
-        weights=len(weights),
-        negative_optima=int(np.count_nonzero(found.best.values < 0)),
-    )
-    return record, indices, exact
+    exact = cover.gaps or gaps(candidates.subset(cover.indices), candidates)
+    n_negative = int(np.count_nonzero(found.best.values < 0))
+    return replace(cover, n_weights=len(weights), n_negative=n_negative), exact
+
+
+def _reference(
+    found: EvaluatedAnswers, claimed: Claims, certificate: Certificate | None
+) -> Reference | None:
+    """The certificate's upper hull; without a certificate the candidates."""
+    if certificate is not None:
+        d = found.candidates.n_objectives
+        accuracy = claimed.accuracy()
+        known = Answers(
+            Accuracy.of(accuracy["oracle_epsilon"], accuracy["oracle_delta"], 0.0),
+            clean_weights(found.weights, d),
+            found.candidates,
+            found.own,
+        )
+        pieces = upper_pieces(known, MOST_NUMBERS // d)
+        if pieces is not None:
+            return Reference(kind="certificate", values=pieces)
+    return Reference.of_candidates(found.candidates)
 
 
 def _theorem(
     raw: PolicySet, settings: Settings, claimed: Claims, missing: Sequence[Missing]
-) -> TheoremRecord:
+) -> Theorem:
     """Theorem 3.4 for these answers: guarantee, or why it does not apply."""
     from palm_core.guarantees.theorem import Guarantee, apply_theorem
 
     if missing:
         weights = "a weight" if len(missing) == 1 else f"{len(missing)} weights"
-        return TheoremRecord(
+        return Theorem(
             applies=False,
             statement=f"Theorem 3.4 does not apply: {weights} of its grid "
             f"{'has' if len(missing) == 1 else 'have'} no answer",
         )
     if settings.normalize != "none":
-        return TheoremRecord(
+        return Theorem(
             applies=False,
             statement="Theorem 3.4 does not apply: rewards were normalised after the oracle "
             "calls, so no oracle was asked for the weights it speaks of",
@@ -297,11 +286,11 @@ def _theorem(
         regularizer_bound=claimed.regularizer_bound,
     )
     if not isinstance(result, Guarantee):
-        return TheoremRecord(applies=False, statement=str(result))
+        return Theorem(applies=False, statement=str(result))
     statement = str(result)
     if not claimed.slack_claimed:
         statement += "; conditional on the oracle's answers being the best at their weights"
-    return TheoremRecord(
+    return Theorem(
         applies=True,
         statement=statement,
         epsilon=result.epsilon,

@@ -19,13 +19,14 @@ from palm_core.guarantees.adaptive import AdaptiveGrid
 from palm_core.model.files import oracle_versions
 from palm_core.model.policy import add_policy
 from palm_core.model.portfolio import PORTFOLIO_FILE
+from palm_core.model.results import Missing, Stopped
 from palm_core.oracles.protocol import Oracle, check_certifiable, check_oracle, claims
 from palm_core.run.artifacts import ARTIFACTS
 from palm_core.run.assembly import assemble
 from palm_core.run.config import Execution, Settings, with_fingerprint
 from palm_core.run.executors.choice import call_executor
 from palm_core.run.executors.protocol import Answered, Call, Failure, Given, Refused, Work
-from palm_core.run.ledger import Answer, Ledger, Missing
+from palm_core.run.ledger import Answer, Ledger
 from palm_core.validation import check_count, check_weights
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class Collector:
         self._total = len(weights)
         self._ask(weights)
 
-    def collect_adaptively(self, grid: AdaptiveGrid, *, most: int | None) -> str:
+    def collect_adaptively(self, grid: AdaptiveGrid, *, most: int | None) -> Stopped:
         """Ask at the weights that ``grid`` chooses, in rounds, until it stops.
 
         Rounds of an earlier session come first. The answers of a round are passed to the

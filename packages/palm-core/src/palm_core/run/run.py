@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from palm_core.model.policy import Policy
+    from palm_core.model.results import Missing, Stopped
     from palm_core.oracles.protocol import Claims
     from palm_core.run.assembly import EvaluatedAnswers
-    from palm_core.run.ledger import Counts, Missing, Session
+    from palm_core.run.ledger import Counts, Session
 
 T = TypeVar("T")
 #: Name of the folder for cached results in a run's folder.
@@ -132,7 +133,7 @@ class Run:
         return replace(found, policies=tuple(by_id[policy.id] for policy in found.policies))
 
     @property
-    def stopped(self) -> str | None:
+    def stopped(self) -> Stopped | None:
         """The stopping reason of an adaptive run, from its ``portfolio.json``."""
         stored = self._stored_portfolio
         return stored.certificate.stopped if stored and stored.certificate else None

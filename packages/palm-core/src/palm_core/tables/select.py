@@ -8,7 +8,7 @@ convex, and the worst weight is a corner of the chosen portfolio's cells).
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,8 @@ from palm_core.errors import InputError
 from palm_core.model.files import package_versions
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import Policy
-from palm_core.model.portfolio import Portfolio, PruningRecord, record_of_gaps
+from palm_core.model.portfolio import Portfolio
+from palm_core.model.reference import Reference
 from palm_core.validation import check_number
 from palm_core.weights.simplex import sample_weights
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from palm_core.model.policy import PolicySet
-    from palm_core.model.results import Gaps
+    from palm_core.model.results import Cover, Gaps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,29 +58,36 @@ class Selection:
 
     Args:
         models: the selected ones, by falling weight on the first objective.
-        indices: their rows in the candidates, in the same order.
-        n_candidates: number of candidates.
+        cover: their rows in the candidates, in the same order, with the proof that no smaller
+            set is within the tolerance.
         objectives: d names.
         normalization: the space of weights and gaps.
-        tolerance: (ε, δ) as requested.
-        gaps: exact gaps of the selection against all candidates.
-        status: "optimal" if no smaller set suffices (proven), else "feasible".
-        lower_bound: lower bound on the number of models.
-        solver: "intervals", or the integer programming solver's name.
+        candidates: all models, in the normalised units of the weights.
         not_computed: number of models without ``gap_without`` for lack of time.
     """
 
     models: tuple[Selected, ...]
-    indices: NDArray[np.intp]
-    n_candidates: int
+    cover: Cover
     objectives: tuple[str, ...]
     normalization: Normalization
-    tolerance: tuple[float, float]
-    gaps: Gaps
-    status: str
-    lower_bound: int
-    solver: str
+    candidates: PolicySet
     not_computed: int = 0
+
+    @property
+    def gaps(self) -> Gaps:
+        """Exact gaps of the selection against all candidates."""
+        assert self.cover.gaps is not None
+        return self.cover.gaps
+
+    @property
+    def status(self) -> str:
+        """Whether the size is proven: "optimal" if no smaller set suffices, else "feasible"."""
+        return self.cover.status
+
+    @property
+    def lower_bound(self) -> int:
+        """No fewer models suffice (proven)."""
+        return self.cover.lower_bound
 
     def portfolio(self) -> Portfolio:
         """Return the selection as a portfolio, for saving or routing.
@@ -94,19 +102,10 @@ class Selection:
             ),
             objectives=self.objectives,
             normalization=self.normalization,
-            candidates=self.n_candidates,
-            pruning=PruningRecord(
-                mu=self.tolerance[0],
-                alpha=self.tolerance[1],
-                method="minimal",
-                everywhere=True,
-                status=self.status,
-                lower_bound=self.lower_bound,
-                upper_bound=len(self.models),
-                solver=self.solver,
-                weights=0,
-            ),
-            gaps=record_of_gaps(self.gaps),
+            candidates=len(self.candidates),
+            pruning=self.cover,
+            gaps=self.gaps,
+            reference=Reference.of_candidates(self.candidates),
             made_with=package_versions(),
         )
 
@@ -146,7 +145,7 @@ def select_models(
         >>> [model.name for model in select_models(models, epsilon=0.1).models]
         ['b', 'c']
     """
-    from palm_core.cover.minimal import minimal_report
+    from palm_core.cover.minimal import minimal_portfolio
     from palm_core.cover.regions import serving_intervals, serving_shares
     from palm_core.guarantees.gaps import gaps_without
 
@@ -160,7 +159,7 @@ def select_models(
     )
     # Numbers of a table are read as exact decimals.
     scaled = normalization.apply(candidates).as_written()
-    found = minimal_report(
+    found = minimal_portfolio(
         scaled, epsilon=epsilon, delta=delta, solver=solver, time_limit=time_limit
     )
     chosen = scaled.subset(found.indices)
@@ -189,15 +188,10 @@ def select_models(
         )
     return Selection(
         models=tuple(models),
-        indices=found.indices[order],
-        n_candidates=len(candidates),
+        cover=replace(found, indices=found.indices[order]),
         objectives=candidates.objectives,
         normalization=normalization,
-        tolerance=(epsilon, delta),
-        gaps=found.gaps,
-        status=found.status,
-        lower_bound=found.lower_bound,
-        solver=found.solver,
+        candidates=scaled,
         not_computed=sum(item is None for item in rest) if len(rest) > 1 else 0,
     )
 

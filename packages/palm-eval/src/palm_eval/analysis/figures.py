@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_core import Oracle, Portfolio, Run, SizeGap, Table
-    from palm_core.plugin import EvaluatedAnswers, GapsRecord
+    from palm_core import Gaps, Oracle, Portfolio, Run, SizeGap, Table
+    from palm_core.plugin import EvaluatedAnswers
     from palm_eval.analysis.baselines import RunBaseline
     from palm_eval.figures import PolicyStyle
 
@@ -446,13 +446,13 @@ def _signs(
     return found
 
 
-def _agree(recorded: GapsRecord | None, models: PolicySet, own: list[int]) -> bool:
+def _agree(recorded: Gaps | None, models: PolicySet, own: list[int]) -> bool:
     """Whether the exact gaps to all models equal the recorded ones."""
     if recorded is None:
         return True
     exact = gaps(models.subset(own), models)
-    epsilon = np.inf if recorded.epsilon is None else recorded.epsilon
-    return bool(np.allclose([exact.epsilon, exact.delta], [epsilon, recorded.delta], atol=1e-9))
+    old, new = (recorded.epsilon, recorded.delta), (exact.epsilon, exact.delta)
+    return bool(np.allclose(new, old, atol=1e-9))
 
 
 def selection_figures(

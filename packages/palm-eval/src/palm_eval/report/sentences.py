@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from palm_core.plugin import bound_text, number_text, percent_text, weights_text
@@ -21,10 +22,10 @@ def headline(portfolio: Portfolio) -> str:
     size = len(portfolio)
     start = "1 policy serves" if size == 1 else f"{size} policies serve"
     certificate, gaps = portfolio.certificate, portfolio.gaps
-    if certificate is not None and certificate.epsilon is not None:
+    if certificate is not None and math.isfinite(certificate.epsilon):
         condition = f" if {_premise(portfolio)}" if certificate.conditional_on else ""
         return f"{start} every preference within {_share(certificate.epsilon)}{condition}"
-    if gaps is not None and gaps.epsilon is not None:
+    if gaps is not None and math.isfinite(gaps.epsilon):
         others = (
             f"the {portfolio.candidates} {'given' if is_selected(portfolio) else 'policies found'}"
         )
@@ -41,7 +42,7 @@ def lead(portfolio: Portfolio) -> list[str]:
     which = "the one policy" if size == 1 else f"the best of the {size}"
     whoever = f"However a user weighs {names},"
     sentences = []
-    if certificate is not None and certificate.epsilon is not None:
+    if certificate is not None and math.isfinite(certificate.epsilon):
         sentences.append(
             f"{whoever} {which} is at most {_share(certificate.epsilon)} below the best policy "
             "that the oracle could give, asked for it or not"
@@ -51,7 +52,7 @@ def lead(portfolio: Portfolio) -> list[str]:
                 else "."
             )
         )
-    elif portfolio.gaps is not None and portfolio.gaps.epsilon is not None:
+    elif portfolio.gaps is not None and math.isfinite(portfolio.gaps.epsilon):
         sentences.append(
             f"{whoever} {which} is at most {_share(portfolio.gaps.epsilon)} below the best of "
             f"the {portfolio.candidates} {_those(portfolio)}."
@@ -74,14 +75,14 @@ def lead(portfolio: Portfolio) -> list[str]:
 def promise(portfolio: Portfolio) -> str:
     """The guarantee that holds for all weights, or ""."""
     certificate, gaps = portfolio.certificate, portfolio.gaps
-    if certificate is not None and certificate.epsilon is not None:
+    if certificate is not None and math.isfinite(certificate.epsilon):
         condition = " (conditional, see below)" if certificate.conditional_on else ""
         return (
             f"Certified for every weighting{condition}: at most {_share(certificate.epsilon)} "
             "below the best policy that the oracle could give."
         )
     if gaps is not None:
-        most = bound_text(gaps.delta) if gaps.epsilon is None else f"{_share(gaps.epsilon)}"
+        most = bound_text(gaps.delta) if math.isinf(gaps.epsilon) else f"{_share(gaps.epsilon)}"
         others = "of all that were given" if is_selected(portfolio) else "policy found"
         return f"For every weighting: at most {most} below the best {others}."
     return ""
@@ -119,10 +120,10 @@ def _exact(portfolio: Portfolio) -> tuple[str, str]:
         return "", ""
     names = portfolio.objectives
     share = ""
-    if gaps.epsilon is not None and gaps.epsilon > 0 and gaps.epsilon_weights:
+    if 0 < gaps.epsilon < math.inf and gaps.epsilon_weights is not None:
         worst = weights_text(gaps.epsilon_weights, names)
         share = f"The most that a user loses is {percent_text(gaps.epsilon)}, at {worst}"
-    elif gaps.epsilon is not None:
+    elif math.isfinite(gaps.epsilon):
         share = f"The most that a user loses is {percent_text(gaps.epsilon)}"
     else:
         share = "The best value is not positive at some weighting, where no share can be given"
@@ -138,7 +139,7 @@ def _certificate(portfolio: Portfolio) -> tuple[str, str]:
     title, found = "Against every policy there is", portfolio.certificate
     if found is None:
         return title, f"Nothing is certified: {_uncertified(portfolio)}."
-    if found.epsilon is None:
+    if math.isinf(found.epsilon):
         share = f"No share is certified ({found.note})" if found.note else "No share is certified"
     else:
         share = (
@@ -185,9 +186,8 @@ def _fewer(portfolio: Portfolio) -> tuple[str, str]:
     pruning = portfolio.pruning
     if pruning is None:
         return "", ""
-    asked = f"within {percent_text(pruning.mu)}" + (
-        f" plus {number_text(pruning.alpha)}" if pruning.alpha else ""
-    )
+    share, amount = pruning.tolerance
+    asked = f"within {percent_text(share)}" + (f" plus {number_text(amount)}" if amount else "")
     where = "at every weighting" if pruning.everywhere else "at every weighting asked"
     size = len(portfolio)
     if pruning.status == "optimal":

@@ -13,8 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from palm_core import serving_intervals, serving_shares
-from palm_core.plugin import NormalizationRecord, record_of_normalization
+from palm_core import Normalization, serving_intervals, serving_shares
 
 if TYPE_CHECKING:
     from palm_core import Portfolio
@@ -70,7 +69,7 @@ class RoutingDocument(Struct, kw_only=True, frozen=True):
     version: Annotated[int, Meta(ge=1, le=VERSION)] = VERSION
     rule: str = RULE
     objectives: Annotated[list[str], Meta(min_length=2)]
-    normalization: NormalizationRecord
+    normalization: Normalization
     models: Annotated[list[ModelRecord], Meta(min_length=1)]
 
 
@@ -93,7 +92,7 @@ def routing_of(gathered: Gathered, paths: list[str], ports: list[int] | None) ->
     serves, shares = serving(portfolio)
     return RoutingDocument(
         objectives=list(portfolio.objectives),
-        normalization=record_of_normalization(portfolio.normalization),
+        normalization=portfolio.normalization,
         models=[
             ModelRecord(
                 name=model.name,

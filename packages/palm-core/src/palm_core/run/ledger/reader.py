@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from palm_core.errors import InputError
+from palm_core.model.results import Missing
 from palm_core.oracles.protocol import Claims
 from palm_core.run.artifacts import Artifact
 from palm_core.run.ledger import schema
@@ -25,16 +26,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _SIZE = "length(policy) + ifnull(length(prompt_rewards), 0) + ifnull(length(prompt_regularizer), 0)"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Missing:
-    """A weight vector (d,) without an answer: attempts in its last session, reason."""
-
-    weights: NDArray[np.float64]
-    attempts: int
-    kind: str
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)

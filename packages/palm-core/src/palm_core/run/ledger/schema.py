@@ -6,15 +6,15 @@ import hashlib
 import sqlite3
 import stat
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from palm_core.errors import InputError, WorkError
-from palm_core.model.portfolio import PolicyRecord, policy_from_record, record_of_policy
+from palm_core.model.encoding import decode, encode, stored
+from palm_core.model.policy import Policy
 from palm_core.run.ledger.lock import file_system, is_wal, locks, log_of, shares_memory
 from palm_core.validation import one_line
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_core.model.policy import Policy
     from palm_core.run.artifacts import Artifact
 
 
@@ -57,7 +56,7 @@ def weights_of(key: bytes) -> NDArray[np.float64]:
 
 def row_of(key: bytes, policy: Policy) -> tuple[str, bytes | None, bytes | None, bytes]:
     """The stored row of a policy: JSON, per-prompt rewards and regulariser, digest."""
-    record = msgspec.json.encode(record_of_policy(policy)).decode()
+    record = encode(stored(policy)).decode()
     arrays = _packed(policy.prompt_rewards), _packed(policy.prompt_regularizer)
     return record, *arrays, answer_digest(key, record, *arrays)
 
@@ -74,8 +73,8 @@ def policy_of(
     if digest != answer_digest(key, record, rewards, regularizer):
         raise ValueError("its digest does not match")
     d = len(weights_of(key))
-    return policy_from_record(
-        msgspec.json.decode(record, type=PolicyRecord),
+    return replace(
+        decode(record, Policy),
         prompt_rewards=None if rewards is None else weights_of(rewards).reshape(-1, d),
         prompt_regularizer=None if regularizer is None else weights_of(regularizer),
     )
