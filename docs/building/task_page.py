@@ -12,7 +12,7 @@ import griffe
 from our_docstrings import ROLE
 
 from palm_core.oracles.registry import describe_oracles
-from palm_core.run.config import _TABLES, PRUNE_NAMES, Execution, Settings, Task
+from palm_core.run.config import TASK_TABLES, Adaptive, Execution, Grid, PruneSettings, Task
 from palm_eval.paper.study import _KEYS, Study
 
 _HEAD = """# Task files
@@ -32,6 +32,12 @@ alpha = 0.05
 
 Every other key has a default. One of `[grid]` and `[adaptive]` is needed.
 """
+_SOURCES: dict[str, Any] = {
+    "grid": Grid,
+    "adaptive": Adaptive,
+    "prune": PruneSettings,
+    "run": Execution,
+}
 _ABOUT = {
     "grid": "The paper's grid of weights.",
     "adaptive": "In place of a grid: ask where the certified gap is largest.",
@@ -44,14 +50,12 @@ _ABOUT = {
 def task_page() -> str:
     """The page: each table with its keys, their defaults and meaning."""
     rows = [_HEAD]
-    for table, keys in _TABLES.items():
-        if keys is None:
-            continue
-        source: Any = Execution if table == "run" else Settings
+    for table, source in _SOURCES.items():
         told = described(source) | ({"seed": described(Task)["seed"]} if table == "run" else {})
-        names = {key: PRUNE_NAMES.get(key, key) if table == "prune" else key for key in keys}
+        keys = TASK_TABLES[table]
+        assert keys is not None
         rows += [f"## `[{table}]`", "", _ABOUT[table], ""]
-        rows += _table(names, told, {"seed": "0"} | defaults(source))
+        rows += _table({key: key for key in keys}, told, {"seed": "0"} | defaults(source))
     rows += ["## `[study]`", "", _ABOUT["study"], ""]
     rows += _table({key: key for key in _KEYS}, described(Study), {})
     rows += _oracles()

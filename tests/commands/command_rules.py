@@ -27,7 +27,7 @@ responses = 10
 mu = 0.5
 alpha = 0.5
 [prune]
-mu = 0.05
+epsilon = 0.05
 [run]
 executor = "here"
 """

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -283,7 +282,7 @@ def test_a_run_is_pruned_again_without_the_oracle(tmp_path: Path) -> None:
     run = Run.open(tmp_path)
     for prune_mu in (0.0, 0.02, 0.3):
         direct = build_portfolio(finite(8, 30, 3), mu=0.5, alpha=0.1, prune_mu=prune_mu)
-        again = run.prune(replace(run.settings, prune_mu=prune_mu))
+        again = run.prune(run.settings.with_pruning({"mu": prune_mu}))
         assert [p.id for p in again.policies] == [p.id for p in direct.policies]
         assert again.gaps == direct.gaps
         assert again.theorem == direct.theorem
@@ -297,7 +296,7 @@ def test_the_curve_of_a_run_is_that_of_its_policies(tmp_path: Path) -> None:
     assert all(point.proven for point in points)
     run = Run.open(tmp_path)
     for point in points:
-        made = run.prune(replace(run.settings, method="minimal", prune_mu=point.epsilon))
+        made = run.prune(run.settings.with_pruning({"epsilon": point.epsilon}))
         assert made.candidates == built.candidates
         assert len(made) == point.size
 

@@ -213,7 +213,7 @@ def test_an_oracle_of_ones_own_lies_beside_the_task(palm: Palm, tmp_path: Path) 
     (folder / "table.txt").write_text("1 0\n0.8 0.8\n0 1\n")
     (folder / "t.toml").write_text(
         '[oracle]\nname = "own_for_cli:Own"\ntable = "table.txt"\n'
-        "[grid]\nmu = 0.5\nalpha = 0.2\n[prune]\nmu = 0.5\n[run]\nseed = 7\n"
+        "[grid]\nmu = 0.5\nalpha = 0.2\n[prune]\nepsilon = 0.5\n[run]\nseed = 7\n"
     )
     document = palm("build", "mine/t.toml", "--out", "run", "--json").json()
     assert document["portfolio"] == ["1 7"]
@@ -281,7 +281,7 @@ def test_routing_a_table_of_weights(palm: Palm, tmp_path: Path) -> None:
         (("build", "task.toml", "--out", "models.csv"), "models.csv is a file"),
         (("prune", "none"), "none: no such run folder"),
         (("prune", "."), "is not a run"),
-        (("prune", "run"), "--mu is needed"),
+        (("prune", "run"), "--epsilon, --mu or --method is needed"),
         (("prune", "run", "--mu", "-1"), "mu = -1"),
         (("prune", "run", "--mu", "0.1", "--curve"), "--curve"),
         (("route", "none.json", "--weights", "a=1"), "no such file"),

@@ -86,10 +86,10 @@ def test_colours_are_for_terminals(force: bool, monkeypatch: pytest.MonkeyPatch)
 
 def test_sentences_fit_a_terminal_and_are_lines_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert palm("build", "task.toml", "--out", "run").code == 0
-    piped = palm("prune", "run", "--mu", "0.05").out
+    piped = palm("prune", "run", "--epsilon", "0.05").out
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "70")
-    wrapped = re.sub(r"\x1b\[[0-9;]*m", "", palm("prune", "run", "--mu", "0.05").out)
+    wrapped = re.sub(r"\x1b\[[0-9;]*m", "", palm("prune", "run", "--epsilon", "0.05").out)
     assert wrapped.split() == piped.split()
     lines = wrapped.splitlines()
     assert max(map(len, lines)) <= 70 < max(map(len, piped.splitlines()))
@@ -201,7 +201,10 @@ SELECT = ("select", "models.csv", "--maximize", "helpful", "safe")
         (("build", "task.toml", "-o", "r"), "build has no option -o; did you mean --out?"),
         ((*SELECT, "--max", "cost"), "select has no option --max; did you mean --maximize?"),
         ((*SELECT, "-m", "cost"), "select has no option -m; palm select --help lists them"),
-        (("prune", "r", "--epsilon", "0.1"), "prune has no option --epsilon; did you mean --mu?"),
+        (
+            ("prune", "r", "--epsilom", "0.1"),
+            "prune has no option --epsilom; did you mean --epsilon?",
+        ),
         ((*SELECT, "--epsilon"), "--epsilon needs a value: NUMBER"),
         ((*SELECT, "--normalize"), "--normalize needs a value: minmax or none"),
         ((*SELECT, "--epsilon", "2%"), "--epsilon '2%': must be a number; 2 % is 0.02"),
@@ -368,6 +371,9 @@ def test_prune_refuses_what_does_not_go_together() -> None:
     assert palm("build", "task.toml", "--out", "run").code == 0
     for more, told in (
         (("--mu", "2"), "--mu = 2.0: must be in [0, 1]"),
+        (("--epsilon", "2"), "--epsilon = 2.0: must be in [0, 1]"),
+        (("--epsilon", "0.1", "--mu", "0.1"), "--epsilon and --mu"),
+        (("--epsilon", "0.1", "--method", "greedy"), "--epsilon = 0.1"),
         (("--mu", "0.1", "--most", "3"), "--most 3: goes with --curve only"),
         (("--curve", "--solver", "cbc"), "it does not go with --solver"),
         (("--mu", "0.1", "--save", "task.toml"), "is there already and is no portfolio"),
@@ -376,10 +382,10 @@ def test_prune_refuses_what_does_not_go_together() -> None:
         assert (result.code, result.out) == (2, "")
         assert told in result.err
     assert Path("task.toml").read_text() == TASK
-    assert palm("prune", "run/portfolio.json", "--mu", "0.1").err == (
+    assert palm("prune", "run/portfolio.json", "--epsilon", "0.1").err == (
         "palm: run/portfolio.json: is a file, must be a run folder\n"
     )
-    assert palm("prune", "rum", "--mu", "0.1").err == (
+    assert palm("prune", "rum", "--epsilon", "0.1").err == (
         "palm: rum: no such run folder; did you mean 'run'?\n"
     )
 

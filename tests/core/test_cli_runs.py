@@ -93,7 +93,7 @@ def task(folder: Path, name: str = "task", how: str = "grid", **options: object)
         "fine": "[grid]\nmu = 0.25\nalpha = 0.1",
         "target": "[adaptive]\ntarget_epsilon = 0.02",
     }
-    lines += [asked[how], "[prune]", "mu = 0.05", "[run]"]
+    lines += [asked[how], "[prune]", "epsilon = 0.05", "[run]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in run_keys.items()]
     file = folder / f"{name}.toml"
     file.write_text("\n".join(lines) + "\n")
@@ -424,7 +424,7 @@ def test_a_refuted_claim_is_a_line_on_standard_error(
     assert made.code == 0, made
     warned = [line for line in made.err.splitlines() if line.startswith("palm: warning: ")]
     assert len(warned) == (1 if refuted else 0)
-    found = palm("prune", tmp_path / "run", "--mu", "0.2", "--json")
+    found = palm("prune", tmp_path / "run", "--epsilon", "0.2", "--json")
     assert json.loads(found.out)["slack"]["refuted"] is refuted
     assert ("warning: " in found.err) is refuted
     shown = json.loads(palm("status", tmp_path / "run", "--json").out)

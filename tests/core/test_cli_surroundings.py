@@ -165,7 +165,7 @@ def test_what_needs_no_worker_processes_works_without_posix(folder: Path) -> Non
         "build task.toml --out run",
         "status run --verify",
         "runs .",
-        "prune run --mu 0.1",
+        "prune run --epsilon 0.1",
         "prune run --curve --most 2",
         "route run --weights helpful=1",
         "--help",

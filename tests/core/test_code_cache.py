@@ -215,7 +215,7 @@ def test_a_full_disk_does_not_cost_the_answer(folder: Path, tmp_path: Path) -> N
     commands = {
         "select": SELECT,
         "build": ("build", "task.toml", "--out", "run", "--json"),
-        "prune": ("prune", "run", "--mu", "0.2", "--json"),
+        "prune": ("prune", "run", "--epsilon", "0.2", "--json"),
     }
     full = 'mount -t tmpfs -o size=32k none "$0" && head -c 40000 /dev/zero > "$0/fill" 2>&-'
     for name, arguments in commands.items():

@@ -18,7 +18,7 @@ from palm_core.geometry import kernels as _kernels
 from palm_core.geometry.exact import rounding_error
 from palm_core.model import policy as policy_module
 from palm_core.model.policy import PolicySet, best_policies
-from palm_core.run.config import Settings
+from palm_core.run.config import PruneSettings
 from palm_core.validation import check_weights
 from palm_core.weights.simplex import sample_weights, uniform_lattice
 
@@ -126,7 +126,7 @@ def test_the_method_and_the_solver_are_passed_on(monkeypatch: pytest.MonkeyPatch
 def test_defaults_are_one() -> None:
     for function in (prune, prune_curve, solve_set_cover):
         default = inspect.signature(function).parameters["time_limit"].default
-        assert default == Settings(mu=0.5, alpha=0.1).time_limit == 60.0
+        assert default == PruneSettings().time_limit == 60.0
     weights = uniform_lattice(2, 10)
     (point,) = prune_curve(MIDDLE_FIRST, weights, [0.0])
     assert point.alpha == 0.0 == prune(MIDDLE_FIRST, weights, mu=0.0).alpha

@@ -79,7 +79,7 @@ def works_or_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> boo
         fine = fine and not told
         assert "\n" not in told
     capsys.readouterr()
-    for command in (["status", str(folder)], ["prune", str(folder), "--mu", "0.1", "--json"]):
+    for command in (["status", str(folder)], ["prune", str(folder), "--epsilon", "0.1", "--json"]):
         code = run(command)
         out, err = capsys.readouterr()
         assert code in (0, 1, 2)

@@ -85,7 +85,7 @@ class TestPromisesOfNothing:
         if not known:
             oracle = Unbounded(oracle)
         task = parse_task({"oracle": {"name": "tabular"}, "grid": {"mu": mu, "alpha": 0.001},
-                           "prune": {"mu": mu}})  # fmt: skip
+                           "prune": {"epsilon": mu}})  # fmt: skip
         line = make_plan(task, oracle).lines()[0]
         assert ("promises nothing" in line) is nothing, line
 
@@ -121,7 +121,7 @@ class Unbounded:
         ({"method": "minimal"}, 0.05),
         ({"method": "greedy"}, 0.5),
         ({"method": "exact"}, 0.5),
-        ({"mu": 0.2}, 0.2),
+        ({"epsilon": 0.2}, 0.2),
         ({"mu": 0.2, "method": "greedy"}, 0.2),
     ],
 )
@@ -129,10 +129,15 @@ def test_the_tolerance_without_one_is_5_per_cent_or_the_covers_mu(
     prune: dict[str, Any], share: float
 ) -> None:
     given = {"oracle": {"name": "tabular"}, "grid": {"mu": 0.5, "alpha": 0.1}, "prune": prune}
-    assert parse_task(given).settings.prune_mu == share
+    assert parse_task(given).settings.pruning.share == share
     oracle = load(objectives=["a", "b"], prompts=2, responses=5)
     made = build_portfolio(
-        oracle, mu=0.5, alpha=0.1, method=prune.get("method", "minimal"), prune_mu=prune.get("mu")
+        oracle,
+        mu=0.5,
+        alpha=0.1,
+        method=prune.get("method", "minimal"),
+        epsilon=prune.get("epsilon"),
+        prune_mu=prune.get("mu"),
     )
     assert made.pruning is not None
-    assert made.pruning.mu == share
+    assert made.pruning.tolerance[0] == share

@@ -108,7 +108,7 @@ beta = 0.1
 mu = 1.0
 alpha = 0.5
 [prune]
-mu = 0.1
+epsilon = 0.1
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,7 @@ def test_why_an_adaptive_run_stopped_is_kept(tmp_path: Path) -> None:
     assert built.certificate is not None
     assert built.certificate.stopped == "calls"
     run = palm.open_run(tmp_path)
-    pruned = run.prune(replace(run.settings, prune_mu=0.2))
+    pruned = run.prune(run.settings.with_pruning({"epsilon": 0.2}))
     for found in (run.portfolio, pruned):
         assert found.certificate is not None
         assert found.certificate.stopped == "calls"

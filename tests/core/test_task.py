@@ -1,14 +1,22 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core import InputError
-from palm_core.run.config import Settings, changed_fields, load_task, parse_task, task_hash
+from palm_core import InputError, PalmWarning
+from palm_core.run.config import (
+    Grid,
+    PruneSettings,
+    Settings,
+    changed_fields,
+    load_task,
+    parse_task,
+    task_hash,
+)
 
 FULL = """
 [oracle]
@@ -35,13 +43,10 @@ def test_a_full_task(tmp_path: Path) -> None:
     assert task.oracle == "tabular"
     assert task.options == {"beta": 0.1}
     assert task.settings == Settings(
-        mu=8 / 30,
-        alpha=0.2,
-        prune_mu=0.05,
-        method="exact",
-        solver="cbc",
-        time_limit=10,
-        normalize="minmax",
+        asked=Grid(mu=8 / 30, alpha=0.2),
+        pruning=PruneSettings(
+            mu=0.05, method="exact", solver="cbc", time_limit=10, normalize="minmax"
+        ),
     )
     assert (task.seed, task.folder) == (3, tmp_path)
 
@@ -49,8 +54,7 @@ def test_a_full_task(tmp_path: Path) -> None:
 def test_pruning_takes_the_grids_mu_as_algorithm_1_does() -> None:
     given = {"oracle": {"name": "x"}, "grid": {"mu": 0.5, "alpha": 0.1}}
     task = parse_task(given | {"prune": {"method": "greedy"}})
-    assert task.settings.prune_mu == 0.5
-    assert task.settings.prune_alpha == 0.0
+    assert (task.settings.pruning.mu, task.settings.pruning.alpha) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -131,14 +135,8 @@ def test_changes_are_named_with_both_values() -> None:
 def test_settings_survive_their_tables(
     mu: float, alpha: float, prune_mu: float, prune_alpha: float, method: str, solver: str | None
 ) -> None:
-    settings = Settings(
-        mu=mu,
-        alpha=alpha,
-        prune_mu=prune_mu,
-        prune_alpha=prune_alpha,
-        method=method,
-        solver=solver,
-    )
+    prune = {"mu": prune_mu, "alpha": prune_alpha, "method": method, "solver": solver}
+    settings = Settings.read({"grid": {"mu": mu, "alpha": alpha}, "prune": prune})
     assert Settings.from_tables(settings.tables()) == settings
 
 
@@ -150,17 +148,71 @@ def test_tables_that_are_none(broken: dict[str, object]) -> None:
         Settings.from_tables(broken)
 
 
-def test_settings_check_themselves() -> None:
-    good = Settings(mu=0.5, alpha=0.5, prune_mu=0.0)
-    for change in (
-        {"mu": 0.0},
-        {"alpha": 2.0},
-        {"prune_mu": -0.1},
-        {"prune_alpha": -1.0},
-        {"method": "best"},
-        {"solver": "x"},
-        {"time_limit": 0.0},
-        {"normalize": "z"},
-    ):
-        with pytest.raises(InputError, match=f"^{next(iter(change))} = "):
-            dataclasses.replace(good, **change)
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("grid", "mu", 0.0),
+        ("grid", "alpha", 2.0),
+        ("prune", "epsilon", 1.1),
+        ("prune", "delta", -1.0),
+        ("prune", "mu", -0.1),
+        ("prune", "alpha", -1.0),
+        ("prune", "method", "best"),
+        ("prune", "solver", "x"),
+        ("prune", "time_limit", 0.0),
+        ("prune", "normalize", "z"),
+    ],
+)
+def test_settings_outside_their_range(table: str, key: str, value: object) -> None:
+    tables = {"grid": {"mu": 0.5, "alpha": 0.5}, "prune": {}}
+    tables[table][key] = value
+    with pytest.raises(InputError, match=rf"^\[{table}\] {key} = "):
+        Settings.read(tables)
+
+
+class TestTolerance:
+    """Of one kind: at every weight epsilon and delta, at the weights asked mu and alpha."""
+
+    GRID: ClassVar = {"grid": {"mu": 0.5, "alpha": 0.5}}
+
+    @pytest.mark.parametrize("first", ["epsilon", "delta"])
+    @pytest.mark.parametrize("second", ["mu", "alpha"])
+    def test_both_are_refused(self, first: str, second: str) -> None:
+        with pytest.raises(InputError, match=rf"\[prune\] {first} and \[prune\] {second}"):
+            Settings.read({**self.GRID, "prune": {first: 0.1, second: 0.1}})
+
+    @pytest.mark.parametrize("key", ["epsilon", "delta"])
+    @pytest.mark.parametrize("method", ["greedy", "exact"])
+    def test_of_every_weight_with_a_cover_is_refused(self, key: str, method: str) -> None:
+        with pytest.raises(InputError, match=rf"\[prune\] {key} = 0.1"):
+            Settings.read({**self.GRID, "prune": {key: 0.1, "method": method}})
+
+    @pytest.mark.parametrize(("old", "new"), [("mu", "epsilon"), ("alpha", "delta")])
+    @pytest.mark.parametrize("method", [{}, {"method": "minimal"}])
+    def test_the_old_name_warns(self, old: str, new: str, method: dict[str, str]) -> None:
+        with pytest.warns(PalmWarning, match=rf"\[prune\] {old}.*{new}"):
+            found = Settings.read({**self.GRID, "prune": {old: 0.125, **method}})
+        assert found == Settings.read({**self.GRID, "prune": {new: 0.125}})
+
+    def test_a_stored_task_of_an_earlier_version(self) -> None:
+        prune = {"mu": 0.1, "alpha": 0.0, "method": "minimal", "solver": None, "time_limit": 60.0}
+        old = Settings.from_tables({**self.GRID, "prune": {**prune, "normalize": "none"}})
+        assert old == Settings.read({**self.GRID, "prune": {"epsilon": 0.1}})
+
+    @pytest.mark.parametrize(
+        ("before", "given", "after"),
+        [
+            ({"epsilon": 0.1}, {"epsilon": 0.2}, {"epsilon": 0.2}),
+            ({"epsilon": 0.1}, {"delta": 0.2}, {"epsilon": 0.1, "delta": 0.2}),
+            ({"epsilon": 0.1}, {"method": "exact"}, {"mu": 0.5, "method": "exact"}),
+            ({"epsilon": 0.1}, {"mu": 0.2, "method": "greedy"}, {"mu": 0.2, "method": "greedy"}),
+            ({"mu": 0.1, "method": "greedy"}, {"epsilon": 0.2}, {"epsilon": 0.2}),
+            ({"mu": 0.1, "method": "greedy"}, {"mu": 0.2}, {"mu": 0.2, "method": "greedy"}),
+            ({"mu": 0.1, "method": "greedy"}, {"method": "minimal"}, {"epsilon": 0.05}),
+            ({"mu": 0.1, "method": "greedy"}, {"method": "exact"}, {"mu": 0.1, "method": "exact"}),
+            ({"epsilon": 0.1}, {"time_limit": 7.0}, {"epsilon": 0.1, "time_limit": 7.0}),
+        ],
+    )
+    def test_changed(self, before: dict, given: dict, after: dict) -> None:
+        found = Settings.read({**self.GRID, "prune": before}).with_pruning(given)
+        assert found == Settings.read({**self.GRID, "prune": after})

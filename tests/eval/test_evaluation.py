@@ -33,7 +33,7 @@ responses = 30
 mu = 0.7
 alpha = 0.3
 [prune]
-mu = 0.04
+epsilon = 0.04
 """
 
 
@@ -44,9 +44,7 @@ def oracle() -> TabularOracle:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("run")
-    build_portfolio(
-        oracle(), mu=0.7, alpha=0.3, prune_mu=0.04, method="minimal", run_dir=made / "run"
-    )
+    build_portfolio(oracle(), mu=0.7, alpha=0.3, epsilon=0.04, run_dir=made / "run")
     (made / "task.toml").write_text(TASK)
     return made / "run"
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from palm_core import InputError, Policy, PolicySet, certify
 from palm_core.oracles.protocol import Claims
 from palm_core.oracles.tabular import load
+from palm_core.plugin import Grid, PruneSettings, Settings
 from palm_core.run.assembly import assemble
-from palm_core.run.config import Settings
 from palm_core.run.ledger import Answer
 from palm_core.run.run import Run
 from palm_eval.analysis import intervals
@@ -24,7 +24,10 @@ NAMES = ("helpful", "brief", "safe")
 
 
 def run_of(policies, weights, *, claims=None, normalize="none", prune_mu=0.05) -> Run:
-    made = Settings(mu=0.5, alpha=0.5, prune_mu=prune_mu, normalize=normalize)
+    made = Settings(
+        asked=Grid(mu=0.5, alpha=0.5),
+        pruning=PruneSettings(epsilon=prune_mu, normalize=normalize),
+    )
     answers = tuple(Answer(row, policy, 1.0) for row, policy in zip(weights, policies, strict=True))
     return Run(
         answers=answers,

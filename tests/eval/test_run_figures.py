@@ -47,7 +47,7 @@ responses = {responses}
 mu = 1.0
 alpha = 0.5
 [prune]
-mu = 0.05
+epsilon = 0.05
 """
 
 

@@ -66,7 +66,7 @@ name = "{name}"
 mu = 0.5
 alpha = 0.2
 [prune]
-mu = 0.03
+epsilon = 0.03
 """
 
 
@@ -293,7 +293,7 @@ def test_answers_to_several_weights_keep_theirs(models) -> None:
     run = Run(
         answers=tuple(Answer(row, policy(weights=row), 1.0) for row in corners),
         objectives=("a", "b"),
-        settings=Settings(mu=0.5, alpha=0.5),
+        settings=Settings.read({"grid": {"mu": 0.5, "alpha": 0.5}}),
         claims=Claims(),
         task={},
     )
@@ -310,7 +310,7 @@ def test_answers_to_several_weights_keep_theirs(models) -> None:
 @pytest.mark.filterwarnings("ignore::palm_core.RefutedClaimWarning")  # scores are made up
 def test_a_portfolio_chosen_before_is_the_one_that_is_evaluated(made) -> None:
     run = Run.open(made / "run")
-    fewer = run.prune(type(run.settings)(mu=0.5, alpha=0.2, prune_mu=0.5))
+    fewer = run.prune(run.settings.with_pruning({"epsilon": 0.5}))
     found = evaluate_run(run, chosen=fewer, samples=20, resamples=100)
     assert found.portfolio == tuple(one.id for one in fewer.policies)
     assert found.figures.size == len(fewer) < len(run.prune(run.settings))

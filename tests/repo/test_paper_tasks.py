@@ -59,8 +59,8 @@ def test_a_study_asks_what_the_paper_asked(task):
         study.weights
         == {"rlvr_gsm": 15, "safety_alignment": 100, "helpful_assistants": 200}[task.stem]
     )
-    assert asked.settings.normalize == "minmax"
-    assert asked.settings.method == "greedy"
+    assert asked.settings.pruning.normalize == "minmax"
+    assert asked.settings.pruning.method == "greedy"
 
 
 def test_a_dry_run_checks_all_but_the_weights(task):

@@ -21,7 +21,7 @@ mu = 1.0
 alpha = 0.2
 
 [prune]
-mu = 0.05
+epsilon = 0.05
 """
 
 

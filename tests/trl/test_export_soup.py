@@ -36,7 +36,7 @@ sign = -1
 mu = 1.0
 alpha = 0.4
 [prune]
-mu = 0.0
+epsilon = 0.0
 """
 
 

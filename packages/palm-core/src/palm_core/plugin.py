@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     )
     from palm_core.run.assembly import EvaluatedAnswers
     from palm_core.run.config import (
+        Grid,
+        PruneSettings,
         Settings,
         Task,
         TaskOracle,
@@ -145,6 +147,8 @@ _HOME = {
         "write_artifact",
     ),
     "run.config": (
+        "Grid",
+        "PruneSettings",
         "Settings",
         "Task",
         "TaskOracle",
@@ -192,10 +196,12 @@ __all__ = [
     "File",
     "Flag",
     "Folder",
+    "Grid",
     "Ledger",
     "Names",
     "PluginKind",
     "ProgressDisplay",
+    "PruneSettings",
     "RunFolder",
     "Settings",
     "TableOption",

@@ -33,7 +33,6 @@ SAME = {
     "--out-dir": "--out",
     "--tolerance": "--epsilon",
     "--eps": "--epsilon",
-    "--epsilon": "--mu",
     "--size": "--most",
     "--target-epsilon": "--target",
     "--weight": "--weights",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -97,9 +97,11 @@ def plan(task_file: TaskFile, /, *, json: Flag = False) -> None:
         output.print_json(made.document())
         return
     output.say(f"{task_file.stem} · {output.objectives(made.objectives)} · oracle {task.oracle}")
-    asked = task.settings
+    from palm_core.run.config import Grid
+
+    asked, pruning = task.settings.asked, task.settings.pruning
     count = "no limit" if made.calls is None else spaced(made.calls)
-    if asked.target_epsilon is None:
+    if isinstance(asked, Grid):
         how = f"μ = {asked.mu:.4g}, α = {asked.alpha:.4g}"
         rows = [["oracle calls", count], ["grid", how]]
     else:
@@ -107,8 +109,10 @@ def plan(task_file: TaskFile, /, *, json: Flag = False) -> None:
             ["oracle calls", count if made.calls is None else f"at most {count}"],
             ["adaptive", f"to ε = {asked.target_epsilon:.4g}"],
         ]
-    share = "what the calls leave" if asked.prune_mu is None else f"{asked.prune_mu:.4g}"
-    rows.append(["pruning", f"μ' = {share}, α' = {asked.prune_alpha:.4g}, {asked.method}"])
+    share = "what the calls leave" if pruning.share is None else f"{pruning.share:.4g}"
+    names = ("ε", "δ") if pruning.everywhere else ("μ'", "α'")
+    how = f"{names[0]} = {share}, {names[1]} = {pruning.amount:.4g}, {pruning.method}"
+    rows.append(["pruning", how])
     rows += [[name, text] for name, text in made.estimate.items()]
     output.table(["", ""], rows, left=2)
     output.say()
@@ -164,9 +168,9 @@ def build(
     json
         Print one JSON document instead.
     """
+    from palm_core.run import engine
     from palm_core.run.artifacts import ARTIFACTS
     from palm_core.run.config import TaskOracle, load_task
-    from palm_core.run.engine import build_portfolio
 
     task = load_task(task_file, target_epsilon=target, max_calls=max_calls)
     given: dict[str, Any] = {"workers": workers, "executor": executor, "address": address}
@@ -178,9 +182,9 @@ def build(
     again += [f"--{name}={value}" for name, value in options.items() if value is not None]
     watch = ProgressDisplay(task_file.stem)
     with resumable(watch, again + ["--extend"] * extend):
-        portfolio = build_portfolio(
+        portfolio = engine.build(
             oracle,
-            **asdict(task.settings),
+            task.settings,
             run_dir=out,
             extend=extend,
             execution=execution,
@@ -209,6 +213,8 @@ def prune(
     run: RunFolder,
     /,
     *,
+    epsilon: Number | None = None,
+    delta: Number | None = None,
     mu: Number | None = None,
     alpha: Number | None = None,
     method: Literal["minimal", "greedy", "exact"] | None = None,
@@ -221,17 +227,21 @@ def prune(
 ) -> None:
     """Choose another size out of a run, without an oracle call.
 
-        palm prune runs/first --mu 0.02
+        palm prune runs/first --epsilon 0.02
         palm prune runs/first --curve
 
     Parameters
     ----------
     run
         The folder of a run that palm build made.
+    epsilon
+        ε in [0, 1]: the share of the best value that may be lost, at every weight.
+    delta
+        δ: the amount that may be lost besides, at every weight, in units of reward.
     mu
-        μ' in [0, 1]: how far from the best covers a weight, as a share.
+        μ' in [0, 1]: the share that may be lost at the weights asked (greedy, exact).
     alpha
-        α': the same as an amount, in units of reward.
+        α': the amount that may be lost besides at the weights asked, in units of reward.
     method
         minimal (fewest for every weight), or for the weights asked only: greedy
         (fast) or exact (fewest).
@@ -250,24 +260,16 @@ def prune(
     """
     from palm_core import open_run
     from palm_core.errors import InputError
-    from palm_core.validation import check_number
 
-    own = {"mu": mu, "alpha": alpha, "method": method, "solver": solver, "save": save}
-    check_curve(curve, most, own)
+    tolerance = {"epsilon": epsilon, "delta": delta, "mu": mu, "alpha": alpha}
+    how = {"method": method, "solver": solver}
+    check_curve(curve, most, {**tolerance, **how, "save": save})
     check_portfolio_file(save)
-    if mu is not None:
-        check_number(mu, name="--mu", least=0.0, most=1.0)
-    if alpha is not None:
-        check_number(alpha, name="--alpha", least=0.0)
     made = open_run(run)
-    changes: dict[str, Any] = {
-        "prune_mu": mu,
-        "prune_alpha": alpha,
-        "method": method,
-        "solver": solver,
-        "time_limit": time_limit,
-    }
-    settings = replace(made.settings, **{k: v for k, v in changes.items() if v is not None})
+    settings = made.settings.with_pruning(
+        {**tolerance, **how, "time_limit": time_limit},
+        name=lambda _, key: f"--{key.replace('_', '-')}",
+    )
     if curve:
         output.show_curve(
             lambda: made.curve(most=MOST if most is None else most, time_limit=time_limit or 60.0),
@@ -275,9 +277,9 @@ def prune(
             json=json,
         )
         return
-    if mu is None and alpha is None and method is None:
-        raise InputError("--mu is needed (or --alpha, --method); --curve shows all sizes")
-    with output.waiting("looking for the fewest policies", settings.time_limit):
+    if method is None and all(value is None for value in tolerance.values()):
+        raise InputError("--epsilon, --mu or --method is needed; --curve shows all sizes")
+    with output.waiting("looking for the fewest policies", settings.pruning.time_limit):
         portfolio = made.prune(settings)
     if save is not None:
         save = portfolio.save(save)

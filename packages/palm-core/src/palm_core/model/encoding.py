@@ -45,6 +45,15 @@ Matrix = Annotated[
 ]
 
 
+class Record:
+    """Base of stored classes with arrays: equal where all fields are equal."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and bool(plain(self) == plain(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def plain(value: Any) -> Any:
     """Convert dataclasses and NumPy arrays to plain values: lists, numbers, dictionaries."""
     return msgspec.to_builtins(value, enc_hook=_to_list)

@@ -11,7 +11,7 @@ from msgspec import Meta
 from palm_core.errors import InputError
 from palm_core.geometry.envelope import envelope_values
 from palm_core.geometry.exact import rounding_error
-from palm_core.model.encoding import Matrix
+from palm_core.model.encoding import Matrix, Record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ MOST_NUMBERS = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reference:
+class Reference(Record):
     """U(w) = max_j w·values_j, an upper bound on the best value at every weight vector.
 
     Args:

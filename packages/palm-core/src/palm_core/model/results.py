@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from palm_core.model.encoding import Amount, Bound, Count, Indices, Share, Shares
+from palm_core.model.encoding import Amount, Bound, Count, Indices, Record, Share, Shares
 from palm_core.validation import bound_text
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Stopped = Literal["target", "slack", "negative", "calls", "failures"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Gaps:
+class Gaps(Record):
     """Exact gaps of a portfolio at every weight, and the weights that attain them.
 
     Args:
@@ -51,7 +51,7 @@ class Gaps:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Certificate:
+class Certificate(Record):
     """L(w) ≥ opt(w) − ε·max(opt(w), 0) and L(w) ≥ opt(w) − δ at every w of the simplex.
 
     opt is the supremum over the whole policy class, not over evaluated policies.
@@ -262,7 +262,7 @@ class Slack:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Missing:
+class Missing(Record):
     """A weight vector that has no answer: the oracle failed there at every attempt."""
 
     weights: Annotated[Shares, Meta(description="d: the weight vector")]

@@ -17,7 +17,7 @@ from palm_core.model.portfolio import Portfolio
 from palm_core.model.reference import MOST_NUMBERS, Reference
 from palm_core.model.results import Cover, Slack, Theorem
 from palm_core.oracles.protocol import Claims
-from palm_core.run.config import task_hash
+from palm_core.run.config import Grid, share_left, task_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from palm_core.model.policy import Best
     from palm_core.model.results import Certificate, Gaps, Missing, Stopped
-    from palm_core.run.config import Settings
+    from palm_core.run.config import PruneSettings, Settings
     from palm_core.run.ledger import Answer
 
 
@@ -64,7 +64,7 @@ def assemble(
         # No certificate after normalisation, since answers are not the oracle's best
         # at the rescaled weights; for a claim of 100 % slack; or where a vertex is
         # missing, since opt is then unbounded.
-        if settings.normalize != "none" or claimed.epsilon >= 1 or not vertices:
+        if settings.pruning.normalize != "none" or claimed.epsilon >= 1 or not vertices:
             return None
         return certify(
             found.candidates,
@@ -75,9 +75,8 @@ def assemble(
         )
 
     refuted = _refuted(found, claimed)
-    pruning, exact = prune_evaluated(found, settings, _tolerance(settings, certified))
+    pruning, exact = prune_evaluated(found, settings.pruning, _tolerance(settings, certified))
     certificate = certified(pruning.indices)
-    adaptive = settings.target_epsilon is not None
     return Portfolio(
         policies=tuple(found.policies[index] for index in pruning),
         objectives=objectives,
@@ -95,7 +94,7 @@ def assemble(
         pruning=pruning,
         gaps=exact,
         reference=_reference(found, claimed, certificate),
-        theorem=None if adaptive else _theorem(found.raw, settings, claimed, missing),
+        theorem=_theorem(found.raw, settings, claimed, missing),
         certificate=None if certificate is None else replace(certificate, stopped=stopped),
         missing=tuple(missing),
         task=None if task is None else dict(task),
@@ -139,7 +138,7 @@ def evaluate_answers(
     policies = tuple(unique.values())
     raw = PolicySet.from_policies(policies, objectives)
     over = f"the {len(raw)} policies of the run"
-    normalization = Normalization.fit(raw, settings.normalize, over=over)
+    normalization = Normalization.fit(raw, settings.pruning.normalize, over=over)
     candidates = normalization.apply(raw)
     weights = np.array([answer.weights for answer in answers])
     return EvaluatedAnswers(
@@ -187,35 +186,34 @@ def refutation(epsilon: float, delta: float, measured: float) -> str:
 def _tolerance(
     settings: Settings, certified: Callable[[NDArray[np.intp] | None], Certificate | None]
 ) -> float:
-    """μ' from the settings, or the share of the target that the calls have left.
+    """ε or μ' from the settings, or the share of the target that the calls have left.
 
     L ≥ (1 − μ')·M and M ≥ (1 − ε)·opt give L ≥ (1 − μ')(1 − ε)·opt, M the best of all
     policies found. Where the calls stopped early, pruning still gets its half.
     """
-    from palm_core.run.config import share_left
-
-    if settings.prune_mu is not None:
-        return settings.prune_mu
-    assert settings.target_epsilon is not None
-    assert settings.call_target is not None
+    share, left = settings.pruning.share, settings.call_target
+    if share is not None or left is None or isinstance(settings.asked, Grid):
+        return share or 0.0
     found = certified(None)
-    if found is None or found.epsilon >= settings.target_epsilon:
-        return settings.call_target
-    return share_left(settings.target_epsilon, found.epsilon)
+    if found is None or found.epsilon >= settings.asked.target_epsilon:
+        return left
+    return share_left(settings.asked.target_epsilon, found.epsilon)
 
 
-def prune_evaluated(found: EvaluatedAnswers, settings: Settings, mu: float) -> tuple[Cover, Gaps]:
+def prune_evaluated(
+    found: EvaluatedAnswers, settings: PruneSettings, share: float
+) -> tuple[Cover, Gaps]:
     """The cover, and the exact gaps of its policies to all candidates."""
     from palm_core.cover.minimal import minimal_portfolio
     from palm_core.cover.prune import prune
     from palm_core.guarantees.gaps import gaps
 
     candidates, weights = found.candidates, found.weights
-    if settings.method == "minimal":
+    if settings.everywhere:
         cover = minimal_portfolio(
             candidates,
-            epsilon=mu,
-            delta=settings.prune_alpha,
+            epsilon=share,
+            delta=settings.delta,
             solver=settings.solver,
             time_limit=settings.time_limit,
         )
@@ -223,8 +221,8 @@ def prune_evaluated(found: EvaluatedAnswers, settings: Settings, mu: float) -> t
         cover = prune(
             candidates,
             weights,
-            mu=mu,
-            alpha=settings.prune_alpha,
+            mu=share,
+            alpha=settings.alpha,
             method=settings.method,
             solver=settings.solver,
             time_limit=settings.time_limit,
@@ -255,10 +253,13 @@ def _reference(
 
 def _theorem(
     raw: PolicySet, settings: Settings, claimed: Claims, missing: Sequence[Missing]
-) -> Theorem:
-    """Theorem 3.4 for these answers: guarantee, or why it does not apply."""
+) -> Theorem | None:
+    """Theorem 3.4 on a grid: its guarantee, or why it does not apply; ``None`` adaptively."""
     from palm_core.guarantees.theorem import Guarantee, apply_theorem
 
+    asked, pruning = settings.asked, settings.pruning
+    if not isinstance(asked, Grid):
+        return None
     if missing:
         weights = "a weight" if len(missing) == 1 else f"{len(missing)} weights"
         return Theorem(
@@ -266,20 +267,18 @@ def _theorem(
             statement=f"Theorem 3.4 does not apply: {weights} of its grid "
             f"{'has' if len(missing) == 1 else 'have'} no answer",
         )
-    if settings.normalize != "none":
+    if pruning.normalize != "none":
         return Theorem(
             applies=False,
             statement="Theorem 3.4 does not apply: rewards were normalised after the oracle "
             "calls, so no oracle was asked for the weights it speaks of",
         )
-    assert settings.mu is not None
-    assert settings.alpha is not None
     result = apply_theorem(
         raw,
-        mu=settings.mu,
-        alpha=settings.alpha,
-        prune_mu=settings.prune_mu,
-        prune_alpha=settings.prune_alpha,
+        mu=asked.mu,
+        alpha=asked.alpha,
+        prune_mu=pruning.share,
+        prune_alpha=pruning.amount,
         oracle_epsilon=claimed.epsilon,
         oracle_delta=claimed.delta,
         reward_bound=claimed.reward_bound,

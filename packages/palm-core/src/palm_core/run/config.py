@@ -11,15 +11,14 @@ import json
 import math
 import re
 import tomllib
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from palm_core.cover.integer_program import SOLVERS
 from palm_core.cover.prune import COVERS
-from palm_core.errors import (
-    InputError,
-)
+from palm_core.errors import InputError, PalmWarning
 from palm_core.geometry.compilation import available_cores
 from palm_core.geometry.exact import rounded_down, tolerance
 from palm_core.model.files import read_bounded
@@ -248,128 +247,251 @@ class Execution:
 
 TARGET_HINT = "0.01 means within 1 % of the best there is"
 METHODS = ("minimal", *COVERS)
-#: Default μ' of "minimal" on a grid, which does not use the grid's μ.
-MINIMAL_MU = 0.05
+_ASKED = ("grid", "adaptive")
+#: Default ε of "minimal" on a grid, which does not use the grid's μ.
+MINIMAL_EPSILON = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Validated settings of a run: a grid or an adaptive grid, and pruning.
+class Grid:
+    """The paper's grid of weights.
 
     Args:
-        mu: the grid's multiplicative step μ in (0, 1].
-        alpha: the grid's additive threshold α in (0, 1].
-        target_epsilon: ask adaptively until the portfolio is certified to this gap in
-            (0, 1]; where ``prune_mu`` is no smaller, until all policies found are.
-        max_calls: maximum number of adaptive calls; ``None`` for no limit.
-        prune_mu: μ' in [0, 1]. ``None`` takes μ for the covers "greedy" and "exact", as
-            Algorithm 1 does, and 0.05 for "minimal"; adaptively, the remaining share of
-            ``target_epsilon``.
-        prune_alpha: α' ≥ 0, in units of (normalised) reward.
+        mu: multiplicative step μ in (0, 1].
+        alpha: additive threshold α in (0, 1].
+    """
+
+    mu: float
+    alpha: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive:
+    """Weights asked where the certified gap is largest.
+
+    Args:
+        target_epsilon: ask until the portfolio is certified to this gap in (0, 1]; where the
+            share for pruning is no smaller, until all policies found are.
+        max_calls: maximum number of calls; ``None`` for no limit.
+    """
+
+    target_epsilon: float
+    max_calls: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneSettings:
+    """How few of the policies are kept.
+
+    A tolerance at every weight is called ``epsilon`` (share) and ``delta`` (amount), one at the
+    weights asked, as in the paper's PRUNE, ``mu`` and ``alpha``.
+
+    Args:
+        epsilon: ε in [0, 1] at every weight, for "minimal": by default 0.05 on a grid,
+            adaptively the share of ``target_epsilon`` that the calls leave.
+        delta: δ ≥ 0 at every weight, in units of (normalised) reward.
+        mu: μ' in [0, 1] at the weights asked, for "greedy" and "exact": by default the grid's
+            μ, as in Algorithm 1; adaptively what the calls leave.
+        alpha: α' ≥ 0 at the weights asked, in units of (normalised) reward.
         method: "minimal" (fewest at every weight, :func:`palm_core.minimal_portfolio`),
             "exact" or "greedy" (at the weights asked, :func:`palm_core.prune`).
         solver: "cbc" or "highs" for the integer program, ``None`` chooses.
         time_limit: seconds for the whole search of the portfolio.
         normalize: "none" or "minmax", see :class:`palm_core.Normalization`.
-
-    Raises:
-        InputError: a value outside its interval, an unknown name, or settings that
-            exclude each other.
     """
 
+    epsilon: float | None = None
+    delta: float = 0.0
     mu: float | None = None
-    alpha: float | None = None
-    target_epsilon: float | None = None
-    max_calls: int | None = None
-    prune_mu: float | None = None
-    prune_alpha: float = 0.0
+    alpha: float = 0.0
     method: str = "minimal"
     solver: str | None = None
     time_limit: float = 60.0
     normalize: str = "none"
 
-    def __post_init__(self) -> None:
-        if self.target_epsilon is None:
-            check_number(self.mu, name="mu", above=0.0, most=1.0, hint=MU_HINT)
-            check_number(self.alpha, name="alpha", above=0.0, most=1.0, hint=ALPHA_HINT)
-            if self.max_calls is not None:
-                raise InputError(f"max_calls = {self.max_calls}: goes with target_epsilon only")
-            if self.prune_mu is None:
-                mu = self.mu if self.method in COVERS else MINIMAL_MU
-                object.__setattr__(self, "prune_mu", mu)
-        else:
-            self._check_adaptive(self.target_epsilon)
-        if self.prune_mu is not None:
-            check_number(self.prune_mu, name="prune_mu", least=0.0, most=1.0)
-        check_number(self.prune_alpha, name="prune_alpha", least=0.0)
-        check_number(self.time_limit, name="time_limit", above=0.0)
-        check_choice(self.method, METHODS, name="method")
-        check_choice(self.normalize, Normalization.METHODS, name="normalize")
-        if self.solver is not None:
-            check_choice(self.solver, SOLVERS, name="solver")
+    @property
+    def everywhere(self) -> bool:
+        """Whether the tolerance is met at every weight."""
+        return self.method == "minimal"
 
-    def _check_adaptive(self, target: float) -> None:
-        for name in ("mu", "alpha"):
-            value = getattr(self, name)
-            if value is not None:
-                raise InputError(f"{name} = {value}: a grid and target_epsilon exclude each other")
-        check_number(target, name="target_epsilon", above=0.0, most=1.0, hint=TARGET_HINT)
-        if self.max_calls is not None:
-            check_count(self.max_calls, name="max_calls", least=1)
-        if self.normalize != "none":
-            raise InputError(
-                f"normalize = {self.normalize!r}: goes with a grid only; asked adaptively, the "
-                "oracle's rewards have to be on one scale already"
-            )
+    @property
+    def share(self) -> float | None:
+        """ε or μ', whichever the method has; ``None`` for what the calls leave."""
+        return self.epsilon if self.everywhere else self.mu
+
+    @property
+    def amount(self) -> float:
+        """δ or α', whichever the method has."""
+        return self.delta if self.everywhere else self.alpha
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a run: at which weights the oracle is asked, and pruning.
+
+    Made by :meth:`read`, which validates them; they are trusted afterwards.
+    """
+
+    asked: Grid | Adaptive
+    pruning: PruneSettings
 
     @property
     def call_target(self) -> float | None:
         """The gap to certify by calls, so that the pruned portfolio meets the target.
 
-        (1 − calls)(1 − pruning) = 1 − target, split evenly unless ``prune_mu`` sets the share
+        (1 − calls)(1 − pruning) = 1 − target, split evenly unless the settings have the share
         of pruning. Where that is more than the target, the target is for the calls.
         """
-        target, mu = self.target_epsilon, self.prune_mu
-        if target is None:
+        if isinstance(self.asked, Grid):
             return None
-        if mu is None:
+        target, share = self.asked.target_epsilon, self.pruning.share
+        if share is None:
             return 1.0 - math.sqrt(1.0 - target)
-        if mu >= target:
+        if share >= target:
             return target
-        return share_left(target, mu)
+        return share_left(target, share)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Convert to the tables of a task: ``[grid]`` or ``[adaptive]``, and ``[prune]``."""
-        asked: dict[str, dict[str, Any]] = {"grid": {"mu": self.mu, "alpha": self.alpha}}
-        if self.target_epsilon is not None:
-            asked = {
-                "adaptive": {"target_epsilon": self.target_epsilon, "max_calls": self.max_calls}
+        of_others = ("mu", "alpha") if self.pruning.everywhere else ("epsilon", "delta")
+        prune = {key: value for key, value in vars(self.pruning).items() if key not in of_others}
+        table = "grid" if isinstance(self.asked, Grid) else "adaptive"
+        return {table: dict(vars(self.asked)), "prune": prune}
+
+    @classmethod
+    def read(
+        cls,
+        tables: Mapping[str, Any],
+        *,
+        name: Callable[[str, str], str] | None = None,
+        warn: bool = True,
+    ) -> Settings:
+        """Validate settings and fill in defaults.
+
+        Args:
+            tables: "grid" or "adaptive", and "prune", as in a task file; entries that are
+                ``None`` count as missing.
+            name: the name of an entry in messages, by its table and key.
+            warn: warn about names of earlier versions; stored tasks have them.
+
+        Raises:
+            InputError: an entry is unknown, missing or not acceptable, or two exclude each
+                other.
+        """
+        name = name or (lambda table, key: f"[{table}] {key}")
+        given = {
+            table: {
+                key: reader[key](value, name(table, key))
+                for key, value in tables.get(table, {}).items()
+                if value is not None
             }
-        return {
-            **asked,
-            "prune": {
-                "mu": self.prune_mu,
-                "alpha": self.prune_alpha,
-                "method": self.method,
-                "solver": self.solver,
-                "time_limit": self.time_limit,
-                "normalize": self.normalize,
-            },
+            for table, reader in SETTINGS.items()
         }
+        asked: Grid | Adaptive
+        prune = given["prune"]
+        if "adaptive" not in tables:
+            for key, hint in (("mu", MU_HINT), ("alpha", ALPHA_HINT)):
+                if key not in given["grid"]:
+                    where = name("grid", key)
+                    other = name("adaptive", "target_epsilon")
+                    raise InputError(
+                        f"{where}: is missing, must be in (0, 1]; {hint} (or give {other})"
+                    )
+            asked = Grid(**given["grid"])
+        elif "grid" in tables:
+            pair = [next(iter([name(t, key) for key in given[t]]), f"[{t}]") for t in _ASKED]
+            raise InputError(f"{' and '.join(pair)} exclude each other: keep one of them")
+        elif "target_epsilon" not in given["adaptive"]:
+            where = name("adaptive", "target_epsilon")
+            raise InputError(f"{where}: is missing, must be in (0, 1]; {TARGET_HINT}")
+        elif prune.get("normalize", "none") != "none":
+            raise InputError(
+                f"{name('prune', 'normalize')} = {prune['normalize']!r}: goes with a grid only; "
+                "asked adaptively, the oracle's rewards have to be on one scale already"
+            )
+        else:
+            asked = Adaptive(**given["adaptive"])
+        prune = _one_tolerance(prune, lambda key: name("prune", key), warn=warn)
+        if isinstance(asked, Grid):
+            minimal = prune["method"] == "minimal"
+            share, default = ("epsilon", MINIMAL_EPSILON) if minimal else ("mu", asked.mu)
+            prune.setdefault(share, default)
+        return cls(asked=asked, pruning=PruneSettings(**prune))
+
+    def with_pruning(
+        self, given: Mapping[str, Any], *, name: Callable[[str, str], str] | None = None
+    ) -> Settings:
+        """The settings with other entries of "prune"; what is ``None`` stays.
+
+        With another method, the tolerance is that method's default unless it is given.
+
+        Raises:
+            InputError: as :meth:`read`.
+        """
+        name = name or (lambda table, key: f"[{table}] {key}")
+        changes = {
+            key: SETTINGS["prune"][key](value, name("prune", key))
+            for key, value in given.items()
+            if value is not None
+        }
+        old = self.tables()
+        if not {"epsilon", "delta"} & changes.keys():
+            changes = {"method": self.pruning.method} | changes
+        changes = _one_tolerance(changes, lambda key: name("prune", key), warn=True)
+        if changes["method"] != "minimal" or not self.pruning.everywhere:
+            gone = ("epsilon", "delta") if changes["method"] != "minimal" else ("mu", "alpha")
+            old["prune"] = {key: v for key, v in old["prune"].items() if key not in gone}
+        return self.read({**old, "prune": old["prune"] | changes}, name=name)
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any]) -> Settings:
-        """The settings from the result of :meth:`tables`.
+        """The settings of a stored task, also of an earlier version.
 
         Raises:
             InputError: an entry is missing or not acceptable.
         """
         try:
-            prune = dict(tables["prune"])
-            asked = tables["adaptive"] if "adaptive" in tables else tables["grid"]
-            return cls(prune_mu=prune.pop("mu"), prune_alpha=prune.pop("alpha"), **asked, **prune)
-        except (KeyError, TypeError, ValueError) as error:
+            present = {key: tables[key] for key in SETTINGS if key in tables or key == "prune"}
+            return cls.read(present, warn=False)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"the stored task cannot be read: {error}") from error
+
+
+def _one_tolerance(
+    given: Mapping[str, Any], name: Callable[[str], str], *, warn: bool
+) -> dict[str, Any]:
+    """Entries of "prune" with one kind of tolerance and its method.
+
+    ``mu`` and ``alpha`` are accepted for "minimal", as ``epsilon`` and ``delta`` were called
+    before.
+    """
+    found = dict(given)
+    everywhere = [key for key in ("epsilon", "delta") if key in found]
+    at_weights = [key for key in ("mu", "alpha") if key in found]
+    if everywhere and at_weights:
+        raise InputError(
+            f"{name(everywhere[0])} and {name(at_weights[0])}: exclude each other; epsilon and "
+            "delta are met at every weight, mu and alpha at the weights asked"
+        )
+    method = found.setdefault("method", "minimal")
+    if everywhere and method != "minimal":
+        key = everywhere[0]
+        raise InputError(
+            f"{name(key)} = {found[key]:g}: is met at every weight, which method = 'minimal' "
+            f"covers; {method!r} covers the weights asked, within mu and alpha"
+        )
+    if method == "minimal":
+        for old, new in (("mu", "epsilon"), ("alpha", "delta")):
+            if old in found:
+                found[new] = found.pop(old)
+                if warn:
+                    warnings.warn(
+                        f"{name(old)}: with method = 'minimal' the tolerance is met at every "
+                        f"weight and called {new}; {old} is for 'greedy' and 'exact'",
+                        PalmWarning,
+                        stacklevel=4,
+                    )
+    return found
 
 
 def share_left(target: float, used: float) -> float:
@@ -378,8 +500,6 @@ def share_left(target: float, used: float) -> float:
     return max(0.0, rounded_down(left))
 
 
-#: Keys of [prune] in a task → names in the library.
-PRUNE_NAMES = {"mu": "prune_mu", "alpha": "prune_alpha"}
 LARGEST_FILE = 1 << 20
 DEEPEST = 32
 _LARGEST_INT = 1 << 63
@@ -499,34 +619,28 @@ def parse_task(content: Mapping[str, Any], *, folder: Path | None = None) -> Tas
     Raises:
         InputError: an unknown, missing or unacceptable entry.
     """
-    _known(content, _TABLES, "", "table")
-    tables: dict[str, dict[str, Any]] = {}
-    for name, reader in _TABLES.items():
+    _known(content, TASK_TABLES, "", "table")
+    for name, readers in TASK_TABLES.items():
         given = content.get(name, {})
         if not isinstance(given, dict):
             raise InputError(f"[{name}] = {given!r}: must be a table")
-        tables[name] = {}
-        for key, value in given.items():
-            if reader is None:  # validated elsewhere
-                tables[name][key] = value
-                continue
-            _known(given, reader, f"[{name}] ", "key")
-            tables[name][key] = reader[key](value, f"[{name}] {key}")
-    oracle = tables["oracle"]
+        if readers is not None:  # the others are validated elsewhere
+            _known(given, readers, f"[{name}] ", "key")
+    oracle = dict(content.get("oracle", {}))
+    run = {key: _RUN[key](value, f"[run] {key}") for key, value in content.get("run", {}).items()}
     name = oracle.pop("name", None)
     if name is None:
         raise InputError('[oracle] name: is missing; `name = "tabular"` is the embedded oracle')
     if not isinstance(name, str) or not name:
         raise InputError(f"[oracle] name = {name!r}: must be the name of an oracle")
-    grid, prune, run = tables["grid"], tables["prune"], tables["run"]
     return Task(
         oracle=name,
         options=_plain(oracle),
-        settings=_settings(content, grid, tables["adaptive"], prune),
+        settings=Settings.read({key: content[key] for key in SETTINGS if key in content}),
         seed=run.pop("seed", 0),
         execution=_execution(run),
         folder=folder or Path(),
-        study=tables["study"],
+        study=content.get("study", {}),
     )
 
 
@@ -535,34 +649,6 @@ def _execution(run: Mapping[str, Any]) -> Execution:
         return Execution(**run)
     except InputError as error:
         raise InputError(f"[run] {error}") from error
-
-
-def _settings(
-    content: Mapping[str, Any],
-    grid: Mapping[str, Any],
-    adaptive: Mapping[str, Any],
-    prune: dict[str, Any],
-) -> Settings:
-    if "adaptive" in content:
-        if "grid" in content:
-            raise InputError("[grid] and [adaptive] exclude each other: keep one of them")
-        if "target_epsilon" not in adaptive:
-            raise InputError(
-                f"[adaptive] target_epsilon: is missing, must be in (0, 1]; {TARGET_HINT}"
-            )
-        if "normalize" in prune and prune["normalize"] != "none":
-            raise InputError(
-                f"[prune] normalize = {prune['normalize']!r}: goes with [grid] only; asked "
-                "adaptively, the oracle's rewards have to be on one scale already"
-            )
-    else:
-        for key, hint in (("mu", MU_HINT), ("alpha", ALPHA_HINT)):
-            if key not in grid:
-                raise InputError(
-                    f"[grid] {key}: is missing, must be in (0, 1]; {hint} (or use [adaptive])"
-                )
-    renamed = {PRUNE_NAMES.get(key, key): value for key, value in prune.items()}
-    return Settings(**grid, **adaptive, **renamed)
 
 
 def _known(given: Mapping[str, Any], accepted: Mapping[str, Any], where: str, kind: str) -> None:
@@ -606,9 +692,8 @@ def _count(least: int) -> Callable[[Any, str], int]:
     return lambda value, name: check_count(value, name=name, least=least)
 
 
-_TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
-    "oracle": None,
-    "study": None,
+#: Entries of the settings: table → key → what reads and validates a value.
+SETTINGS: dict[str, dict[str, Callable[[Any, str], Any]]] = {
     "grid": {
         "mu": _number(MU_HINT, above=0.0, most=1.0),
         "alpha": _number(ALPHA_HINT, above=0.0, most=1.0),
@@ -618,6 +703,8 @@ _TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
         "max_calls": _count(1),
     },
     "prune": {
+        "epsilon": _number(least=0.0, most=1.0),
+        "delta": _number(least=0.0),
         "mu": _number(least=0.0, most=1.0),
         "alpha": _number(least=0.0),
         "method": _choice(METHODS),
@@ -625,16 +712,23 @@ _TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
         "time_limit": _number(above=0.0),
         "normalize": _choice(Normalization.METHODS),
     },
-    "run": {
-        "seed": _count(0),
-        "executor": _choice(EXECUTORS),
-        "workers": _count(1),
-        "threads": _count(1),
-        "timeout": _number(above=0.0),
-        "retries": _count(0),
-        "batch": _count(1),
-        "address": _text,
-        "num_cpus": _number(least=0.0),
-        "num_gpus": _number(least=0.0),
-    },
+}
+_RUN: dict[str, Callable[[Any, str], Any]] = {
+    "seed": _count(0),
+    "executor": _choice(EXECUTORS),
+    "workers": _count(1),
+    "threads": _count(1),
+    "timeout": _number(above=0.0),
+    "retries": _count(0),
+    "batch": _count(1),
+    "address": _text,
+    "num_cpus": _number(least=0.0),
+    "num_gpus": _number(least=0.0),
+}
+#: All tables of a task file; ``None`` for those that others validate.
+TASK_TABLES: dict[str, dict[str, Callable[[Any, str], Any]] | None] = {
+    "oracle": None,
+    "study": None,
+    **SETTINGS,
+    "run": _RUN,
 }

@@ -23,7 +23,7 @@ from palm_core.model.results import Missing, Stopped
 from palm_core.oracles.protocol import Oracle, check_certifiable, check_oracle, claims
 from palm_core.run.artifacts import ARTIFACTS
 from palm_core.run.assembly import assemble
-from palm_core.run.config import Execution, Settings, with_fingerprint
+from palm_core.run.config import Adaptive, Execution, Grid, Settings, with_fingerprint
 from palm_core.run.executors.choice import call_executor
 from palm_core.run.executors.protocol import Answered, Call, Failure, Given, Refused, Work
 from palm_core.run.ledger import Answer, Ledger
@@ -536,8 +536,10 @@ def build_portfolio(
     alpha: float | None = None,
     target_epsilon: float | None = None,
     max_calls: int | None = None,
+    epsilon: float | None = None,
+    delta: float | None = None,
     prune_mu: float | None = None,
-    prune_alpha: float = 0.0,
+    prune_alpha: float | None = None,
     method: str | None = None,
     solver: str | None = None,
     time_limit: float = 60.0,
@@ -561,15 +563,18 @@ def build_portfolio(
         mu: the grid's multiplicative step μ in (0, 1].
         alpha: the grid's additive threshold α in (0, 1].
         target_epsilon: the gap to certify in (0, 1]; half of it is for the calls and
-            the rest for pruning, unless ``prune_mu`` sets the share of pruning. Where
+            the rest for pruning, unless ``epsilon`` sets the share of pruning. Where
             that is no less, the target is for the calls.
         max_calls: stop after that many calls; the certificate is then wider.
-        prune_mu: μ' in [0, 1]; ``None`` takes μ, with "minimal" 0.05, or the rest of the
-            target.
-        prune_alpha: α' ≥ 0, in units of (normalised) reward.
+        epsilon: ε in [0, 1] to the best of all policies found, at every weight, for
+            "minimal"; ``None`` takes 0.05 on a grid, else what the calls leave of the target.
+        delta: δ ≥ 0 besides, in units of (normalised) reward.
+        prune_mu: μ' in [0, 1] at the weights asked, for "greedy" and "exact"; ``None`` takes μ.
+        prune_alpha: α' ≥ 0 besides, in units of (normalised) reward.
         method: "greedy" or "exact" cover the weights asked (:func:`palm_core.prune`),
             "minimal" all weights (:func:`palm_core.minimal_portfolio`). ``None`` takes
-            "greedy" on a grid, as Algorithm 1 does, and "minimal" otherwise.
+            "greedy" on a grid, as Algorithm 1 does, and "minimal" otherwise or with
+            ``epsilon`` or ``delta``.
         solver: "cbc" or "highs" for the integer program; ``None`` chooses.
         time_limit: seconds for the whole search of the portfolio.
         normalize: "none", or "minmax" over the policies of the run as in the
@@ -600,30 +605,64 @@ def build_portfolio(
         WorkError: the oracle fails at every weight, or the disk is full. With
             ``run_dir`` the finished calls are kept.
     """
-    objectives = check_oracle(oracle)
-    if target_epsilon is None and (mu is None or alpha is None):
-        name = "mu" if mu is None else "alpha"
-        raise InputError(f"{name}: is missing, must be in (0, 1]; or give target_epsilon")
-    settings = Settings(
-        mu=mu,
-        alpha=alpha,
-        target_epsilon=target_epsilon,
-        max_calls=max_calls,
-        prune_mu=prune_mu,
-        prune_alpha=prune_alpha,
-        method=method or ("greedy" if target_epsilon is None else "minimal"),
-        solver=solver,
-        time_limit=time_limit,
-        normalize=normalize,
+    if max_calls is not None and target_epsilon is None:
+        raise InputError(f"max_calls = {max_calls}: goes with target_epsilon only")
+    everywhere = target_epsilon is not None or (epsilon, delta) != (None, None)
+    tables: dict[str, dict[str, Any]] = {
+        "grid": {"mu": mu, "alpha": alpha},
+        "adaptive": {"target_epsilon": target_epsilon, "max_calls": max_calls},
+        "prune": {
+            "epsilon": epsilon,
+            "delta": delta,
+            "mu": prune_mu,
+            "alpha": prune_alpha,
+            "method": method or ("minimal" if everywhere else "greedy"),
+            "solver": solver,
+            "time_limit": time_limit,
+            "normalize": normalize,
+        },
+    }
+    if target_epsilon is None:
+        del tables["adaptive"]
+    elif (mu, alpha) == (None, None):
+        del tables["grid"]
+    return build(
+        oracle,
+        Settings.read(tables, name=_argument),
+        run_dir=run_dir,
+        extend=extend,
+        execution=execution,
+        executor=executor,
+        task=task,
+        source=source,
+        progress=progress,
     )
+
+
+def build(
+    oracle: Oracle,
+    settings: Settings,
+    *,
+    run_dir: str | Path | None = None,
+    extend: bool = False,
+    execution: Execution | None = None,
+    executor: Executor | None = None,
+    task: Mapping[str, Any] | None = None,
+    source: Callable[[], Oracle] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Portfolio:
+    """:func:`build_portfolio` with the settings of a task."""
+    objectives = check_oracle(oracle)
+    grid = settings.asked if isinstance(settings.asked, Grid) else None
+    max_calls = settings.asked.max_calls if isinstance(settings.asked, Adaptive) else None
     if max_calls is not None and max_calls < len(objectives):
         raise InputError(
             f"max_calls = {max_calls}: must be at least {len(objectives)}, one per objective"
         )
     claimed = claims(oracle)
-    if settings.target_epsilon is not None:
+    if grid is None:
         check_certifiable(claimed)
-    weights = None if settings.target_epsilon is not None else grid_of(settings, len(objectives))
+    weights = None if grid is None else grid_of(grid, len(objectives))
     plain = with_fingerprint(_identity(oracle, settings) if task is None else task, oracle)
     folder = None if run_dir is None else Path(run_dir)
     with collecting(
@@ -641,12 +680,12 @@ def build_portfolio(
         if weights is not None:
             collector.collect(weights)
         else:
-            grid = AdaptiveGrid(
+            chosen = AdaptiveGrid(
                 len(objectives),
                 target_epsilon=settings.call_target,
                 **claimed.accuracy(),
             )
-            stopped = collector.collect_adaptively(grid, most=settings.max_calls)
+            stopped = collector.collect_adaptively(chosen, most=max_calls)
         end_workers()
         portfolio = assemble(
             in_order(collector.answers, collector.rounds),
@@ -663,7 +702,7 @@ def build_portfolio(
     return portfolio
 
 
-def grid_of(settings: Settings, n_objectives: int) -> NDArray[np.float64]:
+def grid_of(grid: Grid, n_objectives: int) -> NDArray[np.float64]:
     """Build the grid of a run, up to a size limit.
 
     Raises:
@@ -671,15 +710,18 @@ def grid_of(settings: Settings, n_objectives: int) -> NDArray[np.float64]:
     """
     from palm_core.weights.grid import construct_grid, grid_size, spaced
 
-    assert settings.mu is not None
-    assert settings.alpha is not None
-    size = grid_size(n_objectives, settings.mu, settings.alpha)
+    size = grid_size(n_objectives, grid.mu, grid.alpha)
     if size > MOST_CALLS:
         raise InputError(
             f"this grid has {spaced(size)} weights; the oracle would be called for each. "
             "Raise mu or alpha, or ask adaptively (target_epsilon)"
         )
-    return construct_grid(n_objectives, settings.mu, settings.alpha)
+    return construct_grid(n_objectives, grid.mu, grid.alpha)
+
+
+def _argument(table: str, key: str) -> str:
+    """The argument of :func:`build_portfolio` for an entry of a task."""
+    return f"prune_{key}" if table == "prune" and key in ("mu", "alpha") else key
 
 
 def _identity(oracle: Oracle, settings: Settings) -> dict[str, Any]:

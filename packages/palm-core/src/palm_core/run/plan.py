@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from palm_core.oracles.protocol import check_certifiable, check_oracle, claims
+from palm_core.run.config import Adaptive
 from palm_core.validation import one_line
 
 if TYPE_CHECKING:
@@ -44,16 +45,18 @@ class Plan:
     def lines(self) -> list[str]:
         """The guarantee as text, with its assumptions."""
         known = self.guarantee
-        target = self.task.settings.target_epsilon
+        settings = self.task.settings
         if known is None:
-            shared = self.task.settings.call_target != target
+            assert isinstance(settings.asked, Adaptive)
+            target = settings.asked.target_epsilon
+            shared = settings.call_target != target
             what = "it" if shared else "the best of all policies found"
             return [
                 f"The portfolio is certified as it is built: calls go on until {what} is "
                 f"within ε = {target:.3g} of the best there is, at every weight.",
                 *self._condition(),
             ]
-        if self.task.settings.normalize != "none":
+        if settings.pruning.normalize != "none":
             return [
                 "Theorem 3.4 makes no promise here: rewards are normalised after the oracle "
                 "calls ([prune] normalize)."
@@ -97,7 +100,7 @@ class Plan:
             reward, regularizer, _ = self.coefficients or (None, None, None)
             bounded = self.coefficients is None
             theorem = {
-                "promised": self.task.settings.normalize == "none",
+                "promised": self.task.settings.pruning.normalize == "none",
                 "vacuous": known.vacuous if bounded else known.sharper_epsilon >= 1,
                 "epsilon": known.epsilon,
                 "sharper_epsilon": known.sharper_epsilon,
@@ -130,28 +133,28 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
     objectives = check_oracle(oracle)
     claimed = claims(oracle)
     settings = task.settings
-    mu, alpha = settings.mu, settings.alpha
-    if mu is None or alpha is None:
+    asked, pruning = settings.asked, settings.pruning
+    if isinstance(asked, Adaptive):
         check_certifiable(claimed)
         return Plan(
             task=task,
             objectives=objectives,
-            calls=settings.max_calls,
+            calls=asked.max_calls,
             claims=claimed,
             guarantee=None,
             coefficients=None,
-            estimate=_estimate(oracle, settings.max_calls),
+            estimate=_estimate(oracle, asked.max_calls),
         )
 
     def bounds(reward: float, regularizer: float) -> Guarantee:
         return theorem_bounds(
             len(objectives),
-            mu,
-            alpha,
+            asked.mu,
+            asked.alpha,
             reward,
             regularizer,
-            prune_mu=settings.prune_mu,
-            prune_alpha=settings.prune_alpha,
+            prune_mu=pruning.share,
+            prune_alpha=pruning.amount,
             oracle_epsilon=claimed.epsilon,
             oracle_delta=claimed.delta,
         )
@@ -164,7 +167,7 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
         guarantee = bounds(0.0, 0.0)
         rest = guarantee.delta  # δ is affine in the two bounds
         coefficients = (bounds(1.0, 0.0).delta - rest, bounds(0.0, 1.0).delta - rest, rest)
-    calls = grid_size(len(objectives), mu, alpha)
+    calls = grid_size(len(objectives), asked.mu, asked.alpha)
     return Plan(
         task=task,
         objectives=objectives,

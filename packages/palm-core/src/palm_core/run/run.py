@@ -21,7 +21,7 @@ from palm_core.model.files import is_folder, not_a_folder, read_bounded, write_a
 from palm_core.model.portfolio import PORTFOLIO_FILE, Portfolio
 from palm_core.run.artifacts import ARTIFACTS, verify_artifact
 from palm_core.run.assembly import assemble, evaluate_answers
-from palm_core.run.config import Settings
+from palm_core.run.config import Grid, Settings
 from palm_core.run.engine import grid_of, in_order
 from palm_core.run.ledger import FILE_NAME, Answer, Ledger
 from palm_core.run.ledger.lock import is_worked_on
@@ -82,15 +82,16 @@ class Run:
             settings = Settings.from_tables(task)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from error
-        if settings.target_epsilon is None:
-            wanted = grid_of(settings, len(objectives))
+        on_grid = isinstance(settings.asked, Grid)
+        if isinstance(settings.asked, Grid):
+            wanted = grid_of(settings.asked, len(objectives))
         else:  # an adaptive run may stop anywhere, once all vertices are answered
             wanted = np.eye(len(objectives))
         known = {answer.weights.tobytes() for answer in answers}
         known |= {item.weights.tobytes() for item in missing}
         left = sum(row.tobytes() not in known for row in wanted)
         if left or not answers:
-            what = "oracle calls" if settings.target_epsilon is None else "vertices of the simplex"
+            what = "oracle calls" if on_grid else "vertices of the simplex"
             raise InputError(
                 f"{folder}: {len(wanted) - left} of {len(wanted)} {what} are done; "
                 f"finish the run first: palm build TASK --out {folder}"
@@ -191,7 +192,7 @@ class Run:
             curve = size_gap_curve(
                 self.evaluated.candidates,
                 most=most,
-                solver=self.settings.solver,
+                solver=self.settings.pruning.solver,
                 time_limit=time_limit,
             )
             points = [vars(point) | {"indices": point.indices.tolist()} for point in curve]
@@ -217,7 +218,8 @@ class Run:
                 raise ValueError("not of this run, or for another request")
             return [point for point in points if most is None or point.size <= most]
 
-        key = {"solver": self.settings.solver, "normalize": self.settings.normalize}
+        pruning = self.settings.pruning
+        key = {"solver": pruning.solver, "normalize": pruning.normalize}
         return self.stored("curve", key, make, read)
 
     def stored(
@@ -411,7 +413,7 @@ def run_status(folder: str | Path, *, certified: bool = True) -> RunStatus:
     written = (place / PORTFOLIO_FILE).exists()
     state: State = "running" if at_work else "finished" if finished else "stopped"
     grid = _grid(answers, settings, claimed, len(objectives))
-    found = None if grid is None or settings.normalize != "none" else grid.certificate
+    found = None if grid is None or settings.pruning.normalize != "none" else grid.certificate
     total, exact = _total(settings, len(objectives), grid, counts)
     if state == "finished":
         total, exact = counts.done + counts.failed, True
@@ -521,11 +523,12 @@ def _total(
 ) -> tuple[int | None, bool]:
     from palm_core.weights.grid import grid_size
 
-    if settings.mu is not None and settings.alpha is not None:
+    asked = settings.asked
+    if isinstance(asked, Grid):
         # An extended run has answers beyond its grid.
-        return max(grid_size(d, settings.mu, settings.alpha), counts.requested), True
+        return max(grid_size(d, asked.mu, asked.alpha), counts.requested), True
     more = None if grid is None else grid.expected_calls
     if more is None:
-        return settings.max_calls, False
+        return asked.max_calls, False
     total = counts.done + counts.failed + more
-    return (total if settings.max_calls is None else min(total, settings.max_calls)), False
+    return (total if asked.max_calls is None else min(total, asked.max_calls)), False

@@ -262,7 +262,7 @@ def evaluate_run(
     check_oracle_of(run, oracle)
     chosen = run.portfolio if chosen is None else chosen
     options: dict[str, Any] = {
-        "normalize": normalize or run.settings.normalize,
+        "normalize": normalize or run.settings.pruning.normalize,
         "samples": samples,
         "resamples": resamples,
         "seed": seed,

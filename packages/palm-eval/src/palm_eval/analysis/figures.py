@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet, gaps, sample_weights, size_gap_curve
-from palm_core.plugin import check_count, check_number, one_line
+from palm_core.plugin import Grid, check_count, check_number, one_line
 from palm_eval import figures
 from palm_eval.analysis.baselines import ask_baselines, baseline_label, check_oracle_of, distinct
 from palm_eval.analysis.intervals import RESAMPLES, SAMPLES, gap_intervals
@@ -323,13 +323,13 @@ def run_figures(
         return drawn, notes
     kept = {policy.id: _weights_of(run, policy.id) for policy in portfolio.policies}
     drawn["weights"] = _weights(run, found.weights, kept, styles)
-    mu, alpha = run.settings.mu, run.settings.alpha
     cells_drawn = drawn_cells(
         "asked by this run", found.weights, run.objectives, reach=cells, seed=seed
     )
     pairs = [("cells", cells_drawn)]
-    if mu is not None and alpha is not None:  # an adaptive run has no grid
-        pairs.append(("grids", drawn_grids(mu, alpha, run.objectives)))
+    grid = run.settings.asked
+    if isinstance(grid, Grid):
+        pairs.append(("grids", drawn_grids(grid.mu, grid.alpha, run.objectives)))
     for name, one in pairs:
         if isinstance(one, Drawn):
             drawn[name] = one
@@ -341,7 +341,7 @@ def run_figures(
 def _weights(
     run: Run, weights: Array, kept: Mapping[str, Array], styles: Mapping[str, PolicyStyle]
 ) -> Drawn:
-    adaptive = run.settings.target_epsilon is not None
+    adaptive = not isinstance(run.settings.asked, Grid)
     order = "the later the darker" if adaptive else "all of one grid"
     return Drawn(
         figure=figures.weights_figure(

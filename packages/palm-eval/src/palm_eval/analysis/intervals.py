@@ -378,7 +378,7 @@ def _uncertified(run: Run) -> str:
             "the oracle does not claim that its answers are near the best it could give "
             "(epsilon = 1)"
         )
-    if run.settings.normalize != "none":
+    if run.settings.pruning.normalize != "none":
         return (
             "weights are of rewards scaled after the oracle had answered, and its answers are not "
             "the best for those"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet, sample_weights, size_gap_curve
-from palm_core.plugin import check_choice, check_count
+from palm_core.plugin import Grid, check_choice, check_count
 from palm_eval.analysis.baselines import (
     Pool,
     ask_all,
@@ -276,7 +276,7 @@ def check_runs(
             )
     if normalize is not None:
         check_choice(normalize, Normalization.METHODS, name="normalize")
-    methods = {run.settings.normalize for run in runs.values()}
+    methods = {run.settings.pruning.normalize for run in runs.values()}
     if len(methods) > 1 and normalize is None:
         raise InputError(
             f"normalize: is {' in one run, '.join(sorted(methods))} in another; say which"
@@ -480,12 +480,13 @@ class _Comparing:
         for size in sizes:
             while (mu := _between(sorted(rows.values(), key=lambda row: row.mu), size)) is not None:
                 (rows[mu],) = self.prunings(policies, weights, [mu])
-        settings = run.settings
+        asked = run.settings.asked
+        grid = (asked.mu, asked.alpha) if isinstance(asked, Grid) else (None, None)
         return Sweep(
             run=name,
-            mu=settings.mu,
-            alpha=settings.alpha,
-            target_epsilon=settings.target_epsilon,
+            mu=grid[0],
+            alpha=grid[1],
+            target_epsilon=None if isinstance(asked, Grid) else asked.target_epsilon,
             oracle_calls=len(run.answers),
             missing=len(run.missing),
             rows=tuple(rows[mu] for mu in sorted(rows)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palm_core.plugin import one_line, write_atomically
+from palm_core.plugin import Grid, one_line, write_atomically
 from palm_eval.analysis.baselines import Pool
 from palm_eval.analysis.figures import drawn_cells, drawn_grids, drawn_usage
 from palm_eval.figures import Drawn, policy_styles, save
@@ -175,13 +175,12 @@ def figures_of(found: Experiment) -> dict[str, Drawn]:
         drawn["usage"] = drawn_usage(groups, policy_styles(*groups.values()))
     if d <= 3:
         largest = max(found.runs.values(), key=lambda run: len(run.answers))
-        mu, alpha = largest.settings.mu, largest.settings.alpha
-        assert mu is not None
-        assert alpha is not None
+        grid = largest.settings.asked
+        assert isinstance(grid, Grid)
         rows = np.array([answer.weights for answer in largest.answers])
         tried = {
             "cells": drawn_cells("PALM", rows, found.objectives, seed=found.study.seed),
-            "grids": drawn_grids(mu, alpha, found.objectives),
+            "grids": drawn_grids(grid.mu, grid.alpha, found.objectives),
         }
         drawn |= {name: one for name, one in tried.items() if isinstance(one, Drawn)}
     return drawn

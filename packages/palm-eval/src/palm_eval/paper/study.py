@@ -34,7 +34,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError, Run, TabularOracle, answers_at, construct_grid, sample_weights
-from palm_core.plugin import Claims, Settings, check_count, check_number, one_line, read_number
+from palm_core.plugin import (
+    Claims,
+    Grid,
+    PruneSettings,
+    Settings,
+    check_count,
+    check_number,
+    one_line,
+    read_number,
+)
 from palm_eval.analysis.baselines import Pool, distinct
 from palm_eval.analysis.intervals import gap_intervals
 from palm_eval.baselines import RANDOM_RUNS
@@ -136,8 +145,8 @@ def study_of(task: Task, name: str) -> Study:
     for key in given:
         if key not in _KEYS:
             raise InputError(f"[study] {key}: unknown key; must be one of {', '.join(_KEYS)}")
-    settings = task.settings
-    if "grids" not in given and settings.target_epsilon is not None:
+    asked = task.settings.asked
+    if "grids" not in given and not isinstance(asked, Grid):
         raise InputError("[study] grids: is missing, must be a list of [mu, alpha]")
     published = given.get("published")
     if published is not None and published not in PUBLISHED:
@@ -151,7 +160,8 @@ def study_of(task: Task, name: str) -> Study:
     if not isinstance(ask, bool):
         raise InputError(f"[study] ask = {ask!r}: must be true or false")
     prompt = given.get("prompt")
-    grids = given.get("grids", [[settings.mu, settings.alpha]])
+    own = [[asked.mu, asked.alpha]] if isinstance(asked, Grid) else []
+    grids = given.get("grids", own)
     sizes = _list(given.get("sizes", SIZES), "sizes")
     return Study(
         title=title,
@@ -273,7 +283,10 @@ def experiment(
         runs[name] = Run(
             answers=tuple(rows),
             objectives=objectives,
-            settings=Settings(mu=mu, alpha=alpha, prune_mu=mu, normalize="minmax"),
+            settings=Settings(
+                asked=Grid(mu=mu, alpha=alpha),
+                pruning=PruneSettings(epsilon=mu, normalize="minmax"),
+            ),
             claims=Claims(),
             task=dict(task or {}),
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from palm_core.errors import InputError, OracleAnswerError, PalmError, WorkError
 from palm_core.model.files import is_folder, not_a_folder
 from palm_core.oracles.protocol import Claims
-from palm_core.run.config import changed_fields, keeps_answers, task_hash
+from palm_core.run.config import Settings, changed_fields, keeps_answers, task_hash
 from palm_core.run.ledger import lock as _journal
 from palm_core.run.ledger import schema
 from palm_core.run.ledger.lock import RunLock
@@ -67,6 +67,8 @@ def is_extension(
             f"{', '.join(records.objectives)}, are {', '.join(objectives)}. Use another --out"
         )
     old = records.task
+    with suppress(InputError):  # of an earlier version, or damaged: reported as a difference
+        old = {**old, **Settings.from_tables(old).tables()}
     if task_hash(task) == task_hash(old):
         return False
     differences = f"{folder} was built for another task: {'; '.join(changed_fields(old, task))}."
