@@ -94,7 +94,7 @@ class TestModelsOf:
         found = select_models(candidates, delta=0.5, normalize="none").portfolio()
         assert [policy.id for policy in found.policies] == ["c"]
         assert found.gaps is not None
-        assert found.gaps.epsilon is None
+        assert found.gaps.epsilon == np.inf
         assert models_of(found, source).names == ("a", "b", "c")
 
     @pytest.mark.parametrize(
