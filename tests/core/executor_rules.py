@@ -34,7 +34,7 @@ def call(number: int, *troubles: str) -> Call:
     return Call(number, asked(*troubles))
 
 
-def events_of(executor: CallExecutor, *calls: Call, limit: float = 30.0) -> list[Event]:
+def events_of(executor: CallExecutor, *calls: Call, limit: float = 120.0) -> list[Event]:
     """Submit calls and return everything that happened until all have ended."""
     for one in calls:
         executor.submit(one)

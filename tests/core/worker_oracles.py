@@ -87,7 +87,7 @@ class Troubled:
             case "disk":
                 raise OSError(errno.ENOSPC, "No space left on device")
             case "wait":  # until the test has what came before
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + 60
                 while not (self.folder / "go").exists():
                     if time.monotonic() > deadline:
                         raise TimeoutError("nobody said go")

@@ -22,7 +22,7 @@ num_cpus = 0.5
 
 def palm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "palm_core", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250)
 
 
 def test_the_portfolio_is_the_same_byte_for_byte(tmp_path: Path) -> None:

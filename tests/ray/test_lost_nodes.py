@@ -48,7 +48,7 @@ def test_their_calls_are_lost_and_succeed_elsewhere(
         assert last.failure.message.endswith("its machine is gone")
         assert last.failure.detail
     cluster.add_node(num_cpus=1)
-    assert kinds(events_of(executor, call(2, "none"), limit=60)) == ["answered", "ended"]
+    assert kinds(events_of(executor, call(2, "none"), limit=120)) == ["answered", "ended"]
     executor.close()
     assert not ray.is_initialized()
     assert capfd.readouterr().out == ""

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def alive(process: int) -> bool:
     return "State:\tZ" not in status
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 100.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, what
@@ -211,6 +212,27 @@ class TestDeath:
         assert process_of(executor) != victim
         assert capfd.readouterr().out == ""
 
+    def test_is_told_from_a_lost_machine_however_late_ray_notices(
+        self, make: Callable[..., RayWorkers], tmp_path: Path
+    ) -> None:
+        executor = make()
+        executor.submit(call(1, "start"))
+        told: list[Event] = []
+        # Nothing is told before it starts what takes long; so the wait is for the file.
+        waiting = threading.Thread(target=lambda: told.extend(executor.events()))
+        waiting.start()
+        wait_for(lambda: len(started(tmp_path)) == 2)
+        (raylet,) = children("raylet")
+        os.kill(raylet, signal.SIGSTOP)  # as one that gets no processor time
+        try:
+            os.kill(started(tmp_path)[0], signal.SIGKILL)
+            waiting.join(timeout=3)  # Ray itself waits 1 s
+        finally:
+            os.kill(raylet, signal.SIGCONT)
+        waiting.join()
+        assert kinds(told) == ["died"]
+        assert kinds(events_of(executor, call(2, "none"))) == ["answered", "ended"]
+
     @pytest.mark.parametrize("trouble", ["crash", "leave"])
     def test_by_its_own_hand(self, make: Callable[..., RayWorkers], trouble: str) -> None:
         executor = make()
@@ -235,18 +257,18 @@ class TestTimeout:
     """The clock starts when a worker takes the call, and again with each answer."""
 
     def test_starts_again_with_each_answer(self, make: Callable[..., RayWorkers]) -> None:
-        executor = make(timeout=1.2)
+        executor = make(timeout=2.5)
         victim = process_of(executor)
-        told = events_of(executor, call(1, "nap", "nap", "nap", "sleep"))
-        assert kinds(told) == ["answered", "answered", "answered", "timeout"]
+        told = events_of(executor, call(1, *["nap"] * 7, "sleep"))
+        assert kinds(told) == [*["answered"] * 7, "timeout"]
         failure = ended(told).failure
         assert failure is not None
-        assert failure.message == "no answer in 1.2 s"
+        assert failure.message == "no answer in 2.5 s"
         wait_for(lambda: not alive(victim))
         assert kinds(events_of(executor, call(2, "none"))) == ["answered", "ended"]
 
     def test_holds_beside_a_busy_neighbour(self, make: Callable[..., RayWorkers]) -> None:
-        executor = make(2, timeout=1.2)
+        executor = make(2, timeout=2.5)
         assert len({process_of(executor), process_of(executor)}) == 1
         executor.submit(call(1, "sleep"))
         executor.submit(call(2, *["nap"] * 12))
@@ -260,8 +282,8 @@ class TestTimeout:
         assert kinds(events_of(make(how="sleep", timeout=0.5), call(1, "none"))) == ["timeout"]
 
     def test_does_not_count_the_wait_for_room(self, make: Callable[..., RayWorkers]) -> None:
-        first, second = make(num_cpus=2.0), make(timeout=0.8)
-        first.submit(call(1, "nap", "nap", "nap"))
+        first, second = make(num_cpus=2.0), make(timeout=2.5)
+        first.submit(call(1, *["nap"] * 8))
         while not first.events():
             pass
         second.submit(call(2, "none"))
@@ -358,7 +380,7 @@ class TestClose:
     """Nothing of ours stays in a cluster that is not ours."""
 
     def test_is_quick_and_may_be_repeated(self, tmp_path: Path) -> None:
-        check_close(workers, tmp_path)
+        check_close(workers, tmp_path, limit=40)
 
     def test_ends_actors_and_not_the_cluster(
         self, make: Callable[..., RayWorkers], tmp_path: Path
@@ -367,7 +389,7 @@ class TestClose:
         process = process_of(executor)
         executor.submit(call(1, "sleep"))
         executor.close()
-        wait_for(lambda: not alive(process), 5)
+        wait_for(lambda: not alive(process))
         assert ray.is_initialized()
         wait_for(lambda: ray.available_resources().get("CPU") == 2)
         assert f"process {process}" in (tmp_path / "logs" / "ray.log").read_text()
@@ -390,7 +412,7 @@ class TestClose:
         with driver:
             wait_for(lambda: len(started(tmp_path)) == 2)
             driver.send_signal(how)
-            out, err = driver.communicate(timeout=30)
+            out, err = driver.communicate(timeout=100)
         assert out == ""
         if how == signal.SIGINT:
             assert err.strip().endswith("KeyboardInterrupt")
@@ -412,11 +434,23 @@ class TestClose:
         begun = time.monotonic()
         with pytest.raises(Enough):
             executor.events()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30  # the call takes 60
         signal.signal(signal.SIGUSR1, before)
         timer.join()
         executor.close()
-        wait_for(lambda: not alive(process), 5)
+        wait_for(lambda: not alive(process))
+
+
+def children(name: str) -> list[int]:
+    """Processes with a program of that name which this process has started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            about, program = (folder / "stat").read_text(), (folder / "cmdline").read_text()
+            parent = int(about.rpartition(")")[2].split()[1])
+            if parent == os.getpid() and Path(program.partition("\0")[0]).name == name:
+                found.append(int(folder.name))
+    return found
 
 
 def started(folder: Path) -> list[int]:
@@ -455,7 +489,9 @@ class TestCluster:
             assert not ray.is_initialized()
             executor = RayWorkers(work(folder), Execution(executor="ray"))
             assert signal.getsignal(signal.SIGTERM) is handler
-            assert kinds(events_of(executor, call(1, "print", "kill"))) == ["answered", "died"]
+            # The answer may go with the process, as in TestDeath.test_by_its_own_hand.
+            told = kinds(events_of(executor, call(1, "print", "kill")))
+            assert told in (["answered", "died"], ["died"]), told
             time.sleep(0.5)
             executor.close()
             assert not ray.is_initialized()
@@ -463,7 +499,7 @@ class TestCluster:
         before = os.environ.pop("RAY_ADDRESS", None)
         try:
             with start_driver(script, tmp_path) as driver:
-                out, err = driver.communicate(timeout=90)
+                out, err = driver.communicate(timeout=250)
         finally:
             if before is not None:
                 os.environ["RAY_ADDRESS"] = before
@@ -498,7 +534,7 @@ class TestCluster:
         with pytest.raises(InputError, match=says) as raised:
             make(address=address)
         assert "\n" not in str(raised.value)
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 60  # Ray itself would take two minutes
 
     def test_ray_is_not_installed(
         self, make: Callable[..., RayWorkers], monkeypatch: pytest.MonkeyPatch

@@ -184,6 +184,9 @@ def _same_sigterm() -> Iterator[None]:
 _MADE = b""
 #: Polling interval in seconds, also the delay of signals: Ray does not stop for them.
 _LOOK = 1.0
+#: Seconds for Ray to learn what became of an actor that does not answer; by its defaults a
+#: machine counts as gone after 15 to 20.
+_LEARN = 30.0
 
 
 class RayWorkers:
@@ -305,12 +308,23 @@ class RayWorkers:
     def _hear(self, worker: _Worker) -> list[Event]:
         """Receive the messages of a worker, or its failure."""
         try:
+            if worker.silence is not None:
+                self._ray.get(worker.probe)  # it runs, but what it was computing is lost
+                return self._bury(worker, self._unreachable(worker))
             if worker.up is not None:
                 worker.place = self._ray.get(worker.up)
                 worker.up = None
                 self._note(f"{worker.place} started")
                 return []
             message = self._ray.get(next(worker.stream))
+        except self._ray.exceptions.ActorUnavailableError as error:
+            # So Ray calls any actor of which it does not know yet whether the process ended or
+            # the machine is gone. Asked again, it says which as soon as it knows.
+            if worker.silence is None:
+                worker.deadline = time.monotonic() + _LEARN
+            worker.silence = error
+            worker.probe = worker.actor.up.remote()
+            return []
         except (self._ray.exceptions.RayError, StopIteration) as error:
             return self._bury(worker, self._failure(error, worker))
         worker.deadline = time.monotonic() + self._timeout
@@ -327,7 +341,11 @@ class RayWorkers:
         now = time.monotonic()
         for worker in silent:
             if now >= worker.deadline:
-                failure = Failure("timeout", f"no answer in {self._timeout:g} s")
+                failure = (
+                    Failure("timeout", f"no answer in {self._timeout:g} s")
+                    if worker.silence is None
+                    else self._unreachable(worker)
+                )
                 told += self._bury(worker, failure)
         if any(worker.up is None for worker in self._workers) or self._cluster.fits(*self._size):
             self._unfit = None
@@ -353,17 +371,13 @@ class RayWorkers:
 
     def _failure(self, error: Exception, worker: _Worker) -> Failure:
         known = self._ray.exceptions
-        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))[-LONGEST_DETAIL:]
-        where = "a Ray worker that was starting" if worker.place is None else str(worker.place)
+        text, where = _plain(error), worker.where
         if isinstance(error, known.OutOfMemoryError):
             return Failure(
                 "memory", f"{where} was ended by Ray: its machine ran out of memory", text
             )
-        # Ray reports "unavailable" for an unreachable actor whose process is not known to
-        # have exited: its machine is gone or disconnected.
-        unreachable = (known.ActorUnavailableError, known.NodeDiedError, known.ObjectLostError)
         if (
-            isinstance(error, unreachable)
+            isinstance(error, (known.NodeDiedError, known.ObjectLostError))
             or getattr(error, "preempted", False)
             or "node has died" in text
             or (worker.place is not None and not self._cluster.alive(worker.place.node))
@@ -374,6 +388,10 @@ class RayWorkers:
             reason = shortened(f"no worker can be started: {text.strip().splitlines()[-1]}")
             return Failure("died", reason, text, hopeless=True)
         return Failure("died", f"{where} died before it answered", text)
+
+    def _unreachable(self, worker: _Worker) -> Failure:
+        text = "" if worker.silence is None else _plain(worker.silence)
+        return Failure("lost", f"{worker.where}: its machine cannot be reached", text)
 
     def _too_large(self) -> str:
         cpus, gpus = self._size
@@ -392,6 +410,10 @@ class RayWorkers:
                 file.write(f"{now} {line}\n")
 
 
+def _plain(error: Exception) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error))[-LONGEST_DETAIL:]
+
+
 class _Place(NamedTuple):
     """Node and process of a worker."""
 
@@ -406,7 +428,10 @@ class _Place(NamedTuple):
 
 @dataclass(eq=False)
 class _Worker:
-    """The driver's state of an actor: ``up`` until it runs, ``call`` while it works."""
+    """The driver's state of an actor: ``up`` until it runs, ``call`` while it works.
+
+    From ``silence`` on, the error that Ray could not reach it, ``probe`` asks it again.
+    """
 
     actor: Any
     up: Any
@@ -414,10 +439,19 @@ class _Worker:
     call: Call | None = None
     stream: Any = None
     deadline: float = math.inf
+    silence: Exception | None = None
+    probe: Any = None
+
+    @property
+    def where(self) -> str:
+        """The actor, as messages name it."""
+        return "a Ray worker that was starting" if self.place is None else str(self.place)
 
     @property
     def awaited(self) -> Any:
         """The object reference to wait for; ``None`` for an idle actor."""
+        if self.silence is not None:
+            return self.probe
         return self.stream if self.up is None else self.up
 
 
