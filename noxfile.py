@@ -100,6 +100,9 @@ def hold(environment: MutableMapping[str, Any], *files: Path | str) -> None:
 
 # For all sessions, unless one says otherwise.
 hold(os.environ, "constraints.txt", "pins.txt")
+# Nothing is compiled when it is installed, and tests start hundreds of processes: each would
+# compile all that it imports anew, which takes longer than most of what they do.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _wheels: dict[str, Path] = {}
 
@@ -167,8 +170,7 @@ if not place.startswith(sysconfig.get_path("purelib")):
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Everything that has to hold before a change lands."""
-    keys = (*TESTS, "ray", "report", "repo")
-    for name in ("lint", "types", *(f"tests-{key}" for key in keys), "golden", "docs"):
+    for name in ("lint", *(f"tests-{key}" for key in (*TESTS, "ray")), "together"):
         session.notify(name)
 
 
@@ -271,6 +273,9 @@ def golden(session: nox.Session) -> None:
     run_tests(session, "tests/golden", by="worksteal")
 
 
+DOCS = (*PYTEST, *BROWSER, *SITE, NOX, RUFF, SYBIL, HATCHLING)
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Every block of every page, tried; the site with its pictures, built and checked: site/.
@@ -279,16 +284,34 @@ def docs(session: nox.Session) -> None:
     """
     external = "--external" in session.posargs
     session.posargs[:] = [word for word in session.posargs if word != "--external"]
-    tools = (*PYTEST, *BROWSER, *SITE, NOX, RUFF, SYBIL, HATCHLING)
-    install(session, *PACKAGES, tools=tools)
+    install(session, *PACKAGES, tools=DOCS)
     run_tests(session, "tests/docs", by="worksteal")
-    if session.posargs:
-        return  # those tests alone
+    if not session.posargs:  # else those tests alone
+        build_site(session, external=external)
+
+
+def build_site(session: nox.Session, *, external: bool = False) -> None:
+    """Build the site and look at it."""
     browser = chromium(session)
     session.run("python", "docs/building/assemble.py")
     session.run("python", "docs/building/pictures.py", env=browser)
     session.run("python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
     run_tests(session, "tests/site", env=browser | {"PALM_EXTERNAL_LINKS": str(int(external))})
+
+
+@nox.session
+def together(session: nox.Session) -> None:
+    """What types, golden, tests-report, tests-repo and docs do, in one environment.
+
+    To install PyTorch takes longer than most of these.
+    """
+    install(session, *PACKAGES, tools=(*DOCS, MYPY))
+    session.run("mypy")
+    wheels = {"PALM_WHEELS": str(session.cache_dir.absolute() / "wheels")}
+    run_tests(session, "tests/docs", "tests/golden", by="worksteal", env=wheels)
+    if not session.posargs:  # else those tests alone
+        run_tests(session, "tests/repo", "tests/report", env=wheels | chromium(session))
+        build_site(session)
 
 
 @nox.session(name="tests-repo")
@@ -307,6 +330,17 @@ PARTS: dict[str, Callable[[nox.Session], None]] = {
     "repo": tests_repo,
     "docs": docs,
 }
+
+
+@nox.session
+@nox.parametrize("part", [nox.param(key, id=key) for key in PARTS])
+def scheduled(session: nox.Session, part: str) -> None:
+    """The tests with those that take long, and more examples: nox -s "scheduled(core)".
+
+    For schedules: each of these has beside it something quick that looks at the same.
+    """
+    session.env["PYTEST_ADDOPTS"] = "-m '' --hypothesis-profile=scheduled"
+    PARTS[part](session)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""For the whole suite: one Hypothesis profile, without deadlines on shared machines; Ctrl-C."""
+"""For the whole suite: Hypothesis profiles, without deadlines on shared machines; Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from hypothesis import HealthCheck, Phase, settings
 settings.register_profile(
     "palm",
     deadline=None,
-    max_examples=100,
+    max_examples=50,
     derandomize=os.environ.get("CI") == "true",
     suppress_health_check=[HealthCheck.too_slow],
+)
+# On a schedule (nox -s scheduled): other examples each time, and more of them.
+settings.register_profile(
+    "scheduled", settings.get_profile("palm"), max_examples=400, derandomize=False
 )
 # Thousands of mutants are each tried on the same few examples, none of them shrunk
 # (tests/mutation).

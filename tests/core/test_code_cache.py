@@ -209,7 +209,12 @@ def test_the_command_line_says_it_in_one_line_and_only_once(folder: Path) -> Non
     shutil.which("unshare") is None or not hasattr(os, "geteuid") or os.geteuid() != 0,
     reason="needs root, to mount a full disk",
 )
-def test_a_full_disk_does_not_cost_the_answer(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names", [["select"], pytest.param(["build", "prune"], marks=pytest.mark.scheduled)]
+)
+def test_a_full_disk_does_not_cost_the_answer(
+    folder: Path, tmp_path: Path, names: list[str]
+) -> None:
     folder.mkdir()
     (tmp_path / "task.toml").write_text(TASK)
     commands = {
@@ -218,7 +223,7 @@ def test_a_full_disk_does_not_cost_the_answer(folder: Path, tmp_path: Path) -> N
         "prune": ("prune", "run", "--epsilon", "0.2", "--json"),
     }
     full = 'mount -t tmpfs -o size=32k none "$0" && head -c 40000 /dev/zero > "$0/fill" 2>&-'
-    for name, arguments in commands.items():
+    for name, arguments in ((name, commands[name]) for name in names):
         told = subprocess.run(
             ["unshare", "-m", "sh", "-c", f'{full}; exec "$@"', str(folder), *PALM, *arguments],
             capture_output=True,

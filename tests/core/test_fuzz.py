@@ -28,11 +28,11 @@ from palm_core.validation import is_plain
 
 # No hang: what takes milliseconds may take seconds on a busy machine.
 bounded = settings(
-    max_examples=300,
+    max_examples=2 * settings().max_examples,
     deadline=timedelta(seconds=8),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-fewer = settings(bounded, max_examples=120)
+fewer = settings(bounded, max_examples=settings().max_examples)
 
 TASK: dict[str, Any] = {
     "oracle": {"name": "tabular", "n_prompts": 2, "n_responses": 3, "beta": 0.1},

@@ -22,7 +22,7 @@ from palm_core.run.ledger import FILE_NAME, Ledger
 from palm_core.run.run import Run, run_status
 
 bounded = settings(
-    max_examples=150,
+    max_examples=settings().max_examples,
     deadline=timedelta(seconds=8),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -202,7 +202,7 @@ def test_cells(
     works_or_is_refused(tmp_path / "run", capsys)
 
 
-@settings(bounded, max_examples=50)
+@settings(bounded, max_examples=settings().max_examples // 3)
 @given(st.binary(max_size=200))
 def test_a_log_that_is_not_its_own_is_ignored_or_refused(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], log: bytes

@@ -290,13 +290,17 @@ def population() -> PromptScores:
     return PromptScores.from_policies(list(oracle.solve(uniform_lattice(2, 8))))
 
 
-def test_coverage(population):
+@pytest.mark.parametrize(
+    ("times", "least", "most"),
+    [(100, 84, 100), pytest.param(300, 265, 299, marks=pytest.mark.scheduled)],
+)
+def test_coverage(population, times, least, most):
     """Nominal 95 %, for J_w, ε(P) and δ(P) of the population, from samples of 100 prompts.
 
     Of 300 intervals 285 ± 3.8 should cover; 93–97 % widened by 3.5 binomial standard
     errors on either side is 265 to 299 (four intervals in a thousand such tests fail by
-    chance at 93 %, none in ten thousand at 95 %). benchmarks/interval_coverage.py takes
-    1000 and other settings.
+    chance at 93 %, none in ten thousand at 95 %); of 100 it is 84 to all.
+    benchmarks/interval_coverage.py takes 1000 and other settings.
     """
 
     def statistic(values: np.ndarray) -> np.ndarray:
@@ -307,7 +311,7 @@ def test_coverage(population):
     assert (truth > 0.01).all()
     rng = np.random.default_rng(5)
     covered = {method: np.zeros(3, dtype=int) for method in METHODS}
-    for seed in range(300):
+    for seed in range(times):
         sample = PromptScores(population.values[:, rng.integers(0, 3000, size=100)])
         for method, count in covered.items():
             found = bootstrap(
@@ -315,7 +319,7 @@ def test_coverage(population):
             )
             np.add(count, (found.lower <= truth) & (truth <= found.upper), out=count)
     for method, count in covered.items():
-        assert ((count >= 265) & (count <= 299)).all(), (method, count)
+        assert ((count >= least) & (count <= most)).all(), (method, count)
 
 
 def test_the_band_holds_where_many_candidates_tie():

@@ -127,6 +127,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return out
 
 
+@pytest.mark.scheduled  # each part of it is tested alone, and the tutorials evaluate runs
 def test_it_is_evaluated_with_intervals_and_drawn(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

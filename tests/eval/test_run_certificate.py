@@ -153,10 +153,15 @@ def circle(chance, prompts, *, noise, centred=False) -> Run:
     return run_of(policies, weights, claims=Claims(delta=0.02))
 
 
-def test_the_limit_holds_the_true_certificate_as_often_as_it_says() -> None:
+@pytest.mark.parametrize(
+    # 95 % of 40 are 38; fewer than 34 has a chance of 1 in 100, and so have fewer than 8 of 10.
+    ("times", "least"),
+    [(10, 8), pytest.param(40, 34, marks=pytest.mark.scheduled)],
+)
+def test_the_limit_holds_the_true_certificate_as_often_as_it_says(times: int, least: int) -> None:
     exact, _ = certificate_of(circle(np.random.default_rng(0), 2, noise=0.0), ["p0", "p2", "p4"])
     assert exact is not None
-    held, points, over, times = np.zeros(2), np.zeros(2), np.zeros(2), 40
+    held, points, over = np.zeros(2), np.zeros(2), np.zeros(2)
     for seed in range(times):
         run = circle(np.random.default_rng(seed), 60, noise=0.4)
         found, _ = certificate_of(run, ["p0", "p2", "p4"], resamples=100)
@@ -168,8 +173,7 @@ def test_the_limit_holds_the_true_certificate_as_often_as_it_says() -> None:
         held += limits >= truth
         points += np.array([found.found.epsilon, found.found.delta]) >= truth
         over += limits / truth / times
-    # 95 % of 40 are 38; fewer than 34 has a chance of 1 in 100.
-    assert (held >= 34).all()
+    assert (held >= least).all()
     # Without the measuring error the certificate falls short much more often, and the limit
     # is no empty one.
     assert (points < 0.9 * times).all()

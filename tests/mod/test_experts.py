@@ -60,7 +60,7 @@ TOKEN = st.integers(3, 319)
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 5)
 def test_any_walk_over_prefixes_predicts_as_alone(kind, data, untrained):
     """Rows are repeated, dropped, exchanged; prefixes pass the window of those that have one."""
     model = untrained(kind)

@@ -75,7 +75,7 @@ def responses(leaves):
 
 
 @given(cases())
-@settings(max_examples=200)
+@settings(max_examples=settings().max_examples)
 def test_the_forest_is_naive_decoding(case):
     models, prompts, weights, mixing, limits = case
     everyone = tuple(range(len(weights)))

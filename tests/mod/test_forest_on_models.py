@@ -117,9 +117,12 @@ def dividing(found):
 
 @pytest.mark.parametrize(
     ("kind", "d"),
-    [("llama", 2), ("llama", 3), ("llama", 4), ("qwen2", 3), ("gpt2", 3), ("mistral", 3),
-     ("qwen2-sliding", 2)],
-)  # fmt: skip
+    [
+        *(("llama", 2), ("llama", 3), ("qwen2", 3), ("gpt2", 3), ("mistral", 3)),
+        ("qwen2-sliding", 2),
+        pytest.param("llama", 4, marks=pytest.mark.scheduled),
+    ],
+)
 def test_equals_decoding_alone(kind, d, families, alone):
     paths = families(kind)["models"][:d]
     experts = load_experts(paths)
@@ -200,7 +203,7 @@ def test_other_divergences(mixing, families, alone):
     )
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", pytest.param("gpt2", marks=pytest.mark.scheduled)])
 def test_adapters_equal_merged_models(kind, adapters, alone):
     from peft import PeftModel
 
@@ -231,7 +234,9 @@ def test_adapters_equal_merged_models(kind, adapters, alone):
     assert len({(p, leaf.tokens) for (p, _), leaf in found.items()}) > len(prompts)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2-sliding"])
+@pytest.mark.parametrize(
+    "kind", ["qwen2-sliding", pytest.param("llama", marks=pytest.mark.scheduled)]
+)
 def test_the_row_budget_changes_nothing(kind, families):
     experts = load_experts(families(kind)["models"][:3])
     prompts = prompts_of(experts.tokenizer, RAGGED)

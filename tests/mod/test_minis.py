@@ -40,7 +40,9 @@ def copied(tmp_path_factory):
         sys.path.remove(str(folder))
 
 
-@pytest.mark.parametrize(("name", "fewest"), [("safety", 2), ("helpful", 3)])
+@pytest.mark.parametrize(
+    ("name", "fewest"), [("safety", 2), pytest.param("helpful", 3, marks=pytest.mark.scheduled)]
+)
 def test_a_build_makes_experts_and_policies_that_answer_differently(
     copied, tmp_path, name, fewest, capsys
 ):

@@ -101,7 +101,7 @@ def test_responses_of_two_tokens_are_drawn_from_the_product():
     st.floats(0.1, 3.0),
     st.integers(0, 1000),
 )
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 5)
 def test_the_forest_samples_what_each_weight_vector_samples_alone(seed, mixing, rows, t, model):
     models = FakeModels(2, 7, disagreement=0.5, seed=model, reference=True)
     weights = uniform_lattice(2, 12)

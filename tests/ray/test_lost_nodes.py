@@ -27,11 +27,14 @@ def cluster() -> Iterator[Cluster]:
     made.shutdown()
 
 
+@pytest.mark.parametrize(
+    "ends", [[False], pytest.param([False, True], marks=pytest.mark.scheduled)]
+)
 def test_their_calls_are_lost_and_succeed_elsewhere(
-    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str], ends: list[bool]
 ) -> None:
     executor = RayWorkers(work(tmp_path), Execution(executor="ray", address=cluster.address))
-    for graceful in (False, True):
+    for graceful in ends:
         # The cluster has no room at all before: the call waits for it.
         node = cluster.add_node(num_cpus=1)
         executor.submit(call(1, "none", "sleep"))

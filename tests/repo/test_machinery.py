@@ -60,23 +60,66 @@ def test_the_readme_opens_with_the_two_commands(root: Path) -> None:
 
 
 def test_tests_runs_every_check(root: Path, sessions: dict[str, str]) -> None:
-    """Not by reading the noxfile: by asking which sessions it queues."""
+    """Not by reading the noxfile: by asking what the sessions that it queues would run."""
+    queued, ran, _ = asked_to_run(root, "tests")
+    assert set(queued) <= sessions.keys()
+    assert len(queued) == len(set(queued))
+    words = [word for line in ran for word in line]
+    folders = {path.parent.name for path in root.glob("tests/*/test_*.py")}
+    assert {"core", "ray", "site", "golden"} < folders
+    for folder in folders:
+        assert words.count(f"tests/{folder}") == 1, folder
+    for check in (["mypy"], ["ruff", "check"], ["ruff", "format", "--check"]):
+        assert check in ran
+    assert any({"mkdocs", "--strict"} <= set(line) for line in ran)
+
+
+def test_a_schedule_runs_what_the_others_leave_out(root: Path, sessions: dict[str, str]) -> None:
+    where = "tests/core/test_cli_runs.py"
+
+    def collected(**more: str) -> set[str]:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "--collect-only", "-q", where],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTEST_ADDOPTS": "", **more},
+        )
+        assert ran.returncode == 0, ran.stdout
+        return {line for line in ran.stdout.splitlines() if line.startswith(where)}
+
+    _, ran, env = asked_to_run(root, "scheduled", part="core")
+    assert [line for line in ran if "tests/core" in line]
+    assert collected() < collected(**env)
+
+
+def asked_to_run(
+    root: Path, name: str, **parameters: str
+) -> tuple[list[str], list[list[str]], dict[str, str]]:
+    """What a session queues, what it and those would run, and the variables that they set."""
     code = (
-        "import json, noxfile\n"
+        "import json, nox.registry, noxfile, sys\n"
         "class Session:\n"
-        "    queued = []\n"
+        "    posargs, env, queued, ran, cache_dir = [], {}, [], [], noxfile.ROOT\n"
         "    def notify(self, name):\n"
         "        self.queued.append(name)\n"
-        "noxfile.tests.func(Session())\n"
-        "print(json.dumps(Session.queued))"
+        "    def run(self, *words, **_):\n"
+        "        self.ran.append([str(word) for word in words])\n"
+        "    def install(self, *_, **__):\n"
+        "        pass\n"
+        "noxfile.install = lambda *_, **__: None\n"
+        "noxfile.chromium = lambda _: {}\n"
+        "session, known = Session(), nox.registry.get()\n"
+        "known[sys.argv[1]].func(session, **json.loads(sys.argv[2]))\n"
+        "for name in session.queued:\n"
+        "    known[name].func(session)\n"
+        "print(json.dumps([session.queued, session.ran, session.env]))"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
-    queued = json.loads(ran.stdout)
-    kinds = (name for name in sessions if name.startswith("tests-"))
-    assert set(queued) == {"lint", "types", "golden", "docs", *kinds}
-    assert len(queued) == len(set(queued))
+    command = [sys.executable, "-c", code, name, json.dumps(parameters)]
+    ran = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    queued, lines, env = json.loads(ran.stdout)
+    return queued, lines, env
 
 
 def stubs(folder: Path, **scripts: str) -> str:
