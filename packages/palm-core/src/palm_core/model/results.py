@@ -128,7 +128,7 @@ class Certificate(Record):
         return line + (f"  ({self.note})" if self.note else "")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Cover(NDArrayOperatorsMixin):
     """The policies that pruning chose, and how near to the fewest they are proven to be.
 
@@ -198,6 +198,14 @@ class Cover(NDArrayOperatorsMixin):
     def upper_bound(self) -> int:
         """The number of policies chosen."""
         return len(self.indices)
+
+    def __repr__(self) -> str:
+        share, amount = self.tolerance
+        names = ("epsilon", "delta") if self.everywhere else ("mu", "alpha")
+        return (
+            f"Cover({list(self)}, {names[0]}={share:g}, {names[1]}={amount:g}, "
+            f"method={self.method!r}, status={self.status!r}, lower_bound={self.lower_bound})"
+        )
 
     def __len__(self) -> int:
         return len(self.indices)
