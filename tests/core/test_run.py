@@ -79,3 +79,9 @@ def test_why_an_adaptive_run_stopped_is_kept(tmp_path: Path) -> None:
     for found in (run.portfolio, pruned):
         assert found.certificate is not None
         assert found.certificate.stopped == "calls"
+
+
+@pytest.mark.parametrize("name", ["baselines", "intervals", "diversity"])
+def test_analyses_name_the_package_that_has_them(folder: Path, name: str) -> None:
+    with pytest.raises(palm.PluginError, match=f"{name} of a run: comes with palm-eval"):
+        getattr(palm.open_run(folder), name)

@@ -16,12 +16,14 @@ from palm_core import (
     PolicySet,
     build_portfolio,
     gaps,
+    open_run,
     sample_weights,
 )
 from palm_core.cli.app import run as palm
 from palm_core.oracles.tabular import TabularOracle, load
 from palm_core.run.run import Run
 from palm_eval.analysis.evaluation import Evaluation, evaluate_run
+from palm_eval.analysis.intervals import plain_intervals
 
 TASK = """
 [oracle]
@@ -297,3 +299,18 @@ def test_an_evaluation_is_stored_in_its_run(tmp_path: Path) -> None:
     file.write_text(json.dumps(stored | {"candidates": "many"}))
     mended = evaluate_run(palm_core.open_run(tmp_path), oracle=oracle, resamples=100)
     assert mended.candidates == first.candidates
+
+
+def test_a_run_has_its_baselines_and_intervals(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(folder)
+    expected = evaluate_run(Run.open(folder))
+    assert run.baselines.keys() == expected.baselines.keys()
+    assert plain_intervals(run.intervals) == plain_intervals(expected.intervals)
+    assert run.diversity is None  # the oracle has no responses
+    # Kept in the folder: another process reads them.
+    monkeypatch.setattr("palm_eval.analysis.evaluation._evaluate", None)
+    again = open_run(folder)
+    assert plain_intervals(again.intervals) == plain_intervals(expected.intervals)
+    assert again.baselines["best_single"] == expected.baselines["best_single"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from palm_core import Policy
+    from palm_core import Policy, Run
     from palm_eval.intervals import Interval
 
     Array = NDArray[np.float64]
@@ -267,6 +267,13 @@ def portfolio_diversity(
         prompts=n,
         completions=most,
     ), ""
+
+
+def diversity(run: Run) -> RunDiversity | None:
+    """Diversity of the portfolio's answers (``Run.diversity``); ``None`` without responses."""
+    if run.folder is None:
+        return None
+    return portfolio_diversity(run.folder, run.portfolio.policies)[0]
 
 
 def _measures(sets: Sequence[Sequence[str]]) -> dict[str, NDArray[np.float64]]:

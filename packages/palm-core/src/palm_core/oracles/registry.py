@@ -356,6 +356,7 @@ _ORACLE = PluginKind(
 
 
 _EXPORTER = PluginKind(noun="export target", group="palm.exporters", table="--to")
+_ANALYSIS = PluginKind(noun="analysis", group="palm.analyses")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -514,3 +515,21 @@ def load_exporter(name: str, options: Mapping[str, Any]) -> Callable[..., dict[s
     exporter = _EXPORTER.load_function(name, None, "(source, *, out, task, base) -> dict")
     _EXPORTER.check_options(name, exporter, {"source": None, **options}, offers=("source",))
     return cast("Callable[..., dict[str, Any]]", exporter)
+
+
+def load_analysis(name: str) -> Callable[..., Any]:
+    """Load the analysis ``name`` of finished runs: an entry point of ``palm.analyses``.
+
+    It is called with the run, and returns what :class:`palm_core.Run` keeps under that name.
+
+    Raises:
+        PluginError: it cannot be had.
+    """
+    known = providers("analyses")
+    if name in known and name not in _ANALYSIS.names():
+        packages = known[name]
+        raise PluginError(
+            f"{name} of a run: comes with {packages[-1]}, which is not installed; "
+            + how_to_install(packages)
+        )
+    return cast("Callable[..., Any]", _ANALYSIS.load_function(name, None, "(run) -> result"))

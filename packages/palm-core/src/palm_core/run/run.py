@@ -19,6 +19,7 @@ from palm_core.errors import InputError, PalmError
 from palm_core.guarantees.adaptive import AdaptiveGrid
 from palm_core.model.files import is_folder, not_a_folder, read_bounded, write_atomically
 from palm_core.model.portfolio import PORTFOLIO_FILE, Portfolio
+from palm_core.oracles.registry import load_analysis
 from palm_core.run.artifacts import ARTIFACTS, verify_artifact
 from palm_core.run.assembly import assemble, evaluate_answers
 from palm_core.run.config import Grid, Settings
@@ -221,6 +222,36 @@ class Run:
         pruning = self.settings.pruning
         key = {"solver": pruning.solver, "normalize": pruning.normalize}
         return self.stored("curve", key, make, read)
+
+    @cached_property
+    def baselines(self) -> Any:
+        """Metrics of baselines of equal size, by name; stored in the run.
+
+        Those for which the oracle would have to be called are left out. An analysis by the
+        package that announces it (entry points ``palm.analyses``).
+
+        Raises:
+            PluginError: that package is not installed.
+        """
+        return load_analysis("baselines")(self)
+
+    @cached_property
+    def intervals(self) -> Any:
+        """Intervals of the portfolio's gaps over prompts, by name, or ``None``; stored in the run.
+
+        Raises:
+            PluginError: as for :attr:`baselines`.
+        """
+        return load_analysis("intervals")(self)
+
+    @cached_property
+    def diversity(self) -> Any:
+        """Diversity of the portfolio's answers, or ``None`` without responses.
+
+        Raises:
+            PluginError: as for :attr:`baselines`.
+        """
+        return load_analysis("diversity")(self)
 
     def stored(
         self,

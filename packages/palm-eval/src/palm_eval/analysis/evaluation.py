@@ -287,6 +287,16 @@ def evaluate_run(
     return run.stored("evaluation", asked | options, make, read)
 
 
+def baselines(run: Run) -> dict[str, Figures]:
+    """Metrics of the baselines that need no call (``Run.baselines``), by name."""
+    return evaluate_run(run).baselines
+
+
+def intervals(run: Run) -> dict[str, Interval] | None:
+    """Intervals of the portfolio's metrics over prompts (``Run.intervals``), by name."""
+    return evaluate_run(run).intervals
+
+
 def _as_plain(value: Any) -> Any:
     return np.asarray(value).tolist()
 
