@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from palm_core import InputError
+
 from .page import Page, sentence
 
 GOOD = """
@@ -152,6 +154,29 @@ def test_a_bad_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert told in f"{caught.value} {getattr(caught.value, 'result', '')}"
     (place,) = caught.value.__notes__
     assert "a-page.md:" in place
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("```console\npalm build task.toml --owt runs\n```\n", "--owt"),
+        ("```console\npalm plan none.toml\n```\n", "none.toml"),
+        ("```console\nnox -s everything\n```\n", "sessions"),
+        ("```python\nimport palm_core as\n```\n", "invalid syntax"),
+        ("```toml\n[grid]\nmew = 0.5\n```\n", "mew"),
+    ],
+)
+def test_a_bad_page_that_is_not_tried(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a-page.md"
+    fine = "```console\nfalse\n```\n```text\nno such output\n```\n```python\n1 / 0\n```\n"
+    file.write_text(fine, encoding="utf-8")
+    (tmp_path / "fine").mkdir()
+    assert Page(tmp_path / "fine" / "page", monkeypatch, tried=False).run(file) == 3
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises((AssertionError, SyntaxError, InputError), match=told):
+        Page(tmp_path / "page", monkeypatch, tried=False).run(file)
 
 
 def test_files_and_names_last_from_block_to_block(
