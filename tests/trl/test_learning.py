@@ -10,7 +10,10 @@ from palm_trl.measuring import Measurement, measure
 from palm_trl.process import run_call
 
 
-def test_one_vertex_shortens_answers_and_the_other_lengthens_them(speaking_model, tmp_path):
+@pytest.mark.parametrize(
+    "names", [["short"], pytest.param(["short", "long"], marks=pytest.mark.scheduled)]
+)
+def test_one_vertex_shortens_answers_and_the_other_lengthens_them(speaking_model, tmp_path, names):
     limit = 24
     oracle = tiny_tasks.make_oracle(
         speaking_model,
@@ -29,15 +32,17 @@ def test_one_vertex_shortens_answers_and_the_other_lengthens_them(speaking_model
     )
     base = measure(oracle, None)
     found = {}
-    for name, weights in {"short": (1.0, 0.0), "long": (0.0, 1.0)}.items():
-        run_call(oracle, np.array(weights), tmp_path / name)
+    for name in names:
+        weights = np.array([name == "short", name == "long"], dtype=float)
+        run_call(oracle, weights, tmp_path / name)
         found[name] = Measurement.load(tmp_path / name / "measurement.json")
 
     # Longer by more than half of what the limit leaves, wherever the model began.
     begun = base.tokens.mean()
     assert found["short"].tokens.mean() < 0.6 * begun
-    assert found["long"].tokens.mean() > (begun + limit) / 2
-    for index, name in enumerate(("short", "long")):
+    if "long" in found:
+        assert found["long"].tokens.mean() > (begun + limit) / 2
+    for index, name in enumerate(names):
         gain = found[name].rewards[..., index].mean() - base.rewards[..., index].mean()
         assert gain > 0.05
         assert found[name].kl.mean() > 0.05

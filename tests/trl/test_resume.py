@@ -47,7 +47,7 @@ def killed(oracle, folder, at, monkeypatch=None):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["lora", pytest.param("full", marks=pytest.mark.scheduled)])
 def test_a_killed_call_goes_on_to_the_same_result(kind, make_oracle, tmp_path):
     options = {"steps": STEPS, "checkpoint_every": 2, "trainer": AT_ONCE, **KINDS[kind]}
     trained(make_oracle(**options), tmp_path / "at once")
