@@ -23,8 +23,8 @@ import numpy as np
 from common import Aim, Benchmark, Figure, run
 from palm_core import Execution, Policy, uniform_lattice
 from palm_core.run.engine import Collector, Progress
-from palm_core.run.executors.choice import call_executor
 from palm_core.run.executors.protocol import Given, Work
+from palm_core.run.executors.workers import call_executor
 from palm_core.run.ledger import Ledger
 
 if TYPE_CHECKING:

@@ -274,7 +274,7 @@ def test_the_guarantee_does_without_what_is_missing_and_says_so(tmp_path: Path) 
     assert whole.missing == ()
     found = build_portfolio(Holes(inner), mu=0.5, alpha=0.1, prune_mu=0.05, run_dir=tmp_path)
     assert found.oracle_calls == whole.oracle_calls - 1
-    assert [item.weights for item in found.missing] == inner.tolist()
+    assert [item.weights.tolist() for item in found.missing] == inner.tolist()
     assert whole.certificate is not None
     assert found.certificate is not None
     assert found.certificate.delta >= whole.certificate.delta
@@ -289,7 +289,7 @@ def test_the_guarantee_does_without_what_is_missing_and_says_so(tmp_path: Path) 
 
     bare = build_portfolio(Holes(vertex), mu=0.5, alpha=0.1, prune_mu=0.05)
     assert bare.certificate is None
-    assert [item.weights for item in bare.missing] == vertex.tolist()
+    assert [item.weights.tolist() for item in bare.missing] == vertex.tolist()
 
     mended = Holes(inner[:0])  # the same command again tries again, and only there
     portfolio = build_portfolio(mended, mu=0.5, alpha=0.1, prune_mu=0.05, run_dir=tmp_path)

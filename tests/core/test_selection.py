@@ -54,7 +54,7 @@ def test_each_model_is_told_as_it_is(seed: int, m: int, d: int) -> None:
     candidates = some_models(seed, m, d)
     found = select_models(candidates, epsilon=0.02)
     chosen = chosen_of(candidates, found)
-    assert found.n_candidates == m
+    assert len(found.candidates) == m
     assert found.objectives == candidates.objectives
     assert found.cover.tolerance == (0.02, 0.0)
     assert found.normalization.over == f"{m} models"

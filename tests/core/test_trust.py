@@ -248,8 +248,8 @@ def test_the_portfolio_that_is_changed_here_is_sound() -> None:
         ({"policies": policy(artifact="a\x9b2J")}, "artifact: .*cannot be shown"),
         ({"objectives": ["x", "\x1b[2J"]}, "objectives: .*cannot be shown"),
         ({"objectives": ["x", "x"]}, "objectives: duplicate name 'x'"),
-        ({"policies": [*policy(), *policy()]}, "policies: duplicate name 'a'"),
-        ({"policies": policy(reward_errors=[1.0])}, "must have 2 reward_errors"),
+        ({"policies": [*policy(), *policy()]}, "duplicate name 'a'"),
+        ({"policies": policy(reward_errors=[1.0])}, "reward_errors: must be 2"),
         ({"policies": policy(rewards=[1e301, 0])}, "below 1e300"),
         ({"format": "x" * 100_000}, "must be 'palm-portfolio'"),
         (

@@ -260,6 +260,10 @@ def middle(weights):
     return np.full_like(weights, 1 / len(weights))
 
 
+def in_cover(**changes):
+    return setting(cover=setting(**changes))
+
+
 def fewer(indices):
     return indices[:-1]
 
@@ -306,8 +310,8 @@ ERRORS = [
     ("size_gap_curve", "size_gap_curve", lambda x: x[1:], "false proof"),
     ("size_gap_curve", "size_gap_curve", lambda x: x[:-1], "open"),
     ("size_gap_curve", "size_gap_curve", lambda x: [setting(epsilon=less)(p) for p in x], "below"),
-    ("select_models", "select_models", setting(lower_bound=one_more), "lower bound"),
-    ("select_models", "select_models", setting(indices=fewer), "outside"),
+    ("select_models", "select_models", in_cover(lower_bound=one_more), "lower bound"),
+    ("select_models", "select_models", in_cover(indices=fewer), "outside"),
     ("prune", "prune", setting(indices=fewer), "outside"),
     ("prune", "prune", setting(lower_bound=one_more), "lower bound"),
     ("certify", "certify", setting(delta=less), "below"),

@@ -222,7 +222,7 @@ def compare_size(size: int, status: str, lower: int, sizes: list[int]) -> Proble
         yield f"lower bound: {lower} are said to be needed, {sizes[0]} are"
 
 
-def judge_minimal_report(given: Instance, rng: np.random.Generator) -> Problems:
+def judge_minimal_portfolio(given: Instance, rng: np.random.Generator) -> Problems:
     found = palm.minimal_portfolio(
         policies(given), epsilon=given.epsilon, delta=given.delta, time_limit=TIME_LIMIT
     )
@@ -295,8 +295,10 @@ def judge_select_models(given: Instance, rng: np.random.Generator) -> Problems:
     tables = readings(given)
     if scale == "minmax":
         tables = [(normalised(table), epsilon, delta) for table, epsilon, delta in tables]
-    yield from compare_smallest(found, tables)
-    chosen = found.indices.tolist()
+    # Earlier versions have no cover.
+    cover = getattr(found, "cover", found)
+    yield from compare_smallest(cover, tables)
+    chosen = cover.indices.tolist()
     yield from best_of_readings(tables, chosen, found.gaps)
     everyone = range(len(given.values))
     for place, model in enumerate(found.models):
@@ -318,7 +320,7 @@ def normalised(table: Table) -> Table:
     )
 
 
-def judge_prune_report(given: Instance, rng: np.random.Generator) -> Problems:
+def judge_prune(given: Instance, rng: np.random.Generator) -> Problems:
     method = str(rng.choice(["greedy", "exact", "exact"]))
     found = palm.prune(
         policies(given),
@@ -440,10 +442,10 @@ JUDGES: dict[str, Judge] = {
         judge_gaps_without,
         judge_gap_frontier,
         judge_violations,
-        judge_minimal_report,
+        judge_minimal_portfolio,
         judge_size_gap_curve,
         judge_select_models,
-        judge_prune_report,
+        judge_prune,
         judge_certify,
         judge_route,
     )

@@ -257,7 +257,9 @@ MOST_VERTICES = 250_000
 _MOST_EXACT = 1000
 # Rewards whose largest is below 2 to this power are scaled, to avoid denormal products.
 _LEAST_EXPONENT = -900
-# Points tried, and how far from all ridges one has to be, in shares of a simplex's corners.
+# Pieces above a bound by more than this share of the largest have missed it.
+_HIDDEN = 1e-9
+# Orders and points tried, and how far a point has to be from all ridges, in shares of corners.
 _TRIES = 20
 _CLEAR = 1e-6
 # More than a few roundings.
@@ -416,16 +418,28 @@ def upper_pieces(known: Answers, most: int) -> Array | None:
     d, order = known.weights.shape[1], known.order
     weights, bounds = known.weights[order], known.bounds[order]
     scale = 2.0 ** np.ceil(np.log2(np.abs(bounds[:d]).max() or 1.0))
-    hull = Hull(bounds[:d] / scale)
-    for row, bound in zip(weights[d:], bounds[d:], strict=True):
-        hull.add(row, float(bound / scale))
-        if len(hull.places) > most:
-            return None
-    members = hull.members[hull.places]
-    if not _cover_the_simplex(weights[members]):
+    # Rounding may hide a weight from the hull; in another order it is seen.
+    for attempt in range(_TRIES):
+        further = np.arange(d, len(weights))
+        if attempt:
+            np.random.default_rng(attempt).shuffle(further)
+        hull = Hull(bounds[:d] / scale)
+        for place in further:
+            hull.add(weights[place], float(bounds[place] / scale))
+            if len(hull.places) > most:
+                return None
+        vertices = hull.vertices[hull.places, :d]
+        if (vertices @ weights.T - bounds / scale).max() <= _HIDDEN:
+            break
+    else:
         return None
-    pieces = hull.vertices[hull.places, :d] * scale
-    asked, tops = weights[members], bounds[members]
+    members = hull.members[hull.places]
+    # The first places of the hull are the vertices, then the weights as they were added.
+    places = np.concatenate([np.arange(d), further])[members]
+    asked, tops = weights[places], bounds[places]
+    if not _cover_the_simplex(asked):
+        return None
+    pieces = vertices * scale
     heights = np.einsum("pkd,pd->pk", asked, pieces)
     size = np.einsum("pkd,pd->pk", asked, np.abs(pieces)) + np.abs(tops) + TINY
     short = (tops - heights + rounding_error(d) * size).max(axis=1, keepdims=True)

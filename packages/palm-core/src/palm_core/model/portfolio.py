@@ -18,8 +18,16 @@ from palm_core.model.encoding import Count, check_vector, convert, json_schema, 
 from palm_core.model.files import is_folder, read_bounded, write_atomically
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import LARGEST_REWARD, Policy, PolicySet
-from palm_core.model.reference import Loss, Reference
-from palm_core.model.results import Certificate, Cover, Gaps, Missing, Slack, Theorem
+from palm_core.model.results import (
+    Certificate,
+    Cover,
+    Gaps,
+    Loss,
+    Missing,
+    Reference,
+    Slack,
+    Theorem,
+)
 from palm_core.validation import check_weights, complaint, one_line
 
 if TYPE_CHECKING:
@@ -182,7 +190,7 @@ class Portfolio:
             weights: (d,) or (k, d) on the simplex, as for :meth:`route`.
 
         Returns:
-            :class:`palm_core.model.reference.Loss`: upper bounds on ε and δ, rounded up, against
+            :class:`palm_core.model.results.Loss`: upper bounds on ε and δ, rounded up, against
             :attr:`reference`, and the second best policy of the portfolio. Without a reference
             the bounds of the whole portfolio, of its certificate or else its gaps.
 
@@ -292,6 +300,9 @@ class Portfolio:
         _check_names(self.objectives, "objectives")
 
 
+_NO_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+
 class _Head(msgspec.Struct):
     format: str
     version: int
@@ -304,7 +315,7 @@ def _decode(data: bytes) -> Any:
         head = msgspec.json.decode(data, type=_Head)
     except msgspec.ValidationError:
         raise InputError("is not a portfolio (no format and version)") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except _NO_JSON as error:
         raise InputError(f"is cut short or not JSON: {error}") from error
     if head.format != FORMAT:
         raise InputError(f"format = {one_line(repr(head.format), 80)}: must be {FORMAT!r}")
@@ -313,7 +324,10 @@ def _decode(data: bytes) -> Any:
             f"written in portfolio format {head.version}, this palm-core reads up to "
             f"{VERSION}; upgrade palm-core to read it"
         )
-    return msgspec.json.decode(data)
+    try:
+        return msgspec.json.decode(data)
+    except _NO_JSON as error:
+        raise InputError(f"is cut short or not JSON: {error}") from error
 
 
 def _current(document: Any) -> Any:

@@ -14,8 +14,7 @@ from palm_core.model.files import package_versions
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import Policy, PolicySet, add_policy
 from palm_core.model.portfolio import Portfolio
-from palm_core.model.reference import MOST_NUMBERS, Reference
-from palm_core.model.results import Cover, Slack, Theorem
+from palm_core.model.results import MOST_NUMBERS, Cover, Reference, Slack, Theorem
 from palm_core.oracles.protocol import Claims
 from palm_core.run.config import Grid, share_left, task_hash
 

@@ -24,8 +24,8 @@ from palm_core.oracles.protocol import Oracle, check_certifiable, check_oracle, 
 from palm_core.run.artifacts import ARTIFACTS
 from palm_core.run.assembly import assemble
 from palm_core.run.config import Adaptive, Execution, Grid, Settings, with_fingerprint
-from palm_core.run.executors.choice import call_executor
 from palm_core.run.executors.protocol import Answered, Call, Failure, Given, Refused, Work
+from palm_core.run.executors.workers import call_executor
 from palm_core.run.ledger import Answer, Ledger
 from palm_core.validation import check_count, check_weights
 

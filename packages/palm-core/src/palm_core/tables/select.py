@@ -18,7 +18,7 @@ from palm_core.model.files import package_versions
 from palm_core.model.normalization import Normalization
 from palm_core.model.policy import Policy
 from palm_core.model.portfolio import Portfolio
-from palm_core.model.reference import Reference
+from palm_core.model.results import Reference
 from palm_core.validation import check_number
 from palm_core.weights.simplex import sample_weights
 

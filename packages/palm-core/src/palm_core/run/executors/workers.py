@@ -1,4 +1,4 @@
-"""Worker processes: worker, guard process, pool."""
+"""Worker processes: worker, guard process, pool; the choice of the executor of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -25,8 +27,10 @@ from palm_core.run.executors.child import MADE, READY, Channel, serve
 from palm_core.run.executors.protocol import (
     Ended,
     Failure,
+    Here,
     failure_of,
     not_handed_over,
+    perform,
     shortened,
     unreadable,
 )
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from palm_core.run.config import Execution
-    from palm_core.run.executors.protocol import Call, Event, Work
+    from palm_core.run.executors.protocol import Call, CallExecutor, Event, Work
 
 #: Minimum seconds for the start of Python and the user's script, whatever the timeout.
 _START = 60.0
@@ -459,3 +463,73 @@ def _pickled(work: Work) -> bytes:
         return pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise not_handed_over(work, "worker processes", error) from error
+
+
+def call_executor(
+    work: Work,
+    execution: Execution,
+    executor: futures.Executor | None = None,
+    logs: Path | None = None,
+) -> CallExecutor:
+    """Return the executor of the calls.
+
+    Args:
+        work: data for the workers.
+        execution: settings of the calls.
+        executor: an executor of ``concurrent.futures`` to use instead.
+        logs: the folder for the workers' output, or ``None``.
+
+    Raises:
+        InputError: what is asked for is not installed, or cannot be reached.
+    """
+    if executor is not None:
+        return Futures(work, executor)
+    if execution.executor == "here":
+        return Here(work)
+    if execution.executor == "ray":
+        from palm_core.run.executors.ray import RayWorkers
+
+        return RayWorkers(work, execution, logs)
+    return WorkerProcesses(work, execution, logs)
+
+
+class Futures:
+    """A :class:`palm_core.run.executors.protocol.CallExecutor` on top of an ``Executor``.
+
+    Such an executor returns all answers of a call together and has no timeout; if one of
+    its processes dies, it is broken and the run stops.
+    :class:`palm_core.run.executors.workers.WorkerProcesses` has neither limitation.
+    """
+
+    def __init__(self, work: Work, executor: futures.Executor) -> None:
+        self.slots = max(1, getattr(executor, "_max_workers", 64))
+        self._work, self._executor = work, executor
+        self._waiting: dict[futures.Future[list[Event]], int] = {}
+
+    def submit(self, call: Call) -> None:
+        """Submit a call to the executor."""
+        self._waiting[self._executor.submit(_all, self._work, call)] = call.number
+
+    def events(self) -> Sequence[Event]:
+        """Wait until a call ends and return its events."""
+        done, _ = futures.wait(self._waiting, return_when=futures.FIRST_COMPLETED)
+        events: list[Event] = []
+        for future in sorted(done, key=self._waiting.__getitem__):
+            number = self._waiting.pop(future)
+            error = future.exception()
+            if error is None:
+                events += future.result()
+            else:  # an error of the executor: exceptions of an oracle are events
+                failure = failure_of(error)
+                events.append(Ended(number, replace(failure, kind="died", hopeless=True)))
+        return events
+
+    def close(self) -> None:
+        """Cancel pending calls; the owner shuts down the executor."""
+        for future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+
+
+def _all(work: Work, call: Call) -> list[Event]:
+    return list(perform(work, work.oracle(), call))
