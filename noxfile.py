@@ -248,7 +248,9 @@ def third_parties(name: str, extras: Iterable[str] = ()) -> list[str]:
 def tests_ray(session: nox.Session) -> None:
     """Oracle calls on a real Ray cluster, on this machine."""
     install(session, "palm-core", extras=("cli", "ray"), tools=PYTEST)
-    session.run("python", "-m", "pytest", *(session.posargs or ["tests/ray"]))
+    # Mostly they wait. Threads are Ray's affair here, so not `run_tests`.
+    spread = ("-n", "2", "--dist", "loadfile", "tests/ray")
+    session.run("python", "-m", "pytest", *(session.posargs or spread))
 
 
 def chromium(session: nox.Session) -> dict[str, str]:
