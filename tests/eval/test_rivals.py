@@ -84,7 +84,9 @@ def test_what_cannot_be_compared(runs: dict[str, Run], tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="two: measured on 5 prompts, must be the 4 of one"):
         compare_oracles({"one": runs["one"], "two": Run.open(tmp_path / "five")})
-    scaled = replace(runs["two"], settings=replace(runs["two"].settings, normalize="minmax"))
+    scaled = replace(
+        runs["two"], settings=runs["two"].settings.with_pruning({"normalize": "minmax"})
+    )
     with pytest.raises(InputError, match="say which"):
         compare_oracles({"one": runs["one"], "two": scaled})
 
