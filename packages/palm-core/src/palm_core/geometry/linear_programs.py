@@ -250,7 +250,7 @@ def near_mixture(values: Array, target: Array, *, share: bool) -> tuple[Array, A
 
 
 # Candidates up to which each is compared with mixtures of the others.
-_MOST_COMPARED = 2000
+_MOST_COMPARED = 1000
 _SAMPLE = 1000
 
 
@@ -259,7 +259,7 @@ def best_somewhere(values: Array) -> NDArray[np.intp]:
 
     Left out are rows for which a mixture of others is at least as good in every objective by
     more than rounding: max_j w·u_j is unchanged. Of equal rows the first remains; a row that
-    ties with a mixture remains. Among more than 2000 rows that none dominates, all remain.
+    ties with a mixture remains. Among more than 1000 rows that none dominates, all remain.
 
     Args:
         values: (m, d) vertex values.
