@@ -35,7 +35,7 @@ INTRODUCTIONS = {
     "palm_core": "Grids, covers, pruning, exact gaps, certificates, oracles and runs.",
     "palm_eval": "Rewards, metrics, intervals, baselines, tables, figures and the report.",
     "palm_mod": "Language models without training: decoding by several, or averaging them.",
-    "palm_trl": "Language models trained for each weighting, and their export.",
+    "palm_trl": "Language models trained for each weight vector, and their export.",
 }
 
 

@@ -73,7 +73,7 @@ def draw_asked(ax: Axes, weights: np.ndarray) -> None:
     """Draw the weight vectors at which the oracle is asked."""
     draw_simplex(ax)
     ax.scatter(*(weights @ CORNERS).T, s=9, color=INK, linewidths=0, zorder=6, clip_on=False)
-    draw_words(ax, "ask", f"the best policy for each of {len(weights)} weightings")
+    draw_words(ax, "ask", f"the best policy for each of {len(weights)} weight vectors")
 
 
 def draw_sizes(ax: Axes, curve: list[palm.SizeGap], chosen: palm.SizeGap) -> None:
@@ -94,7 +94,7 @@ def draw_sizes(ax: Axes, curve: list[palm.SizeGap], chosen: palm.SizeGap) -> Non
         ax.text(x, y + 0.03, label, ha="center", fontsize=10, color=INK, weight=weight)
         ax.text(x, -0.07, str(point.size), ha="center", fontsize=10, color=INK, weight=weight)
     ax.plot([0, 1], [0, 0], color=INK, linewidth=1)
-    ax.text(1, 0.88, "% below the best of all,\nat the worst weighting", **WORDS_RIGHT)
+    ax.text(1, 0.88, "% below the best of all,\nat the worst weight vector", **WORDS_RIGHT)
     ax.set_aspect("equal")
     draw_words(
         ax, "choose", f"{chosen.size} policies are never farther than {100 * chosen.epsilon:.1f} %"

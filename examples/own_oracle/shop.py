@@ -11,13 +11,13 @@ COSTS = np.array([1.0, 2.0, 4.0])
 
 
 class Shop:
-    """Finds the best prices for a weighting of profit and share."""
+    """Finds the best prices for a weight vector of profit and share."""
 
     objectives = ("profit", "share")
     reward_bound = 2.0
 
     def solve(self, weights):
-        """Yield one policy per weighting: here by trying every price."""
+        """Yield one policy per weight vector: here by trying every price."""
         for w in weights:
             prices = COSTS[:, None] + np.linspace(0, 3, 301)
             share = np.exp(-(prices - COSTS[:, None])) / 3

@@ -300,13 +300,13 @@ def test_mistakes_say_what_to_do(typed: tuple[str, ...], told: str, folder: Path
         ),
         (
             ("helpful=0.5", "safe=0.5"),
-            "helpful=0.5: adds to 0.5, must add to 1; one weighting is one word: "
+            "helpful=0.5: adds to 0.5, must add to 1; one weight vector is one word: "
             "helpful=0.5,safe=0.5",
         ),
         (("helpful=0",), "helpful=0: adds to 0, must add to 1"),
     ],
 )
-def test_weightings_that_are_none(weights: tuple[str, ...], told: str) -> None:
+def test_weight_vectors_that_are_none(weights: tuple[str, ...], told: str) -> None:
     assert palm(*SELECT, "--save", "p.json").code == 0
     assert palm("route", "p.json", "--weights", *weights) == (2, "", f"palm: --weights {told}\n")
 
@@ -316,15 +316,15 @@ def test_weightings_that_are_none(weights: tuple[str, ...], told: str) -> None:
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_proportion_that_is_suggested_is_accepted(row: list[float]) -> None:
-    from palm_core.cli.parameters import read_weightings
+    from palm_core.cli.parameters import read_weight_vectors
     from palm_core.errors import InputError
 
     names = [f"o{index}" for index in range(len(row))]
     text = ",".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True))
     try:
-        found = read_weightings([text], names)
+        found = read_weight_vectors([text], names)
     except InputError as error:
-        found = read_weightings([str(error).rpartition(": ")[2]], names)
+        found = read_weight_vectors([str(error).rpartition(": ")[2]], names)
         for share, value in zip(found[0], row, strict=True):
             assert abs(share - value / sum(row)) < 0.01
     assert abs(sum(found[0]) - 1) < 1e-6

@@ -1,4 +1,4 @@
-"""Multi-objective decoding as the paper states it: one prompt, one weighting, no cache.
+"""Multi-objective decoding as the paper states it: one prompt, one weight vector, no cache.
 
 Nothing of palm_mod is used; scores are in float64, from each model's own forward pass over
 the whole prefix. It is what the forest has to equal, token for token.
@@ -55,7 +55,7 @@ def naive_decode(
     reference=None,
     stop=None,
 ):
-    """Greedy decoding of one prompt for one weighting.
+    """Greedy decoding of one prompt for one weight vector.
 
     Args:
         models: d :class:`Alone`; ``reference`` another.

@@ -1,4 +1,4 @@
-"""The forest on real transformers equals decoding each weighting alone, token for token."""
+"""The forest on real transformers equals decoding each weight vector alone, token for token."""
 
 from __future__ import annotations
 

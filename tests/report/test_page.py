@@ -15,7 +15,7 @@ LIGHT_AND_DARK = ("light", "dark")
 
 
 def shares(page):
-    """The weighting that the page shows, as fractions by objective."""
+    """The weight vector that the page shows, as fractions by objective."""
     found = re.findall(r"(.+?) ([\d.]+)\s%(?:, )?", page.locator("#weights").inner_text())
     return {name: float(share) / 100 for name, share in found}
 
@@ -101,7 +101,7 @@ class TestTwoObjectives:
         loss = 1 - values[found.indices].max() / values.max()
         assert loss > 0.01
         shown = page.locator("#distance").inner_text().replace("\xa0", " ")
-        said = r"([\d.]+) % below the best of the 3 given, for this weighting\."
+        said = r"([\d.]+) % below the best of the 3 given, for this weight vector\."
         assert float(re.fullmatch(said, shown)[1]) == pytest.approx(100 * loss, rel=5e-3)
         assert page.locator("#answers").count() == 0
         assert page.locator("figure").count() == 3
@@ -220,9 +220,9 @@ class TestThreeObjectives:
         page.locator("#weight-0").fill("0")
         assert sum(shares(page).values()) == pytest.approx(1.0)
 
-    def test_every_row_can_show_a_weighting_that_it_serves(self, triangle, show):
+    def test_every_row_can_show_a_weight_vector_that_it_serves(self, triangle, show):
         page = show(triangle)
-        buttons = page.get_by_role("button", name="Show a weighting that policy")
+        buttons = page.get_by_role("button", name="Show a weight vector that policy")
         portfolio = Portfolio.load(triangle.parent)
         assert buttons.count() == len(portfolio)
         for i in range(len(portfolio)):
@@ -271,9 +271,9 @@ class TestMoreObjectives:
             served.add(serving(page))
         assert len(served) >= 2
 
-    def test_policies_show_a_weighting_that_they_serve(self, four, show):
+    def test_policies_show_a_weight_vector_that_they_serve(self, four, show):
         page = show(four)
-        for button in page.get_by_role("button", name="Show a weighting that policy").all():
+        for button in page.get_by_role("button", name="Show a weight vector that policy").all():
             number = re.search(r"\d+", button.get_attribute("aria-label"))[0]
             button.click()
             assert serving(page) == int(number)
@@ -333,7 +333,7 @@ def test_printed_it_loses_nothing(answering, show):
 
 
 def test_the_gap_shown_is_never_above_the_exact_one(triangle, show):
-    """At many weightings, the page's distance against the run's exact gap."""
+    """At many weight vectors, the page's distance against the run's exact gap."""
     page = show(triangle)
     portfolio = Portfolio.load(triangle.parent)
     most = 100 * portfolio.gaps.epsilon

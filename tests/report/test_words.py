@@ -129,7 +129,7 @@ class TestProof:
             for i in range(7)
         ]
         text = dict(proof(portfolio(missing=tuple(missing)), None))["Where the oracle failed"]
-        assert text.startswith("7 weightings of those asked have no answer (kind = 0.00: m0;")
+        assert text.startswith("7 weight vectors of those asked have no answer (kind = 0.00: m0;")
         assert "m4; and 2 more)" in text
 
     @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ class TestProof:
         )
         text = dict(proof(portfolio(pruning=record), None))["Why not fewer"]
         assert said in text
-        assert "within 5 % plus 0.01 of the best found at every weighting asked" in text
+        assert "within 5 % plus 0.01 of the best found at every weight vector asked" in text
 
 
 def test_a_bound_is_never_rounded_down():

@@ -300,7 +300,7 @@ class TestForTheHub:
                 OBJECTIVES, policy.weights, policy.rewards, strict=True
             ):
                 assert f"| {name} | {weight:.4f} | {reward:.4g} | 0.01 |" in said
-            assert "every weighting of brevity and helpfulness" in said
+            assert "all weights of brevity and helpfulness" in said
             assert f"It serves: brevity from {least:.3f} to {most:.3f}." in said
             assert "| 1.25 |" in said  # its KL
             assert "at most" in said

@@ -201,10 +201,10 @@ class TestStandingAlone:
             (["brevity=x,helpfulness=1"], "'x' is not a number"),
             (["brevity=2,helpfulness=-1"], "must be finite and not negative"),
             (["brevity=nan,helpfulness=1"], "must be finite and not negative"),
-            ([], "takes one weighting"),
+            ([], "takes one weight vector"),
         ],
     )
-    def test_what_is_no_weighting(self, folder, asked, said):
+    def test_what_is_no_weight_vector(self, folder, asked, said):
         done = self.run(folder, *asked)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert said in done.stderr

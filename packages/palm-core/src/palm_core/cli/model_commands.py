@@ -20,7 +20,7 @@ from palm_core.cli.parameters import (
     RunFolder,
     TablePath,
     TaskOption,
-    Weightings,
+    WeightVectors,
     check_apart,
     check_curve,
     check_portfolio_file,
@@ -58,7 +58,7 @@ def select(
 
         palm select models.csv --maximize helpful --minimize cost --epsilon 0.02
 
-    For every weighting of the objectives, the best of the selected models is
+    For every weight vector of the objectives, the best of the selected models is
     within the tolerance of the best of all models. The gap is exact.
 
     Parameters
@@ -139,11 +139,11 @@ def route(
     source: PortfolioPath,
     /,
     *,
-    weights: Weightings = (),
+    weights: WeightVectors = (),
     table: File | None = None,
     json: Flag = False,
 ) -> None:
-    """Say which policy of a portfolio serves a weighting best.
+    """Say which policy of a portfolio serves a weight vector best.
 
         palm route runs/first --weights helpful=0.7,brief=0.3
 
@@ -152,16 +152,16 @@ def route(
     source
         A run's folder, or a portfolio file.
     weights
-        One weighting each, as name=value,name=value; an objective left out
+        One weight vector each, as name=value,name=value; an objective left out
         weighs 0, and the values add to 1.
     table
-        A table with one weighting per row and one column per objective.
+        A table with one weight vector per row and one column per objective.
     json
         Print one JSON document instead.
     """
     import numpy as np
 
-    from palm_core.cli.parameters import read_weightings
+    from palm_core.cli.parameters import read_weight_vectors
     from palm_core.model.files import is_folder
     from palm_core.model.portfolio import Portfolio
     from palm_core.run.artifacts import reached
@@ -171,7 +171,7 @@ def route(
     portfolio = Portfolio.load(source)
     run = source if is_folder(source) else source.parent
     objectives = portfolio.objectives
-    rows = [np.array(read_weightings(weights, objectives)).reshape(-1, len(objectives))]
+    rows = [np.array(read_weight_vectors(weights, objectives)).reshape(-1, len(objectives))]
     if table is not None:
         given = read_table(table)
         columns = np.column_stack([given.numbers(name) for name in objectives])
@@ -243,7 +243,8 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     gaps, all_models = found.gaps, len(found.candidates)
     output.tell(
         f"{size} of {all_models} models {'is' if size == 1 else 'are'} enough: for every "
-        f"weighting of the {d} objectives, {'it' if size == 1 else f'the best of these {size}'}\n"
+        f"weight vector of the {d} objectives, "
+        f"{'it' if size == 1 else f'the best of these {size}'}\n"
         f"is within {' plus '.join(parts)} of the best of all {all_models} "
         f"(exactly {_gap_text(found)})."
     )

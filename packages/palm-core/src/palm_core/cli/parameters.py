@@ -111,7 +111,7 @@ TableOption = Annotated[Path, Parameter(converter=_path, metavar="TABLE")]
 #: Positional path of a portfolio or a run.
 PortfolioPath = Annotated[Path, Parameter(converter=_path, name="PORTFOLIO")]
 #: Weights as NAME=VALUE,…, several after one option.
-Weightings = Annotated[
+WeightVectors = Annotated[
     tuple[str, ...],
     Parameter(consume_multiple=True, negative="", show_default=False, metavar="NAME=VALUE,..."),
 ]
@@ -217,11 +217,11 @@ def check_new_file(file: Path, option: str, kind: str, mark: bytes) -> None:
         raise InputError(f"{name}: is there already and is no {kind}; name another file")
 
 
-def read_weightings(texts: Sequence[str], objectives: Sequence[str]) -> list[list[float]]:
+def read_weight_vectors(texts: Sequence[str], objectives: Sequence[str]) -> list[list[float]]:
     """Parse weights, one row per text, in the order of the objectives; omitted ones are 0.
 
     Raises:
-        InputError: a text is no weighting of these objectives; what one would be.
+        InputError: a text is no weight vector of these objectives; what one would be.
     """
     found = [_named(text, objectives) for text in texts]
     for text, named in zip(texts, found, strict=True):
@@ -263,7 +263,7 @@ def _check(text: str, named: Mapping[str, float], others: Sequence[Mapping[str, 
     together = {name: value for other in others for name, value in other.items()}
     apart = len(others) > 1 and len(together) == sum(map(len, others))
     if apart and abs(math.fsum(together.values()) - 1.0) <= SUM_TOLERANCE:
-        ask = f"; one weighting is one word: {_written(together)}"
+        ask = f"; one weight vector is one word: {_written(together)}"
     numbers = " and ".join(f"{value:g}" for value in named.values())
     adds = f"{numbers} add to {total:g}" if len(named) > 1 else f"adds to {total:g}"
     raise InputError(f"--weights {one_line(text, 200)}: {adds}, must add to 1{ask}")

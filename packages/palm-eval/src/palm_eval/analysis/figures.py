@@ -47,8 +47,8 @@ def drawn_usage(groups: Mapping[str, PolicySet], styles: Mapping[str, PolicyStyl
     beside = f" Beside it the policies of as many {others}." if others else ""
     how = {
         2: "The bar runs over all weights; in each part one policy is the best",
-        3: "Each point of the triangle is a weighting, each corner one objective alone; in each "
-        "area one policy is the best",
+        3: "Each point of the triangle is a weight vector, each corner one objective alone; in "
+        "each area one policy is the best",
     }.get(d, "The bar holds all weights; each part is the share at which one policy is the best")
     unless = " (estimated from 100 000 weights)" if d > 3 else ""
     return Drawn(
@@ -349,7 +349,7 @@ def _weights(
         ),
         title="The weights asked for",
         caption=(
-            f"Each point is a weighting that the oracle was asked to optimise for, {order}. "
+            f"Each point is a weight vector that the oracle was asked to optimise for, {order}. "
             "Numbers mark those whose policies are in the portfolio."
         ),
         description=figures.weights_description(

@@ -26,7 +26,7 @@ def compare(
 
         palm compare runs/safety-mini runs/safety-soup
 
-    For every weighting, what each run's policies lose to the best of all of them.
+    For every weight vector, what each run's policies lose to the best of all of them.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def _show(found: Rivals) -> None:
     output.table(headers, rows)
     output.say()
     output.tell(
-        "ε and δ: the most that any weighting loses to the best policy of any run, exactly. The "
-        "runs' rewards and prompts must be the same; that is for you to know."
+        "ε and δ: the most that is lost, at any weights, to the best policy of any run, exactly. "
+        "The runs' rewards and prompts must be the same; that is for you to know."
     )
 
 

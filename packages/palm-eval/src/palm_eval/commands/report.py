@@ -48,7 +48,7 @@ def report(
         the run has no policy for. Without it those baselines are left out.
     models
         The table that a portfolio file was selected from: its other models give
-        distances at each weighting, and figures.
+        distances at each weight vector, and figures.
     prompts
         The most prompts whose answers are shown.
     most

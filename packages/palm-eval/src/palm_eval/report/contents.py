@@ -133,7 +133,7 @@ def _of_file(path: Path, models: Table | None, *, most: int, prompts: int) -> Re
             else "a run's folder has the policies it was chosen from"
         )
         note = (
-            "Distances at one weighting, figures and answers: this is a portfolio by itself; "
+            "Distances at one weight vector, figures and answers: this is a portfolio by itself; "
             f"{where}."
         )
         return ReportContents(path=path, portfolio=portfolio, prompts=prompts, missing=(note,))

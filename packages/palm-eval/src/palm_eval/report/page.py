@@ -334,7 +334,7 @@ def _answers_note(contents: ReportContents, shown: int) -> str:
         return "The policies did not answer the same prompts, so nothing stands side by side."
     if not shown:
         return f"Answers to {len(responses.prompts)} prompts are kept; none were to be shown."
-    text = "The same prompt to every policy; first the one that serves the weighting above."
+    text = "The same prompt to every policy; first the one that serves the weight vector above."
     if not responses.same_prompts:
         text += (
             f" {len(responses.prompts)} of {responses.n_prompts} prompts were answered by all of "

@@ -220,8 +220,8 @@ function show() {
   byId("rewards").replaceChildren(...data.objectives.map((name, i) => reward(name, policy.cells[i])));
   byId("served-box").style.setProperty("--accent", policy.colour);
   byId("distance").textContent = found
-    ? `${below(own.value, opt)} below the best of the ${data.candidates} ${data.selected ? "given" : "policies found"}, for this weighting.`
-    : "The others that it was chosen from are not in this portfolio, so the distance to the best of them is not known for one weighting.";
+    ? `${below(own.value, opt)} below the best of the ${data.candidates} ${data.selected ? "given" : "policies found"}, for this weight vector.`
+    : "The others that it was chosen from are not in this portfolio, so the distance to the best of them is not known for one weight vector.";
   announce(`Policy ${policy.number}, ${policy.id}, serves ${sharesText(weights)}.`);
 
   data.policies.forEach((one, i) => {

@@ -67,7 +67,7 @@ def lead(portfolio: Portfolio) -> list[str]:
             f"{whoever} {which} is at most {bound_text(portfolio.gaps.delta)} below the best of "
             "the "
             f"{portfolio.candidates} {_those(portfolio)}, in units of reward. The best "
-            "value is not positive at some weighting, so a share of it means nothing."
+            "value is not positive at some weight vector, so a share of it means nothing."
         )
     return sentences
 
@@ -78,13 +78,13 @@ def promise(portfolio: Portfolio) -> str:
     if certificate is not None and math.isfinite(certificate.epsilon):
         condition = " (conditional, see below)" if certificate.conditional_on else ""
         return (
-            f"Certified for every weighting{condition}: at most {_share(certificate.epsilon)} "
+            f"Certified for every weight vector{condition}: at most {_share(certificate.epsilon)} "
             "below the best policy that the oracle could give."
         )
     if gaps is not None:
         most = bound_text(gaps.delta) if math.isinf(gaps.epsilon) else f"{_share(gaps.epsilon)}"
         others = "of all that were given" if is_selected(portfolio) else "policy found"
-        return f"For every weighting: at most {most} below the best {others}."
+        return f"For every weight vector: at most {most} below the best {others}."
     return ""
 
 
@@ -126,11 +126,11 @@ def _exact(portfolio: Portfolio) -> tuple[str, str]:
     elif math.isfinite(gaps.epsilon):
         share = f"The most that a user loses is {percent_text(gaps.epsilon)}"
     else:
-        share = "The best value is not positive at some weighting, where no share can be given"
+        share = "The best value is not positive at some weight vector, where no share can be given"
     return (
         f"Against every policy that was {'given' if is_selected(portfolio) else 'found'}",
         f"{share}; in units of reward it is {number_text(gaps.delta)}. Both are exact: what a "
-        "policy is worth is a linear function of the weights, so the worst weighting of all is "
+        "policy is worth is a linear function of the weights, so the worst weight vector of all is "
         "found by linear programming, not by trying a sample of them.",
     )
 
@@ -147,16 +147,16 @@ def _certificate(portfolio: Portfolio) -> tuple[str, str]:
             f"{_share(found.epsilon)}"
         )
     text = (
-        f"{share}, or {bound_text(found.delta)} in units of reward, at any weighting. "
+        f"{share}, or {bound_text(found.delta)} in units of reward, at any weight vector. "
         "The best value "
         "that policies can have is a convex function of the weights, and the oracle has said what "
-        f"it is at {_count(portfolio.oracle_calls, 'weighting')}; between them it cannot be "
+        f"it is at {_count(portfolio.oracle_calls, 'weight vector')}; between them it cannot be "
         "above the convex hull of those values."
     )
     if found.conditional_on:
         text += f" That is conditional on {found.conditional_on}."
     else:
-        text += " It takes the oracle at its word: that each answer is the best for its weighting."
+        text += " It takes the oracle at its word: that each answer is the best for its weights."
     return title, text
 
 
@@ -188,7 +188,7 @@ def _fewer(portfolio: Portfolio) -> tuple[str, str]:
         return "", ""
     share, amount = pruning.tolerance
     asked = f"within {percent_text(share)}" + (f" plus {number_text(amount)}" if amount else "")
-    where = "at every weighting" if pruning.everywhere else "at every weighting asked"
+    where = "at every weight vector" if pruning.everywhere else "at every weight vector asked"
     size = len(portfolio)
     if pruning.status == "optimal":
         text = f"{size} is the least number of them that stays {asked} of the best found {where}"
@@ -212,7 +212,7 @@ def _missing(portfolio: Portfolio) -> tuple[str, str]:
     more = f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return (
         "Where the oracle failed",
-        f"{_count(len(missing), 'weighting')} of those asked {_have(len(missing))} no answer "
+        f"{_count(len(missing), 'weight vector')} of those asked {_have(len(missing))} no answer "
         f"({listed}{more}). What is said above does without.",
     )
 

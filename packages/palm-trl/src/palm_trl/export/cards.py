@@ -142,7 +142,7 @@ def _body(gathered: Gathered, model: Model) -> str:
     index = gathered.models.index(model)
     parts = [
         f"# {model.name}",
-        f"One of the {len(gathered.models)} policies of a portfolio that serves every weighting of "
+        f"One of the {len(gathered.models)} policies of a portfolio that serves all weights of "
         f"{plain(', '.join(portfolio.objectives[:-1]))} and {plain(portfolio.objectives[-1])} "
         f"(PALM, Portfolio of Aligned LLMs). It serves: {serves_words(portfolio)[index]}.",
         _base_words(gathered),

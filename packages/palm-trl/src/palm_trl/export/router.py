@@ -1,4 +1,4 @@
-"""Says which model of this folder serves a weighting of the objectives best.
+"""Says which model of this folder serves a weight vector of the objectives best.
 
 On the command line, an objective left out weighs 0::
 
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     given = [argument for argument in arguments if argument != "--port"]
     try:
         if len(given) != 1:
-            raise ValueError("takes one weighting, as brevity=0.7,helpfulness=0.3")
+            raise ValueError("takes one weight vector, as brevity=0.7,helpfulness=0.3")
         print(entry_for(_read(given[0]))[wanted])
     except ValueError as error:
         sys.stderr.write(f"route.py: {error}\n")
