@@ -388,3 +388,13 @@ def test_the_first_weights_are_few_and_hold_the_vertices(d: int) -> None:
     weights = first_weights(d)
     assert d <= len(weights) <= max(3000, d)
     assert (weights.max(axis=1) == 1).sum() == d
+
+
+def test_a_tolerance_met_in_neither_reading_at_one_weight_ends():
+    """The three that lose most lose too much in each reading of decimals, but at other weights."""
+    hundredths = [[23, 21, 97], [68, 40, 82], [9, 98, 88], [76, 58, 21], [29, 24, 27]]
+    hundredths += [[69, 38, 97], [30, 14, 34], [1, 24, 64]]
+    found = minimal_portfolio(
+        np.array(hundredths) / 100, epsilon=0.19489144316730517, time_limit=20.0
+    )
+    assert (found.status, len(found), found.lower_bound) == ("optimal", 3, 3)

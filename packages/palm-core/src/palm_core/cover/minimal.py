@@ -183,8 +183,8 @@ class CutLoop:
         """Search until the bounds meet or ``deadline`` (as ``time.perf_counter``) has passed.
 
         Violated weights come from any cover: most from greedy covers, most others from
-        local search; only then is a proof computed. Terminates: each round adds a weight
-        at which a portfolio of that round fails, so no portfolio occurs twice.
+        local search; only then is a proof computed. Terminates: each round adds a column that
+        a portfolio of that round does not cover, so no portfolio occurs twice.
         """
         try:
             self._search(_greedy, deadline)
@@ -270,13 +270,18 @@ class CutLoop:
         violated = find_violations(pair, self.epsilon, self.delta, deadline=deadline)
         if not len(violated):
             return False
-        exact = list(violated.exact)
+        exact, seen = list(violated.exact), False
         if len(violated.certain):
             known = _covered(self._near(violated.certain), chosen)
             exact += [tuple(map(Fraction, row)) for row in violated.certain[known].tolist()]
             self.weights = np.concatenate([self.weights, violated.certain[~known]])
+            seen = not known.all()
         allowed = tolerance(self.epsilon), tolerance(self.delta)
         columns = [covering(self.values, row, *allowed) for row in exact]
+        if not seen and all(column[chosen].any() for column in columns):
+            # Violated in each reading of the numbers, but not at the same weights: no subset of
+            # these policies is valid, so one of the others is needed.
+            columns.append(~np.isin(np.arange(len(self.values.floats)), chosen))
         self.decided = np.column_stack([self.decided, *columns])
         return True
 
