@@ -156,5 +156,5 @@ def test_the_pages_of_commands_tasks_and_portfolios_are_whole() -> None:
         assert f"## palm {name}\n" in commands
     for row in ("| `target_epsilon` |", "| `num_gpus` | `0.0` |", "| `sizes` |", "| `lora` |"):
         assert row in tasks
-    assert "PolicyRecord" in portfolio_page.portfolio_page()
+    assert "## Policy\n" in portfolio_page.portfolio_page()
     assert ":func:" not in tasks
