@@ -177,6 +177,13 @@ def check_exporter(name: str) -> str:
     return str(load_exporter(name, options).__doc__).splitlines()[0]
 
 
+def check_analysis(name: str) -> str:
+    """The analysis of runs loads."""
+    from palm_core.oracles.registry import load_analysis
+
+    return str(load_analysis(name).__doc__).splitlines()[0]
+
+
 def check_demo(examples: Path) -> str:
     """From a task to a portfolio, its evaluation and its page; and from a table."""
     task, models = str(examples / "quickstart/task.toml"), "models.csv"
@@ -208,6 +215,8 @@ def lines(dist: Path, checkout: Path, examples: Path, folder: Path) -> Iterator[
             yield f"oracle {entry.name}", partial(check_oracle, entry.name, folder)
         if entry.group == "palm.exporters":
             yield f"exporter {entry.name}", partial(check_exporter, entry.name)
+        if entry.group == "palm.analyses":
+            yield f"analysis {entry.name}", partial(check_analysis, entry.name)
     yield "the demo", lambda: check_demo(examples)
 
 

@@ -200,7 +200,7 @@ def test_each_announced_oracle_and_metric_and_reward_is_checked(root: Path, tmp_
     installed = script(root, "installed")
     todo = [what for what, _ in installed.lines(tmp_path, root, tmp_path, tmp_path)]
     for entry in installed.announced():
-        kind = entry.group.removeprefix("palm.").removesuffix("s")
+        kind = entry.group.removeprefix("palm.").removesuffix("s").replace("analyse", "analysis")
         assert kind in ("command", "console_script") or f"{kind} {entry.name}" in todo
 
 

@@ -98,7 +98,7 @@ class TestTwoObjectives:
         page = show(write_report(gather_report(file, models=table), tmp_path / "p.html"))
         page.locator("#weight-0").fill("750")
         values = found.normalization.apply(models).objective([0.75, 0.25])[0]
-        loss = 1 - values[found.indices].max() / values.max()
+        loss = 1 - values[found.cover].max() / values.max()
         assert loss > 0.01
         shown = page.locator("#distance").inner_text().replace("\xa0", " ")
         said = r"([\d.]+) % below the best of the 3 given, for this weight vector\."
@@ -342,7 +342,7 @@ def test_the_gap_shown_is_never_above_the_exact_one(triangle, show):
         page.evaluate("(w) => setWeights(w)", weights.tolist())
         shown = page.locator("#distance").inner_text().split("\xa0%")[0]
         assert shown.startswith("less than") or float(shown) <= most * 1.005
-    worst = portfolio.gaps.epsilon_weights
+    worst = portfolio.gaps.epsilon_weights.tolist()
     page.evaluate("(w) => setWeights(w)", worst)
     shown = float(page.locator("#distance").inner_text().split("\xa0%")[0])
     assert shown == pytest.approx(most, rel=2e-3)

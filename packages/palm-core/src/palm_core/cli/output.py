@@ -16,7 +16,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from palm_core.model.encoding import encode, stored
 from palm_core.validation import harmless, number_text, percent_text, weights_text
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ def note(text: str) -> None:
 def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document; ∞ and NaN become null."""
     import msgspec
+
+    from palm_core.model.encoding import encode
 
     text = msgspec.json.format(encode(document)).decode()
     if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
@@ -216,6 +217,8 @@ def objectives(names: tuple[str, ...]) -> str:
 
 def document(portfolio: Portfolio) -> dict[str, Any]:
     """The JSON document of a portfolio for ``--json``."""
+    from palm_core.model.encoding import stored
+
     pruning = portfolio.pruning
     return {
         "portfolio": [policy.id for policy in portfolio.policies],
