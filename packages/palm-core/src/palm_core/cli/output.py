@@ -68,9 +68,9 @@ def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document; ∞ and NaN become null."""
     import msgspec
 
-    from palm_core.model.encoding import encode
-
-    text = msgspec.json.format(encode(document)).decode()
+    # Arrays and their scalars have ``tolist``; NumPy itself is not imported for that.
+    data = msgspec.json.encode(document, enc_hook=lambda value: value.tolist())
+    text = msgspec.json.format(data).decode()
     if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
         text = json.dumps(json.loads(text), indent=2)  # escapes non-ASCII characters
     sys.stdout.write(f"{text}\n")
