@@ -83,6 +83,11 @@ class TestCandidates:
             if kind == "uniform" and alone < 1e-9 * size:
                 assert str(place) not in found.names
 
+    def test_the_best_may_be_equal_in_an_objective(self) -> None:
+        found = Reference.of_candidates(PolicySet([[0, 1, 1], [1, 0, 1], [0.4, 0.4, 0]]))
+        assert found is not None
+        assert found.names == ("0", "1")
+
     def test_on_a_sphere_all_are_best_somewhere(self) -> None:
         values = np.abs(np.random.default_rng(1).normal(size=(80, 3)))
         values /= np.linalg.norm(values, axis=1)[:, np.newaxis]

@@ -284,12 +284,14 @@ def best_somewhere(values: Array) -> NDArray[np.intp]:
 
 def _is_below_a_mixture(target: Array, values: Array) -> bool:
     """Whether a mixture of ``values`` (p, d) is above ``target`` (d,), rounding included."""
-    low = values.min(axis=0)
-    spread = np.maximum(values.max(axis=0) - low, TINY)
-    with np.errstate(all="ignore"):
-        scaled, wanted = (values - low) / spread, (target - low) / spread
-    # The program is of losses above 0: the target is raised above all values.
-    found = near_mixture(scaled, wanted + 2.0 + max(0.0, -wanted.min()), share=False)
+    low, high = values.min(axis=0), values.max(axis=0)
+    if (target > high).any():
+        return False
+    spread = high - low
+    spread[spread == 0] = 1.0
+    # Every mixture is above ``low``. The program is of losses above 0: the target is raised.
+    wanted = np.maximum((target - low) / spread, 0.0)
+    found = near_mixture((values - low) / spread, wanted + 2.0, share=False)
     if found is None:
         return False
     shares = found[0] / found[0].sum()
