@@ -289,8 +289,9 @@ def _is_below_a_mixture(target: Array, values: Array) -> bool:
         return False
     spread = high - low
     spread[spread == 0] = 1.0
-    # Every mixture is above ``low``. The program is of losses above 0: the target is raised.
-    wanted = np.maximum((target - low) / spread, 0.0)
+    # The program is of losses above 0: the target is raised. Far below all of ``values`` it is
+    # met by every mixture, and its loss there must not be the largest.
+    wanted = np.maximum((target - low) / spread, -1.0)
     found = near_mixture((values - low) / spread, wanted + 2.0, share=False)
     if found is None:
         return False
