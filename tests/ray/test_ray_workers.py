@@ -218,7 +218,7 @@ class TestDeath:
         executor = make()
         executor.submit(call(1, "start"))
         told: list[Event] = []
-        # Nothing is told before it starts what takes long; so the wait is for the file.
+        # No event says that the long call has begun, so wait for its file.
         waiting = threading.Thread(target=lambda: told.extend(executor.events()))
         waiting.start()
         wait_for(lambda: len(started(tmp_path)) == 2)

@@ -233,7 +233,7 @@ class Policy:
     artifact: Annotated[
         str | None, Meta(description="the model: a path inside the run, another path or a URI")
     ] = None
-    info: Annotated[Mapping[str, Any], Meta(description="what else the oracle told")] = field(
+    info: Annotated[Mapping[str, Any], Meta(description="further metadata of the oracle")] = field(
         default_factory=dict
     )
 

@@ -479,14 +479,29 @@ def _make(
 
 def _installed(name: str) -> Any:
     """Import the factory of an entry point."""
-    known = providers("oracles")
-    if name in known and name not in _ORACLE.names():
+    _check_installed(_ORACLE, "oracles", name, f"oracle {name!r}", OracleNotInstalledError)
+    return _ORACLE.load(name, known=providers("oracles"))
+
+
+def _check_installed(
+    kind: PluginKind, names: str, name: str, label: str, error: type[PluginError] = PluginError
+) -> None:
+    """Refuse a name of a known package that is not installed.
+
+    Args:
+        kind: of the plugin.
+        names: the key of its names in ``packages.toml``.
+        name: of the plugin.
+        label: how the message names it.
+        error: the class of the error.
+    """
+    known = providers(names)
+    if name in known and name not in kind.names():
         packages = known[name]
-        raise OracleNotInstalledError(
-            f"oracle {name!r} comes with {packages[-1]}, which is not installed; "
+        raise error(
+            f"{label} comes with {packages[-1]}, which is not installed; "
             + how_to_install(packages)
         )
-    return _ORACLE.load(name, known=known)
 
 
 def load_exporter(name: str, options: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -505,13 +520,7 @@ def load_exporter(name: str, options: Mapping[str, Any]) -> Callable[..., dict[s
         InputError: it does not take an option.
     """
     _EXPORTER.check_name(name)
-    known = providers("exporters")
-    if name in known and name not in _EXPORTER.names():
-        packages = known[name]
-        raise PluginError(
-            f"--to {name}: comes with {packages[-1]}, which is not installed; "
-            + how_to_install(packages)
-        )
+    _check_installed(_EXPORTER, "exporters", name, f"--to {name}:")
     exporter = _EXPORTER.load_function(name, None, "(source, *, out, task, base) -> dict")
     _EXPORTER.check_options(name, exporter, {"source": None, **options}, offers=("source",))
     return cast("Callable[..., dict[str, Any]]", exporter)
@@ -525,11 +534,5 @@ def load_analysis(name: str) -> Callable[..., Any]:
     Raises:
         PluginError: it cannot be had.
     """
-    known = providers("analyses")
-    if name in known and name not in _ANALYSIS.names():
-        packages = known[name]
-        raise PluginError(
-            f"{name} of a run: comes with {packages[-1]}, which is not installed; "
-            + how_to_install(packages)
-        )
+    _check_installed(_ANALYSIS, "analyses", name, f"{name} of a run:")
     return cast("Callable[..., Any]", _ANALYSIS.load_function(name, None, "(run) -> result"))
