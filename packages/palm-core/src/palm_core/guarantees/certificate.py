@@ -466,7 +466,7 @@ def _cover_the_simplex(corners: Array) -> bool:
             shares = np.linalg.solve(
                 np.swapaxes(corners, 1, 2), np.broadcast_to(point[:, np.newaxis], (p, d, 1))
             )[..., 0]
-        except np.linalg.LinAlgError:
+        except np.linalg.LinAlgError:  # a flat simplex: not verified
             return False
         least = shares.min(axis=1)
         if (np.abs(least) > _CLEAR).all():

@@ -51,6 +51,7 @@ class Record:
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and bool(plain(self) == plain(other))
 
+    # As Python does for a class with __eq__; mypy knows __hash__ as a method.
     __hash__ = None  # type: ignore[assignment]
 
 
@@ -115,6 +116,7 @@ def _to_array(kind: Any, value: Any) -> Any:
     number = int if kind == Indices else float
     deep = isinstance(value, list) and any(isinstance(item, list) for item in value)
     try:
+        # mypy takes no variable for a type.
         items = msgspec.convert(value, list[list[number]] if deep else list[number])  # type: ignore[valid-type]
         return np.array(items, dtype=np.intp if number is int else np.float64)
     except (msgspec.ValidationError, ValueError, OverflowError) as error:

@@ -67,7 +67,7 @@ def is_extension(
             f"{', '.join(records.objectives)}, are {', '.join(objectives)}. Use another --out"
         )
     old = records.task
-    with suppress(InputError):  # of an earlier version, or damaged: reported as a difference
+    with suppress(InputError):  # damaged: reported as a difference below
         old = {**old, **Settings.from_tables(old).tables()}
     if task_hash(task) == task_hash(old):
         return False
