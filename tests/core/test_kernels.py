@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core.cover.cover import cover_weights, greedy
 from palm_core.geometry import kernels as _kernels
 from palm_core.model import policy as policy_module
 from palm_core.model.policy import PolicySet, best_policies
-from palm_core.weights.grid import construct_grid, grid_values
 from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 
@@ -68,20 +67,6 @@ def test_work_is_shared_by_threads_and_its_failure_is_raised(
 def test_threads_follow_the_environment() -> None:
     code = "from palm_core.geometry import kernels as _kernels; print(_kernels.n_threads())"
     assert run(code, NUMBA_NUM_THREADS="1") == "1\n"
-
-
-@given(st.integers(2, 5), st.integers(0, 2**16))
-@example(3, None)  # the empty range behind the last row
-def test_any_range_of_grid_rows_can_be_written_alone(d: int, seed: int | None) -> None:
-    whole = construct_grid(d, 0.7, 0.2)
-    ends = np.array([len(whole), len(whole)])
-    if seed is not None:
-        ends = np.sort(np.random.default_rng(seed).integers(0, len(whole) + 1, 2))
-    part = np.full_like(whole, -1.0)
-    _kernels.grid_rows(d)(grid_values(0.7, 0.2), part, *ends)
-    np.testing.assert_array_equal(part[ends[0] : ends[1]], whole[ends[0] : ends[1]])
-    assert (part[: ends[0]] == -1).all()
-    assert (part[ends[1] :] == -1).all()
 
 
 @given(st.integers(1, 9), st.integers(0, 2**16))

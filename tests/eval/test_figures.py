@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon, Rectangle
 
@@ -39,9 +39,9 @@ def front(m, d, seed):
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def barycentric(polygon):
-    """The weights (n, 3) of a drawn polygon's corners, without the closing one."""
-    points = polygon.get_path().vertices[:-1]
+def barycentric(drawn):
+    """The weights (n, 3) of the corners of a drawn polygon or path, without the closing one."""
+    points = (drawn.get_path() if hasattr(drawn, "get_path") else drawn).vertices[:-1]
     return np.linalg.solve(
         np.vstack([CORNERS.T, np.ones(3)]), np.vstack([points.T, np.ones(len(points))])
     ).T
@@ -243,13 +243,14 @@ def test_cells_figure_draws_each_cell_and_each_gap():
     figure = figures.cells_figure(sets, objectives=NAMES)
     assert len(figure.axes) == 3
     for axes, (title, rows) in zip(figure.axes, sets.items(), strict=True):
-        cells = labelled(axes, Polygon, "cell")
-        assert len(cells) == len(rows)
-        for cell, row in zip(cells, rows, strict=True):
+        (cells,) = labelled(axes, PolyCollection, "cells")
+        assert len(cells.get_paths()) == len(rows)
+        for path, row in zip(cells.get_paths(), rows, strict=True):
             np.testing.assert_allclose(
-                barycentric(cell), cell_of(row, epsilon=0.4, delta=0.0125), atol=1e-12
+                barycentric(path), cell_of(row, epsilon=0.4, delta=0.0125), atol=1e-12
             )
-        gaps = sum(share(barycentric(gap)) for gap in labelled(axes, Polygon, "uncovered"))
+        (bare,) = labelled(axes, PolyCollection, "uncovered")
+        gaps = sum(share(barycentric(path)) for path in bare.get_paths())
         covered = figures.covered_share(rows, epsilon=0.4, delta=0.0125)
         assert gaps == pytest.approx(1 - covered)
         (points,) = labelled(axes, PathCollection)

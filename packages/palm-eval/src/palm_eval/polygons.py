@@ -33,10 +33,12 @@ def clip(polygon: Array, side: Array) -> Array:
 
     Remaining corners are the same to the last bit. An empty part has no corners.
     """
-    height = heights(polygon, side)
-    if (height <= 0).all():
-        return polygon
+    height = heights(polygon, side).tolist()
     n, d = polygon.shape
+    if max(height, default=0.0) <= 0:
+        return polygon
+    if d > 2 and min(height) >= 0:
+        return np.zeros((0, d))
     parts = []
     # A segment has one side, a polygon as many as corners.
     for here in range(n if d > 2 else n - 1):

@@ -112,15 +112,16 @@ def serving_shares(
 
 
 def _cell_area(values: NDArray[np.float64], place: int) -> float:
-    """Area in (w_1, w_2) of the cell of one policy: the triangle, cut by each rival."""
-    cell = np.eye(3)
-    for gain in np.delete(values, place, axis=0) - values[place]:
-        height = cell @ gain  # the rival is better where this is positive
-        if (height <= 0).all():
-            continue
-        parts = []
-        for here, there in zip(range(len(cell)), np.roll(range(len(cell)), -1), strict=True):
-            a, b = height[here], height[there]
+    """Area in (w_1, w_2) of the cell of one policy: the triangle, cut by its rivals."""
+    cell, gains = np.eye(3), values - values[place]
+    # Terminates: each rival cuts at most once. The deepest cut first leaves few that cut at all.
+    while (heights := cell @ gains.T).max() > 0:  # a rival is better where this is positive
+        rival = int(heights.max(axis=0).argmax())
+        gains[rival] = 0.0
+        height, parts = heights[:, rival].tolist(), []
+        for here, a in enumerate(height):
+            there = (here + 1) % len(height)
+            b = height[there]
             if a <= 0:
                 parts.append(cell[here])
             if min(a, b) < 0 < max(a, b):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ def _check_environment() -> None:
         )
 
 
-def _import_numba() -> Any:
+@cache
+def _numba() -> Any:
     """Import Numba, with a warning for each unusable environment variable.
 
     Raises:
@@ -82,25 +84,24 @@ def _warn(message: str) -> None:
     warnings.warn(one_line(message), PalmWarning, stacklevel=2)
 
 
-numba = _import_numba()
 _reported: list[object] = []
 
 
 def n_threads() -> int:
     """Number of threads: ``NUMBA_NUM_THREADS``, or the cores available to this process."""
-    return min(max(int(numba.config.NUMBA_NUM_THREADS), 1), available_cores())
+    return min(max(int(_numba().config.NUMBA_NUM_THREADS), 1), available_cores())
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile ``function`` at its first call; cache the machine code on disk where possible."""
-    dispatcher = numba.njit(nogil=True)(function)
+    dispatcher = _numba().njit(nogil=True)(function)
     if dispatcher is not function:  # equal under NUMBA_DISABLE_JIT
         try:
             from palm_core.geometry.code_cache import CodeCache
 
             dispatcher._cache = CodeCache(function, _report)
         except Exception as error:  # noqa: BLE001  the cache is optional
-            _report(numba.config.CACHE_DIR or Path(__file__).parent, error)
+            _report(_numba().config.CACHE_DIR or Path(__file__).parent, error)
     return dispatcher
 
 

@@ -1,4 +1,4 @@
-"""Compiled kernels: grid rows, best policy, cover, greedy set cover, bit matrices.
+"""Compiled kernels: best policy, cover, greedy set cover, bit matrices.
 
 All kernels are in this one file, because Numba does not detect an edited helper
 in another file and would use stale cached machine code.
@@ -80,63 +80,6 @@ def in_parallel(work: Callable[[int, int], object], count: int, *, grain: int) -
     with ThreadPoolExecutor(min(threads, len(starts))) as pool:
         for _ in pool.map(lambda first: work(first, min(first + step, count)), starts):
             pass
-
-
-@cache
-def grid_rows(d: int) -> Any:
-    """The kernel of :func:`palm_core.weights.grid.construct_grid` for d objectives."""
-
-    def kernel(values: Any, rows: Any, first: int, last: int) -> None:
-        n = values.size
-        # Row ``first`` lies in the block whose first entry 1 is entry ``one``;
-        # entries before it are digits to base n − 1, entries after it to base n.
-        one = 0
-        offset = first
-        size = n ** (d - 1)
-        while offset >= size and one < d - 1:
-            offset -= size
-            one += 1
-            size = (n - 1) ** one * n ** (d - 1 - one)
-        digits = np.zeros(d, np.int64)
-        for i in range(d - 1, -1, -1):
-            if i != one:
-                base = n if i > one else n - 1
-                digits[i] = offset % base
-                offset //= base
-        digits[one] = n - 1
-        entries = np.empty(d)
-        row = first
-        while row < last:
-            # All digits but the fastest are constant over a block of rows.
-            fast = d - 1 if one < d - 1 else d - 2
-            base = n if fast > one else n - 1
-            rest = 0.0
-            for i in range(d):
-                if i != fast:
-                    entries[i] = values[digits[i]]
-                    rest += entries[i]
-            run = min(base - digits[fast], last - row)
-            for c in range(digits[fast], digits[fast] + run):
-                entries[fast] = values[c]
-                share = 1.0 / (rest + values[c])
-                for i in range(d):
-                    rows[row, i] = entries[i] * share
-                row += 1
-            digits[fast] = 0
-            i = fast - 1
-            while i >= 0:
-                if i != one:
-                    digits[i] += 1
-                    if digits[i] < (n if i > one else n - 1):
-                        break
-                    digits[i] = 0
-                i -= 1
-            if i < 0 and one < d - 1:
-                digits[one] = 0
-                one += 1
-                digits[one] = n - 1
-
-    return compiled(kernel)
 
 
 @cache

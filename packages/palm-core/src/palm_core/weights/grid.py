@@ -127,12 +127,23 @@ def construct_grid(
             f"this grid has {spaced(size)} weights; the oracle would be called for each. "
             f"Raise mu or alpha (or limit = {spaced(limit)})."
         )
-    from palm_core.geometry import kernels as _kernels
-
-    values = grid_values(mu, alpha)
-    rows = np.empty((size, n_objectives))
-    kernel = _kernels.grid_rows(n_objectives)
-    _kernels.in_parallel(lambda first, last: kernel(values, rows, first, last), size, grain=1 << 17)
+    values, d = grid_values(mu, alpha), n_objectives
+    rows = np.empty((size, d))
+    first = 0
+    for one in range(d):
+        # Entries before the first 1 are below 1, those after it any.
+        lengths = [*([len(values) - 1] * one), 1, *([len(values)] * (d - 1 - one))]
+        last = first + math.prod(lengths)
+        block = rows[first:last].reshape(*lengths, d)
+        total: NDArray[np.float64] | float = 0.0
+        # The order of the sum decides the last bit, by which a run knows its weights.
+        last_two = (d - 1, d - 2) if one == d - 1 else (d - 2, d - 1)
+        for i in (*range(d - 2), *last_two):
+            entries = values[-1:] if i == one else values[: lengths[i]]
+            block[..., i] = entries = entries.reshape(-1, *([1] * (d - 1 - i)))
+            total = total + entries
+        block *= (1.0 / total)[..., np.newaxis]
+        first = last
     return rows
 
 

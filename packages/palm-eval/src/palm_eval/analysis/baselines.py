@@ -7,12 +7,14 @@ space.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import numpy as np
 
-from palm_core import InputError, Normalization, PolicySet
+from palm_core import InputError, Normalization, Policy, PolicySet
 from palm_core.plugin import add_policy, changed_fields, check_oracle, fingerprint_fields
 from palm_eval.baselines import nearest_known, policies_at, random_weights, uniform_weights
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from palm_core import Oracle, Policy, Run
+    from palm_core import Oracle, Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +158,48 @@ def ask_baselines(
         wanted[f"random {number}"] = rows
     if len(run.answers) >= 2:
         wanted["uniform_palm"] = uniform_weights(len(run.answers), d, seed=seed)
-    found, unknown = ask_all(wanted, oracle=oracle, known=known, objectives=run.objectives)
+    found, unknown = _ask_once(run, oracle, known, wanted)
     missing = {
         "random" if name.startswith("random ") else name: f"{left} of its {len(wanted[name])} "
         "weights have no policy in the run; --task asks its oracle"
         for name, left in unknown.items()
     }
     return found, missing
+
+
+def _ask_once(
+    run: Run,
+    oracle: Oracle | None,
+    known: Sequence[Policy],
+    wanted: Mapping[str, NDArray[np.float64]],
+) -> tuple[dict[str, RunBaseline], dict[str, int]]:
+    """:func:`ask_all` with answers stored in the run, for an oracle with a fingerprint."""
+    ask = partial(ask_all, wanted, objectives=run.objectives)
+    fingerprint = getattr(oracle, "fingerprint", None)
+    if fingerprint is None:
+        return ask(oracle=oracle, known=known)
+
+    def make() -> dict[str, Any]:
+        found, _ = ask(oracle=oracle, known=known)
+        policies = each_weight(one for each in found.values() for one in each.policies)
+        made = {name: each.made for name, each in found.items()}
+        return {"policies": plain(policies), "made": made}
+
+    def read(stored: dict[str, Any]) -> tuple[dict[str, RunBaseline], dict[str, int]]:
+        answered = [_policy(one) for one in stored["policies"]]
+        found, unknown = ask(oracle=None, known=[*known, *answered])
+        if unknown:
+            raise ValueError("not all of these weights are answered")
+        made = stored["made"]
+        return {name: replace(one, made=int(made[name])) for name, one in found.items()}, unknown
+
+    key = {"oracle": str(fingerprint)} | {name: rows.tolist() for name, rows in wanted.items()}
+    return run.stored("asked", key, make, read)
+
+
+def _policy(stored: Mapping[str, Any]) -> Policy:
+    arrays = {k: np.array(v, float) for k, v in stored.items() if isinstance(v, list)}
+    return Policy(**{**stored, **arrays})
 
 
 def ask_all(
@@ -228,6 +265,11 @@ def oracle_differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     if fingerprint is not None and fingerprint == other.get("oracle", {}).get("fingerprint"):
         return []
     return changed_fields(one, other)
+
+
+def plain(value: Any) -> Any:
+    """Convert dataclasses and arrays to plain values, as a run stores them."""
+    return msgspec.to_builtins(value, enc_hook=lambda array: np.asarray(array).tolist())
 
 
 class _Nobody:

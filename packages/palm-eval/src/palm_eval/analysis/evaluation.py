@@ -21,6 +21,7 @@ from palm_eval.analysis.baselines import (
     baseline_label,
     check_oracle_of,
     distinct,
+    plain,
 )
 from palm_eval.analysis.intervals import RESAMPLES, plain_intervals, portfolio_intervals
 from palm_eval.baselines import SWEEP_MUS, best_pruning, best_single, prunings, sampled_score
@@ -278,7 +279,7 @@ def evaluate_run(
 
     def make() -> dict[str, Any]:
         found = _evaluate(run, oracle, chosen, metrics=None, **options)
-        return cast("dict[str, Any]", msgspec.to_builtins(found, enc_hook=_as_plain))
+        return cast("dict[str, Any]", plain(found))
 
     def read(stored: dict[str, Any]) -> Evaluation:
         found: Evaluation = msgspec.convert(stored, Evaluation)
@@ -295,10 +296,6 @@ def baselines(run: Run) -> dict[str, Figures]:
 def intervals(run: Run) -> dict[str, Interval] | None:
     """Intervals of the portfolio's metrics over prompts (``Run.intervals``), by name."""
     return evaluate_run(run).intervals
-
-
-def _as_plain(value: Any) -> Any:
-    return np.asarray(value).tolist()
 
 
 def _evaluate(

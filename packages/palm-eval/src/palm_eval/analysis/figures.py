@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -186,9 +186,11 @@ def draw_curve(
         WorkError: a solver failed.
     """
     curve = run.curve(most=most)
-    intervals, why = _intervals(found, curve, resamples=resamples, seed=seed)
+    stored = _beside_curve(
+        run, curve, asked, largest=max(most, len(portfolio)), resamples=resamples, seed=seed
+    )
+    intervals, why, baselines = stored["intervals"], stored["why"], stored["baselines"]
     certificate = None if portfolio.certificate is None else portfolio.certificate.epsilon
-    baselines = _baseline_gaps(asked, found, largest=max(most, len(portfolio)))
     banded = " Bars: 95 % intervals, were it measured on other prompts." if intervals else ""
     beside = (
         " Markers beside a size: as many policies of other weights, and a uniform grid of as "
@@ -213,28 +215,62 @@ def draw_curve(
     return drawn, [f"curve: no intervals, {why}"] if why else []
 
 
-def _intervals(
-    found: EvaluatedAnswers, curve: list[SizeGap], *, resamples: int, seed: int
-) -> tuple[dict[int, tuple[float, float]], str]:
-    d = found.raw.n_objectives
-    each, why = gap_intervals(
-        found.policies,
-        found.raw.objectives,
-        [point.indices.tolist() for point in curve],
-        space=found.normalization,
-        weights=sample_weights(SAMPLES, d, seed=seed),
-        gaps=("epsilon",),
-        resamples=resamples,
-        seed=seed,
-    )
-    if each is None:
-        return {}, why
-    ends = [(float(one["epsilon"].lower), float(one["epsilon"].upper)) for one in each]
-    return {point.size: pair for point, pair in zip(curve, ends, strict=True)}, ""
+def _beside_curve(
+    run: Run,
+    curve: list[SizeGap],
+    asked: Mapping[str, RunBaseline],
+    *,
+    largest: int,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """What is drawn beside the curve, stored in the run.
+
+    "intervals": (lower, upper) by size, "why" there are none, and the gaps of "baselines".
+    """
+    found = run.evaluated
+    portfolios = [point.indices.tolist() for point in curve]
+
+    def make() -> dict[str, Any]:
+        intervals, why = gap_intervals(
+            found.policies,
+            found.raw.objectives,
+            portfolios,
+            space=found.normalization,
+            weights=sample_weights(SAMPLES, found.raw.n_objectives, seed=seed),
+            gaps=("epsilon",),
+            resamples=resamples,
+            seed=seed,
+        )
+        each = [one["epsilon"] for one in intervals or ()]
+        ends = [(float(one.lower), float(one.upper)) for one in each]
+        return {"ends": ends, "why": why, "baselines": _baseline_gaps(asked, found, largest)}
+
+    def read(stored: dict[str, Any]) -> dict[str, Any]:
+        baselines = {
+            str(name): [(int(size), float(gap)) for size, gap in points]
+            for name, points in stored["baselines"].items()
+        }
+        pairs = zip(curve, stored["ends"], strict=not stored["why"])
+        intervals = {point.size: (float(low), float(high)) for point, (low, high) in pairs}
+        return {"intervals": intervals, "why": str(stored["why"]), "baselines": baselines}
+
+    key = {
+        "portfolios": portfolios,
+        "normalize": found.normalization.method,
+        "asked": {
+            name: [[one.id, *one.rewards.tolist(), one.regularizer] for one in baseline.policies]
+            for name, baseline in asked.items()
+        },
+        "largest": largest,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    return run.stored("curve-beside", key, make, read)
 
 
 def _baseline_gaps(
-    asked: Mapping[str, RunBaseline], found: EvaluatedAnswers, *, largest: int
+    asked: Mapping[str, RunBaseline], found: EvaluatedAnswers, largest: int
 ) -> dict[str, list[tuple[int, float]]]:
     """(size, ε) of the baselines; of pruned baselines the best of each size."""
     pairs: dict[str, list[tuple[int, float]]] = {}

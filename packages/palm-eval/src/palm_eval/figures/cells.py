@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.patches import Rectangle
 
 from palm_core import InputError, check_weights
 from palm_core.plugin import check_number
@@ -26,11 +28,12 @@ from palm_eval.polygons import clip, share
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.patches import Patch
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
+    A = TypeVar("A", bound=Artist)
 
 # Slivers of the simplex below this share are rounding.
 _SLIVER = 1e-12
@@ -114,18 +117,17 @@ def cells_description(
 def _draw_cells(axes: Axes, rows: Array, bare: list[Array], reach: dict[str, float]) -> None:
     # Many overlapping cells would be indistinguishable: paler fill, no borders.
     crowd = min(1.0, 60 / len(rows))
-    for row in rows:
-        cell = Polygon(
-            cell_of(row, **reach) @ CORNERS,
-            facecolor=(*_RGB, max(0.02, 0.10 * crowd)),
-            edgecolor=(*_RGB, max(0.08, 0.45 * crowd)),
-            linewidth=0.5,
-            zorder=1,
-        )
-        cell.set_label("cell")
-        axes.add_patch(cell)
-    for piece in bare:
-        axes.add_patch(_gap(Polygon(piece @ CORNERS)))
+    cells = PolyCollection(
+        [cell_of(row, **reach) @ CORNERS for row in rows],
+        facecolors=[(*_RGB, max(0.02, 0.10 * crowd))],
+        edgecolors=[(*_RGB, max(0.08, 0.45 * crowd))],
+        linewidths=0.5,
+        zorder=1,
+    )
+    cells.set_label("cells")
+    axes.add_collection(cells, autolim=False)
+    pieces = PolyCollection([piece @ CORNERS for piece in bare])
+    axes.add_collection(_gap(pieces), autolim=False)
     x, y = (rows @ CORNERS).T
     points = axes.scatter(x, y, s=max(2.0, 8 * crowd), color=INK, linewidths=0, zorder=6)
     points.set_label("weights")
@@ -158,10 +160,10 @@ def _draw_intervals(
     strokes.set_label("weights")
 
 
-def _gap(patch: Patch) -> Patch:
-    patch.set(facecolor=COLOURS[5], edgecolor="white", hatch="////", linewidth=0, zorder=3)
-    patch.set_label("uncovered")
-    return patch
+def _gap(drawn: A) -> A:
+    drawn.set(facecolor=COLOURS[5], edgecolor="white", hatch="////", linewidth=0, zorder=3)
+    drawn.set_label("uncovered")
+    return drawn
 
 
 _RGB = tuple(int(COLOURS[0][place : place + 2], 16) / 255 for place in (1, 3, 5))
@@ -204,8 +206,13 @@ def uncovered(weights: Array, *, epsilon: float, delta: float) -> list[Array]:
     """The rest of Δ_d after all cells are cut out, as convex polygons (n, d)."""
     epsilon = check_number(epsilon, name="epsilon", least=0.0)
     delta = check_number(delta, name="delta", least=0.0)
-    rest = [np.eye(weights.shape[1])]
-    for row in weights:
+    return list(_uncovered(weights.tobytes(), weights.shape[1], epsilon, delta))
+
+
+@lru_cache(maxsize=8)  # for the figure and its description
+def _uncovered(weights: bytes, d: int, epsilon: float, delta: float) -> tuple[Array, ...]:
+    rest = [np.eye(d)]
+    for row in np.frombuffer(weights).reshape(-1, d):
         sides = _sides(row, epsilon, delta)
         left: list[Array] = []
         for piece, apart in zip(rest, _apart(rest, np.stack(sides)), strict=True):
@@ -222,7 +229,7 @@ def uncovered(weights: Array, *, epsilon: float, delta: float) -> list[Array]:
             touched = share(inside) > _SLIVER
             left += [part for part in cut if share(part) > _SLIVER] if touched else [piece]
         rest = left
-    return rest
+    return tuple(rest)
 
 
 def _apart(pieces: list[Array], sides: Array) -> NDArray[np.bool_]:
