@@ -241,10 +241,11 @@ def test_a_full_disk_does_not_cost_the_answer(
 
 WARMING = """
 import sys
-from palm_core.weights.grid import construct_grid
+from palm_core import PolicySet, best_policies, construct_grid
 sys.stdin.readline()
 for d in map(int, sys.argv[1:]):
-    print(construct_grid(d, 0.5, 0.5).sum(), end=" ")
+    weights = construct_grid(d, 0.3, 0.1)
+    print(best_policies(PolicySet(weights), weights).values.sum(), end=" ")
 """
 
 

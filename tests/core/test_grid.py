@@ -64,6 +64,14 @@ def test_rows_are_all_cube_vectors_once_in_the_documented_order(
     built = construct_grid(d, mu, alpha)
     assert built.shape == expected.shape
     np.testing.assert_allclose(built, expected, rtol=1e-15)
+    # To the last bit: a run finds its weights again by their bits.
+    total = np.zeros(len(cube))
+    last_first = np.array([row.index(top) == d - 1 for row in digits])
+    for i in range(d - 2):
+        total += cube[:, i]
+    for i in (-2, -1):
+        total += np.where(last_first, cube[:, -3 - i], cube[:, i])
+    np.testing.assert_array_equal(built, cube * (1 / total)[:, np.newaxis])
     assert len(np.unique(built, axis=0)) == grid_size(d, mu, alpha)
 
 

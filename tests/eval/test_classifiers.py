@@ -287,7 +287,7 @@ def test_several_turns_are_for_chats_only(models):
     ("options", "message"),
     [
         ({}, "model: missing"),
-        ({"preset": "beaver"}, "preset = 'beaver': must be one of 'skywork'"),
+        ({"preset": "beaver"}, "preset = 'beaver': must be one of skywork"),
         ({"model": "x", "input": "text"}, "input = 'text': must be one of"),
         ({"model": "x", "input": "template"}, "template: missing"),
         ({"model": "x", "input": "template", "template": "{prompt}"}, "must have {completion}"),

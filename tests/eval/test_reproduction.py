@@ -124,7 +124,7 @@ class TestStudies:
             ({"mus": [2]}, "[study] mus = 2: must be"),
             ({"weights": 0}, "[study] weights = 0: must be"),
             ({"ask": 1}, "[study] ask = 1: must be true or false"),
-            ({"published": "gsm"}, "[study] published = 'gsm': must be one of 'rlvr-gsm'"),
+            ({"published": "gsm"}, "[study] published = 'gsm': must be one of rlvr-gsm"),
             ({"title": 3}, "[study] title = 3: must be text"),
             ({"prompt": -1}, "[study] prompt = -1: must be"),
         ],

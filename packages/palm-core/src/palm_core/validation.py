@@ -139,7 +139,8 @@ def check_choice(value: object, accepted: tuple[str, ...], *, name: str) -> str:
     if isinstance(value, str) and value in accepted:
         return value
     near = did_you_mean(str(value), accepted)
-    raise InputError(f"{name} = {value!r}: must be one of {', '.join(accepted)}{near}")
+    given = one_line(repr(value), 80)
+    raise InputError(f"{name} = {given}: must be one of {', '.join(accepted)}{near}")
 
 
 def percent_text(value: float | None, digits: int = 2, *, up: bool = False) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core import InputError
-from palm_core.plugin import check_count
+from palm_core.plugin import check_choice, check_count
 from palm_eval.analysis.intervals import plain_intervals
 from palm_eval.intervals import bootstrap_mean
 from palm_eval.responses import responses_of
@@ -101,8 +101,7 @@ def self_bleu(responses: Responses, *, tokenize: str = "13a", max_order: int = 4
     from sacrebleu.metrics.bleu import BLEU
 
     max_order = check_count(max_order, name="max_order", least=1)
-    if tokenize not in BLEU.TOKENIZERS:
-        raise InputError(f"tokenize = {tokenize!r}: must be one of {', '.join(BLEU.TOKENIZERS)}")
+    check_choice(tokenize, tuple(BLEU.TOKENIZERS), name="tokenize")
     bleu = BLEU(tokenize=tokenize, max_ngram_order=max_order, effective_order=True)
     found = []
     for answers in _per_prompt(responses, least=2):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from palm_core import InputError, Normalization, PolicySet, WorkError, gaps
-from palm_core.plugin import check_count, check_number
+from palm_core.plugin import check_choice, check_count, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -536,8 +536,7 @@ def _normalized(
 
 
 def _check(method: str, level: float, n_resamples: int) -> None:
-    if method not in METHODS:
-        raise InputError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
+    check_choice(method, METHODS, name="method")
     if check_number(level, name="level", above=0.0, most=1.0) == 1:
         raise InputError("level = 1: must be below 1")
     check_count(n_resamples, name="n_resamples", least=100)

@@ -39,7 +39,7 @@ from palm_core import (
     sample_weights,
     serving_shares,
 )
-from palm_core.plugin import check_count
+from palm_core.plugin import check_choice, check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -345,8 +345,7 @@ def expected_utility(
         0.75
     """
     values = vertex_values(portfolio)
-    if method not in _METHODS:
-        raise InputError(f"method = {method!r}: must be one of {', '.join(_METHODS)}")
+    check_choice(method, _METHODS, name="method")
     n_samples = check_count(n_samples, name="n_samples", least=2)
     if method == "exact" or (method == "auto" and values.shape[1] <= _MOST_EXACT):
         return ExpectedUtility(value=_mean_envelope(values), standard_error=0.0, method="exact")

@@ -71,7 +71,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from palm_core import InputError
-from palm_core.plugin import check_number
+from palm_core.plugin import check_choice, check_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,10 +111,7 @@ class Mixing:
     raw_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.divergence not in DIVERGENCES:
-            raise InputError(
-                f"divergence = {self.divergence!r}: must be one of {', '.join(DIVERGENCES)}"
-            )
+        check_choice(self.divergence, DIVERGENCES, name="divergence")
         if self.divergence == "alpha":
             if self.alpha is None:
                 raise InputError("alpha: missing, divergence 'alpha' needs it; must be above 0")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from palm_core import InputError
+from palm_core.plugin import check_choice
 from palm_mod.language_oracle import LanguageOracle
 
 if TYPE_CHECKING:
@@ -69,10 +70,7 @@ class ModOracle(LanguageOracle):
     published: bool = False
 
     def __post_init__(self) -> None:
-        if self.divergence not in _CHOICES:
-            raise InputError(
-                f"divergence = {self.divergence!r}: must be one of {', '.join(_CHOICES)}"
-            )
+        check_choice(self.divergence, _CHOICES, name="divergence")
         if self.needs_reference and self.reference is None:
             raise InputError(f"divergence = {self.divergence!r}: needs 'reference'")
         if not isinstance(self.published, bool):

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from palm_core import InputError
 from palm_core.plugin import (
+    check_choice,
     check_count,
     check_number,
     did_you_mean,
@@ -370,11 +371,11 @@ class GrpoSettings:
             ("start", STARTS),
             ("launcher", LAUNCHERS),
         ):
-            _check_choice(getattr(self, name), accepted, name)
+            check_choice(getattr(self, name), accepted, name=name)
         for name, value in PRESET_OPTIONS[self.preset].items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
-        _check_choice(self.tuning, TUNINGS, "tuning")
+        check_choice(self.tuning, TUNINGS, name="tuning")
         self.beta = check_number(self.beta, name="beta", least=0.0)
         self.temperature = check_number(self.temperature, name="temperature", above=0.0)
         for name in ("steps", "new_tokens", "samples", "rows", "checkpoint_every", "processes"):
@@ -505,11 +506,6 @@ class GrpoSettings:
         """The options as JSON values, for the subprocess of a call."""
         names = [one.name for one in fields(self) if not one.name.startswith("_")]
         return dict(json.loads(json.dumps({n: getattr(self, n) for n in names}, default=str)))
-
-
-def _check_choice(value: object, accepted: tuple[str, ...], name: str) -> None:
-    if value not in accepted:
-        raise InputError(f"{name} = {value!r}: must be one of {', '.join(map(repr, accepted))}")
 
 
 def _table(value: object, name: str) -> dict[str, Any]:

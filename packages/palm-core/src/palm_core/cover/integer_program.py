@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palm_core.errors import InputError, PalmWarning, WorkError
-from palm_core.validation import did_you_mean, error_reason
+from palm_core.validation import check_choice, error_reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,9 +32,7 @@ def check_solver(solver: object) -> None:
     """Raise :class:`InputError` unless ``solver`` is ``None`` or an installed solver."""
     if solver is None:
         return
-    if solver not in SOLVERS:
-        near = did_you_mean(str(solver), SOLVERS)
-        raise InputError(f"solver = {solver!r}: must be one of {', '.join(SOLVERS)}{near}")
+    check_choice(solver, SOLVERS, name="solver")
     if solver == "highs" and find_spec("highspy") is None:
         raise InputError(
             "solver = 'highs': needs the extra palm-core[highs]; 'cbc' is always there"

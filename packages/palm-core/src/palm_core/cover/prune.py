@@ -25,7 +25,7 @@ from palm_core.cover.reductions import packing_bound, uncovered, unpacked
 from palm_core.cover.set_cover import solve_set_cover
 from palm_core.errors import InputError
 from palm_core.model.results import Cover
-from palm_core.validation import check_number, check_weights, did_you_mean
+from palm_core.validation import check_choice, check_number, check_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,9 +153,7 @@ class _Request:
         solver: str | None,
         time_limit: float,
     ) -> None:
-        if method not in COVERS:
-            near = did_you_mean(str(method), COVERS)
-            raise InputError(f"method = {method!r}: must be one of {', '.join(COVERS)}{near}")
+        check_choice(method, COVERS, name="method")
         check_solver(solver)
         self.policies, self.method, self.solver = policies, method, solver
         self.alpha = check_number(alpha, name="alpha", least=0.0)

@@ -28,7 +28,7 @@ from palm_core.guarantees.losses import Pair
 from palm_core.guarantees.subdivision import Sandwich, Subdivision
 from palm_core.model.policy import PolicySet
 from palm_core.model.results import Certificate
-from palm_core.validation import check_number, check_weights
+from palm_core.validation import check_choice, check_number, check_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -319,8 +319,7 @@ def certify(
         >>> certify(policies, [[1.0, 0.0], [0.0, 1.0]], portfolio=[0, 1], oracle_epsilon=0)
         Certificate(epsilon=0.5, delta=0.5, conditional_on=None)
     """
-    if method not in _METHODS:
-        raise InputError(f"method = {method!r}: must be one of {', '.join(_METHODS)}")
+    check_choice(method, _METHODS, name="method")
     accuracy = Accuracy.of(oracle_epsilon, oracle_delta, evaluation_error)
     power = _power_of_two(policies, accuracy)
     if power:

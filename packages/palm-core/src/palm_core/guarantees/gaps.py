@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from palm_core.errors import InputError
 from palm_core.geometry.exact import count, floats, nearest, rounded_up, tolerance
 from palm_core.guarantees.losses import Pair, joined
 from palm_core.model.results import Gaps
-from palm_core.validation import check_number
+from palm_core.validation import check_choice, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +84,7 @@ def gaps(
 
 def gaps_of(pair: Pair, *, method: Method = "auto") -> Gaps:
     """:func:`gaps` of a pair."""
-    check_method(method)
+    check_choice(method, _METHODS, name="method")
     additive = _largest(pair, method)
     ratio = _largest_share(pair, method)
     epsilon, note = ratio.value, ""
@@ -171,7 +170,7 @@ def gap_frontier(
         for value in np.atleast_1d(np.asarray(epsilons, dtype=np.float64))
     ]
     pair = Pair.of(portfolio, candidates)
-    check_method(method)
+    check_choice(method, _METHODS, name="method")
     return np.array([_largest(pair, method, share).value for share in shares])
 
 
@@ -201,7 +200,7 @@ def violations(
     """
     epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
     delta = check_number(delta, name="delta", least=0.0)
-    check_method(method)
+    check_choice(method, _METHODS, name="method")
     found = find_violations(Pair.of(portfolio, candidates), epsilon, delta, method=method)
     return np.concatenate([found.certain, *(floats(row)[np.newaxis] for row in found.exact)])
 
@@ -281,12 +280,6 @@ def _beyond(program: Program, pair: Pair, epsilon: Fraction, delta: Fraction) ->
             return None
         weights = found.weights
     return weights
-
-
-def check_method(method: str) -> None:
-    """Refuse an unknown method."""
-    if method not in _METHODS:
-        raise InputError(f"method = {method!r}: must be one of {', '.join(_METHODS)}")
 
 
 class Largest(NamedTuple):

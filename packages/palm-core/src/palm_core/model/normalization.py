@@ -17,7 +17,7 @@ from msgspec import Meta
 from palm_core.errors import InputError
 from palm_core.geometry.exact import Values, rounding_error, scaled
 from palm_core.model.policy import PolicySet
-from palm_core.validation import check_weights
+from palm_core.validation import check_choice, check_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -60,9 +60,7 @@ class Normalization:
         """
         if method == "none":
             return cls.none(policies.n_objectives)
-        if method != "minmax":
-            accepted = ", ".join(cls.METHODS)
-            raise InputError(f"normalize = {method!r}: must be one of {accepted}")
+        check_choice(method, cls.METHODS, name="normalize")
         low = policies.vertex_values.min(axis=0)
         high = policies.vertex_values.max(axis=0)
         # Scaling by a spread of a few units in the last place would amplify

@@ -183,8 +183,7 @@ class Execution:
     num_gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.executor not in EXECUTORS:
-            raise InputError(f"executor = {self.executor!r}: must be one of {', '.join(EXECUTORS)}")
+        check_choice(self.executor, EXECUTORS, name="executor")
         check_count(self.workers, name="workers", least=1)
         check_count(self.retries, name="retries", least=0)
         for name in ("threads", "batch"):

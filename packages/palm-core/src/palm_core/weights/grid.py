@@ -135,7 +135,7 @@ def construct_grid(
         lengths = [*([len(values) - 1] * one), 1, *([len(values)] * (d - 1 - one))]
         last = first + math.prod(lengths)
         block = rows[first:last].reshape(*lengths, d)
-        total: NDArray[np.float64] | float = 0.0
+        total = np.zeros(1)
         # The order of the sum decides the last bit, by which a run knows its weights.
         last_two = (d - 1, d - 2) if one == d - 1 else (d - 2, d - 1)
         for i in (*range(d - 2), *last_two):

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from palm_core import InputError
-from palm_core.plugin import error_reason, one_line
+from palm_core.plugin import check_choice, error_reason, one_line
 from palm_eval.lm.memory import check_memory
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def dtype_of(dtype: str) -> Any:
     Raises:
         InputError: another name.
     """
-    if dtype not in DTYPES:
-        raise InputError(f"dtype = {dtype!r}: must be one of {', '.join(DTYPES)}")
+    check_choice(dtype, DTYPES, name="dtype")
     return dtype if dtype == "auto" else getattr(torch, dtype)
 
 

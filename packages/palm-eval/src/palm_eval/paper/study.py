@@ -39,6 +39,7 @@ from palm_core.plugin import (
     Grid,
     PruneSettings,
     Settings,
+    check_choice,
     check_count,
     check_number,
     one_line,
@@ -149,10 +150,8 @@ def study_of(task: Task, name: str) -> Study:
     if "grids" not in given and not isinstance(asked, Grid):
         raise InputError("[study] grids: is missing, must be a list of [mu, alpha]")
     published = given.get("published")
-    if published is not None and published not in PUBLISHED:
-        raise InputError(
-            f"[study] published = {published!r}: must be one of {', '.join(map(repr, PUBLISHED))}"
-        )
+    if published is not None:
+        check_choice(published, tuple(PUBLISHED), name="[study] published")
     title = given.get("title", name)
     if not isinstance(title, str) or not title:
         raise InputError(f"[study] title = {title!r}: must be text")

@@ -292,14 +292,6 @@ def check_sign(sign: object) -> int:
     return 1 if sign == 1 else -1
 
 
-def check_choice(value: object, choices: Sequence[str], *, name: str) -> str:
-    """Return ``value`` if it is one of ``choices``, or raise :class:`InputError`."""
-    if not isinstance(value, str) or value not in choices:
-        listed = ", ".join(map(repr, choices))
-        raise InputError(f"{name} = {one_line(repr(value), 80)}: must be one of {listed}")
-    return value
-
-
 def check_column(value: object, *, name: str) -> str:
     """Return the name of a column, or raise :class:`InputError`."""
     if not isinstance(value, str) or not value or value in ("prompts", "completions"):

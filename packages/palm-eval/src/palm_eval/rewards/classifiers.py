@@ -23,9 +23,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from palm_core import InputError
-from palm_core.plugin import check_count, one_line
+from palm_core.plugin import check_choice, check_count, one_line
 from palm_eval.lm.sources import require_hf, source_identity
-from palm_eval.rewards.base import Reward, check_choice, check_sign, texts_of
+from palm_eval.rewards.base import Reward, check_sign, texts_of
 from palm_eval.rewards.conversations import messages, prompt_text
 
 if TYPE_CHECKING:

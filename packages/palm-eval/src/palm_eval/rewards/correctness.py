@@ -14,8 +14,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from palm_core import InputError
-from palm_core.plugin import check_number, one_line
-from palm_eval.rewards.base import Reward, check_choice, check_column, texts_of
+from palm_core.plugin import check_choice, check_number, one_line
+from palm_eval.rewards.base import Reward, check_column, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

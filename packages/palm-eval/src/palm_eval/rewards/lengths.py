@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from palm_core import InputError
-from palm_core.plugin import check_count, one_line
-from palm_eval.rewards.base import Reward, check_choice, check_sign, texts_of
+from palm_core.plugin import check_choice, check_count, one_line
+from palm_eval.rewards.base import Reward, check_sign, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

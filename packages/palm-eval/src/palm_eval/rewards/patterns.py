@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import regex as engine  # type: ignore[import-untyped]  # it has no types
 
 from palm_core import InputError, WorkError
-from palm_core.plugin import check_number, one_line
-from palm_eval.rewards.base import Reward, check_choice, check_sign, texts_of
+from palm_core.plugin import check_choice, check_number, one_line
+from palm_eval.rewards.base import Reward, check_sign, texts_of
 from palm_eval.rewards.conversations import shown
 
 if TYPE_CHECKING:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from palm_core import InputError, WorkError
-from palm_core.plugin import is_folder, one_line, package_versions, read_bounded, write_artifact
+from palm_core.plugin import (
+    check_choice,
+    is_folder,
+    one_line,
+    package_versions,
+    read_bounded,
+    write_artifact,
+)
 from palm_trl.export.cards import model_card
 from palm_trl.export.models import gather, name_base
 from palm_trl.export.routing import RoutingDocument, routing_of
@@ -74,8 +81,7 @@ def write_export(
             kind of folder.
         WorkError: the export cannot be written.
     """
-    if to not in TARGETS:
-        raise InputError(f"to = {to!r}: must be {' or '.join(map(repr, TARGETS))}")
+    check_choice(to, TARGETS, name="to")
     run = Path(run)
     home = run if is_folder(run) else run.parent
     folder = (home / BELOW_RUN / to if out is None else Path(out)).resolve()
