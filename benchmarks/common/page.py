@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "pictures" / "benchmarks.svg"
 # In the order of the page.
 NAMES = (
-    *("certified_calls", "cover", "exact", "grid", "next_weight", "overhead", "soak", "fuzz"),
+    *("certified_calls", "cover", "exact", "next_weight", "overhead", "soak", "fuzz"),
     *("interval_coverage", "forest", "grpo"),
 )
 LONG = 13  # rows; longer tables are folded

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon
 from matplotlib.text import Text
 
 from palm_core import (
@@ -29,10 +28,11 @@ from palm_core.oracles.tabular import TabularOracle, load
 from palm_core.run.assembly import evaluate_answers
 from palm_core.run.run import Run
 from palm_eval.analysis.baselines import BASELINES
+from palm_eval.analysis.evaluation import evaluate_run
 from palm_eval.analysis.figures import run_figures
 from palm_eval.analysis.intervals import SAMPLES, gap_intervals
 from palm_eval.baselines import SWEEP_MUS, random_weights, uniform_weights
-from palm_eval.figures import Drawn
+from palm_eval.figures import Drawn, render
 from palm_eval.figures.style import CORNERS
 
 NAMES = ["helpful", "brief", "safe", "humour"]
@@ -291,8 +291,8 @@ def test_weights_cells_and_grids_are_those_of_the_run(triple: Run) -> None:
     for axes, rows in zip(drawn["cells"].figure.axes, sets, strict=True):
         (found,) = [one for one in axes.collections if one.get_label() == "weights"]
         np.testing.assert_allclose(found.get_offsets(), rows @ CORNERS)
-        assert sum(patch.get_label() == "cell" for patch in axes.patches) == len(rows)
-        assert all(isinstance(patch, Polygon) for patch in axes.patches)
+        (cells,) = (each for each in axes.collections if each.get_label() == "cells")
+        assert len(cells.get_paths()) == len(rows)
     assert "at most 0.3·v + 0.02" in drawn["cells"].caption
     (combined,) = artists(drawn["grids"], PathCollection, "combined")
     np.testing.assert_allclose(combined.get_offsets(), grid @ CORNERS)
@@ -373,3 +373,33 @@ def test_requests_are_checked(run: Run) -> None:
         run_figures(run, oracle=oracle(3))
     with pytest.raises(InputError, match="epsilon = -1"):
         run_figures(run, most=1, resamples=100, cells=(-1, 0.0))
+
+
+def test_what_was_asked_and_resampled_is_kept_for_the_next_command(tmp_path: Path) -> None:
+    built(tmp_path / "run", 3)
+    calls = []
+
+    class Counted(TabularOracle):
+        def solve(self, weights: np.ndarray) -> Iterator[Policy]:
+            calls.append(len(weights))
+            return super().solve(weights)
+
+    counted = oracle(3)
+    counted.__class__ = Counted
+    found = evaluate_run(Run.open(tmp_path / "run"), oracle=counted, resamples=100)
+    made = sum(calls)
+    assert made > 0
+    first = run_figures(Run.open(tmp_path / "run"), most=3, oracle=counted, resamples=100)
+    assert sum(calls) == made
+    again = run_figures(Run.open(tmp_path / "run"), most=3, oracle=counted, resamples=100)
+    assert sum(calls) == made
+    assert first[1] == again[1]
+    for name, drawn in first[0].items():
+        assert render(drawn) == render(again[0][name])
+    # Its own calls are still told, and an evaluation with other resamples takes the answers.
+    other = evaluate_run(Run.open(tmp_path / "run"), oracle=counted, resamples=101)
+    assert sum(calls) == made
+    assert other.baselines["uniform"] == found.baselines["uniform"]
+    # Other weights are asked.
+    evaluate_run(Run.open(tmp_path / "run"), oracle=counted, resamples=100, seed=1)
+    assert sum(calls) > made
