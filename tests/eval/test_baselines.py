@@ -214,6 +214,15 @@ def test_best_single_by_definition(seed, d):
     assert best.epsilon == (1 - u / opt).max(axis=1).argmin()
 
 
+@given(st.integers(0, 2**16), st.sampled_from([0.0, 0.2, 0.6]), st.sampled_from([1e-9, 1.0, 1e9]))
+def test_best_single_has_the_least_exact_gap_whatever_the_signs(seed, shift, unit):
+    u = (np.random.default_rng(seed).integers(0, 8, (6, 3)) / 8 - shift) * unit
+    best = best_single(PolicySet(u))
+    exact = [gaps(row[np.newaxis], u) for row in u]
+    assert best.epsilon == np.argmin([one.epsilon for one in exact])
+    assert best.delta == np.argmin([one.delta for one in exact])
+
+
 def test_best_single_differs_by_criterion():
     # ε: .6/.7 lost… by hand: opt = (1, 10).
     u = [[1.0, 5.0], [0.4, 9.0], [0.0, 10.0], [0.9, 4.0]]

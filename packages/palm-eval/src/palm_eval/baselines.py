@@ -315,6 +315,10 @@ def best_pruning(found: Sequence[Pruning]) -> Pruning:
     return min(found, key=lambda one: (one.epsilon, one.delta, len(one.indices), one.mu))
 
 
+# Losses this close, in units of the largest value, are compared in exact arithmetic.
+_NEAR = 1e-12
+
+
 def best_single(candidates: PolicySet) -> BestSingle:
     """The best single policy: at the centre of the simplex, and by smallest worst-case gap.
 
@@ -332,9 +336,15 @@ def best_single(candidates: PolicySet) -> BestSingle:
         BestSingle(centre=2, epsilon=1, delta=1)
     """
     centre = candidates.objective(np.full(candidates.n_objectives, 1 / candidates.n_objectives))
-    alone = [gaps(candidates.subset(index), candidates) for index in range(len(candidates))]
-    return BestSingle(
-        centre=int(np.argmax(centre[0])),
-        epsilon=int(np.argmin([one.epsilon for one in alone])),
-        delta=int(np.argmin([one.delta for one in alone])),
-    )
+    values = candidates.vertex_values
+    top = values.max(axis=0)
+    # One policy loses most at a vertex, and so it does of its share where it has no negative value.
+    deltas, epsilons = (top - values).max(axis=1), np.zeros(len(values))
+    if (top > 0).all() and (values >= 0).all(axis=1).any():
+        epsilons = np.where((values >= 0).all(axis=1), (1 - values / top).max(axis=1), np.inf)
+    least: list[int] = []
+    for name, lost, unit in (("epsilon", epsilons, 1.0), ("delta", deltas, np.abs(values).max())):
+        near = np.flatnonzero(lost <= lost.min() + _NEAR * unit)
+        exact = [getattr(gaps(candidates.subset(i), candidates), name) for i in near]
+        least.append(int(near[int(np.argmin(exact))]))
+    return BestSingle(centre=int(np.argmax(centre[0])), epsilon=least[0], delta=least[1])
