@@ -59,48 +59,30 @@ def local_search(
         patience: stop after that many steps, and twice the steps to the best cover.
         deadline: stop at that :func:`time.perf_counter`.
     """
-    random = np.random.default_rng(0)
-    members = np.array(start, dtype=np.intp)
-    times = table[members].sum(axis=0)
-    worth = np.ones(table.shape[1])
-    moved = np.zeros(len(table), np.int64)
-    best, entered = members, -1
+    from palm_core.geometry.kernels import improve_rows
 
-    def cheapest(barred: int) -> int:
-        once = np.flatnonzero(times == 1)
-        loss = table[np.ix_(members, once)] @ worth[once]
-        loss[members == barred] = np.inf
-        return int(np.lexsort((moved[members], loss))[0])
-
-    step, improved = 0, 0
-    while step <= patience + 2 * improved:
-        step += 1
-        while (times > 0).all():
-            best, improved = members, step
-            if len(best) <= target or len(best) == 1:
-                return best
-            place = cheapest(-1)
-            times = times - table[members[place]]
-            members = np.delete(members, place)
-        if time.perf_counter() > deadline:
+    rows = np.zeros(len(table), np.int64), np.zeros(len(table), np.int64)
+    for each in rows:
+        each[: len(start)] = start
+    tallies = (
+        table[start].sum(axis=0, dtype=np.int64),
+        np.ones(table.shape[1], np.int64),
+        np.zeros(len(table), np.int64),
+    )
+    draws = np.random.default_rng(0).random(4096)
+    state = np.array([len(start), len(start), 0, 0, -1])
+    pause = 0
+    # About a tenth of a second between two looks at the clock.
+    steps = 1 + _PAIRS_BETWEEN // max(table.size, 1)
+    while time.perf_counter() <= deadline:
+        pause += steps
+        if improve_rows(table, rows, tallies, draws, (state, np.array([target, patience, pause]))):
             break
-        place = cheapest(entered)
-        leaving = members[place]
-        times = times - table[leaving]
-        moved[leaving] = step
-        open_columns = np.flatnonzero(times == 0)
-        able = np.flatnonzero(table[:, open_columns[random.integers(len(open_columns))]])
-        able = able[able != leaving] if len(able) > 1 else able
-        gain = table[np.ix_(able, open_columns)] @ worth[open_columns]
-        entered = able[np.lexsort((moved[able], -gain))[0]]
-        members = members.copy()
-        members[place] = entered
-        times = times + table[entered]
-        moved[entered] = step
-        worth[times == 0] += 1
-    return best
+    return rows[1][: state[1]].astype(np.intp)
 
 
+# Pairs of row and column that the local search reads between two looks at the clock.
+_PAIRS_BETWEEN = 1 << 26
 # Limit on pairs of row and column unpacked for the local search and the solvers.
 _MOST_PAIRS = 1 << 28
 # Seconds that PuLP takes to write one nonzero of a model.

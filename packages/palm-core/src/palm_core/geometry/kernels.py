@@ -241,6 +241,111 @@ def greedy_cover(bits: Any, uncovered: Any, gains: Any, chosen: Any) -> int:
 
 
 @compiled
+def count_zeros(counts: Any) -> int:
+    """The number of zeros in ``counts``, int64 (n,)."""
+    found = 0
+    for i in range(counts.size):
+        found += counts[i] == 0
+    return found
+
+
+@compiled
+def add_row(table: Any, row: int, times: Any, count: int) -> None:
+    """Add ``count`` to the entries of ``times`` whose column the row covers."""
+    for column in range(times.size):
+        times[column] += count * table[row, column]
+
+
+@compiled
+def cheapest_member(table: Any, members: Any, tallies: Any, count: int, barred: int) -> int:
+    """The place of the member, not ``barred``, whose columns covered once are worth least.
+
+    Arguments as for :func:`improve_rows`. Of equal ones that moved longest ago, then the first.
+    """
+    times, worth, moved = tallies
+    place, least = 0, -1
+    for i in range(count):
+        row = members[i]
+        if row != barred:
+            loss = 0
+            for column in range(table.shape[1]):
+                if table[row, column] and times[column] == 1:
+                    loss += worth[column]
+            tied = loss == least and moved[row] < moved[members[place]]
+            if least < 0 or loss < least or tied:
+                place, least = i, loss
+    return place
+
+
+@compiled
+def richest_row(table: Any, tallies: Any, wanted: int, barred: int) -> int:
+    """The row, not ``barred``, that covers ``wanted`` and uncovered columns of most worth.
+
+    Of equal ones that moved longest ago, then the first; ``barred`` if there is no other.
+    """
+    times, worth, moved = tallies
+    richest, most = barred, -1
+    for row in range(table.shape[0]):
+        if row != barred and table[row, wanted]:
+            gain = 0
+            for column in range(table.shape[1]):
+                if table[row, column] and times[column] == 0:
+                    gain += worth[column]
+            if gain > most or (gain == most and moved[row] < moved[richest]):
+                richest, most = row, gain
+    return richest
+
+
+@compiled
+def improve_rows(table: Any, rows: Any, tallies: Any, draws: Any, progress: Any) -> bool:
+    """Steps of :func:`palm_core.cover.set_cover.local_search`; whether it is over.
+
+    Args:
+        table: bool (r, c), row covers column.
+        rows: int64 (r,) each, written: the rows chosen, and the smallest cover so far.
+        tallies: int64: how many chosen rows cover each column (c,), the worth of each column
+            (c,), the step in which each row was moved last (r,).
+        draws: float64 (n,) in [0, 1), used in turn.
+        progress: int64 (5,): number of rows chosen and of those of the smallest cover, step,
+            step of the last improvement, row that entered last or −1; and (3,): size to stop
+            at, patience, step to pause at.
+    """
+    members, best = rows
+    times, worth, moved = tallies
+    state, limits = progress
+    while state[2] <= limits[1] + 2 * state[3]:
+        if state[2] >= limits[2]:
+            return False
+        state[2] += 1
+        while count_zeros(times) == 0:  # a cover: keep it, and drop a row
+            for i in range(state[0]):
+                best[i] = members[i]
+            state[1], state[3] = state[0], state[2]
+            if state[0] <= limits[0] or state[0] == 1:
+                return True
+            place = cheapest_member(table, members, tallies, state[0], -1)
+            add_row(table, members[place], times, -1)
+            state[0] -= 1
+            for i in range(place, state[0]):
+                members[i] = members[i + 1]
+        place = cheapest_member(table, members, tallies, state[0], state[4])
+        leaving = members[place]
+        add_row(table, leaving, times, -1)
+        moved[leaving] = state[2]
+        left = int(draws[state[2] % draws.size] * count_zeros(times))
+        wanted = -1
+        while left >= 0:
+            wanted += 1
+            left -= times[wanted] == 0
+        entering = richest_row(table, tallies, wanted, leaving)
+        members[place], moved[entering], state[4] = entering, state[2], entering
+        add_row(table, entering, times, 1)
+        for column in range(times.size):
+            worth[column] += times[column] == 0
+    return True
+
+
+@compiled
 def transpose_words(bits: Any, turned: Any, first: int, last: int) -> None:
     """Write columns of ``bits`` (m, words) as rows of ``turned`` (columns, ⌈m/64⌉), uint64.
 
