@@ -52,95 +52,6 @@ if TYPE_CHECKING:
     from palm_core.weights.grid import construct_grid, grid_size, grid_values
     from palm_core.weights.simplex import sample_weights, uniform_lattice
 
-_HOME = {
-    "cover.cover": (
-        "CoverMatrix",
-        "cover_weights",
-        "greedy",
-    ),
-    "cover.minimal": (
-        "SizeGap",
-        "minimal_portfolio",
-        "size_gap_curve",
-    ),
-    "cover.prune": (
-        "prune",
-        "prune_curve",
-    ),
-    "cover.regions": (
-        "corner_weights",
-        "serving_intervals",
-        "serving_shares",
-    ),
-    "errors": (
-        "InputError",
-        "OracleAnswerError",
-        "PalmError",
-        "PalmWarning",
-        "PluginError",
-        "RefutedClaimWarning",
-        "WorkError",
-    ),
-    "guarantees.adaptive": ("AdaptiveGrid",),
-    "guarantees.certificate": ("certify",),
-    "guarantees.gaps": (
-        "gap_frontier",
-        "gaps",
-        "gaps_without",
-        "violations",
-    ),
-    "guarantees.theorem": (
-        "Guarantee",
-        "apply_theorem",
-        "lemma_33",
-        "lemma_a1",
-        "theorem_bounds",
-    ),
-    "model.normalization": ("Normalization",),
-    "model.policy": (
-        "Best",
-        "Policy",
-        "PolicySet",
-        "best_policies",
-    ),
-    "model.portfolio": ("Portfolio",),
-    "model.results": (
-        "Certificate",
-        "Cover",
-        "Gaps",
-    ),
-    "oracles.protocol": ("Oracle",),
-    "oracles.registry": (
-        "available_oracles",
-        "describe_oracles",
-        "load_oracle",
-    ),
-    "oracles.tabular": ("TabularOracle",),
-    "run.config": ("Execution",),
-    "run.run": ("Run", "open_run", "run_status"),
-    "run.engine": (
-        "answers_at",
-        "build_portfolio",
-    ),
-    "tables.read": (
-        "Table",
-        "read_table",
-    ),
-    "tables.select": (
-        "Selection",
-        "select_models",
-    ),
-    "validation": ("check_weights",),
-    "weights.grid": (
-        "construct_grid",
-        "grid_size",
-        "grid_values",
-    ),
-    "weights.simplex": (
-        "sample_weights",
-        "uniform_lattice",
-    ),
-}
 
 __all__ = [
     "AdaptiveGrid",
@@ -205,4 +116,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
-    __getattr__, __dir__ = on_demand(__name__, _HOME)
+    __getattr__, __dir__ = on_demand(__name__)

@@ -7,12 +7,13 @@ imported lazily, so that importing this module needs no NumPy.
 
 from __future__ import annotations
 
+import ast
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from palm_core.cli import output
     from palm_core.cli.parameters import (
@@ -78,112 +79,40 @@ if TYPE_CHECKING:
     )
 
 
-def on_demand(
-    module: str, home: Mapping[str, tuple[str, ...]]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def on_demand(module: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a module with lazy imports (PEP 562).
+
+    The names of its ``__all__`` are imported when first used, from where it imports them for
+    type checkers, under ``if TYPE_CHECKING``.
 
     Args:
         module: its ``__name__``.
-        home: submodule, relative to the module's package → the public names defined there.
     """
-    module_of = {name: place for place, names in home.items() for name in names}
+    own: Any = sys.modules[module]
+    home = {
+        name.name: line.module
+        for block in ast.parse(own.__loader__.get_source(module)).body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for line in block.body
+        if isinstance(line, ast.ImportFrom) and line.module
+        for name in line.names
+        if name.name in own.__all__
+    }
 
     def get(name: str) -> Any:
-        if name not in module_of:
+        if name not in home:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        own = sys.modules[module]
-        place = f"{own.__package__}.{module_of[name]}"
-        value = import_module(place)
-        # A submodule itself is public under the last part of its name.
-        itself = place.endswith(f".{name}") and not hasattr(value, name)
-        value = value if itself else getattr(value, name)
+        place = import_module(home[name])
+        if place is own or not hasattr(place, name):  # a submodule
+            value: Any = import_module(f"{home[name]}.{name}")
+        else:
+            value = getattr(place, name)
         # Cached in the module, where it takes precedence over a submodule of that name.
         setattr(own, name, value)
         return value
 
-    def names() -> list[str]:
-        return sorted({*vars(sys.modules[module]), *module_of})
+    return get, lambda: sorted({*vars(own), *home})
 
-    return get, names
-
-
-_HOME = {
-    "validation": (
-        "check_count",
-        "check_number",
-        "check_choice",
-        "one_line",
-        "error_reason",
-        "did_you_mean",
-        "read_number",
-        "number_text",
-        "percent_text",
-        "bound_text",
-        "weights_text",
-    ),
-    "oracles.registry": ("PluginKind",),
-    "oracles.protocol": (
-        "Claims",
-        "check_oracle",
-        "check_answer",
-        "weight_id",
-    ),
-    "model.policy": ("add_policy",),
-    "geometry.envelope": ("drop_dominated",),
-    "model.files": (
-        "oracle_versions",
-        "package_versions",
-        "is_folder",
-        "read_bounded",
-        "write_atomically",
-        "unportable_name",
-    ),
-    "run.artifacts": (
-        "ARTIFACTS",
-        "Artifact",
-        "locate_artifact",
-        "verify_artifact",
-        "write_artifact",
-    ),
-    "run.config": (
-        "Grid",
-        "PruneSettings",
-        "Settings",
-        "Task",
-        "TaskOracle",
-        "load_task",
-        "load_task_oracle",
-        "changed_fields",
-        "fingerprint_fields",
-        "with_fingerprint",
-    ),
-    "run.ledger": (
-        "Answer",
-        "Ledger",
-    ),
-    "run.assembly": ("EvaluatedAnswers",),
-    "cli.parameters": (
-        "Count",
-        "Counts",
-        "File",
-        "Flag",
-        "Folder",
-        "Names",
-        "RunFolder",
-        "TableOption",
-        "TaskFile",
-        "TaskOption",
-        "check_new_file",
-        "check_output_folder",
-    ),
-    "cli.progress": (
-        "ProgressDisplay",
-        "progress_bar",
-        "resumable",
-    ),
-    "cli.output": ("output",),
-}
 
 __all__ = [
     "ARTIFACTS",
@@ -248,4 +177,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
-    __getattr__, __dir__ = on_demand(__name__, _HOME)
+    __getattr__, __dir__ = on_demand(__name__)

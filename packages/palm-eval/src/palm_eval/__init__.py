@@ -13,11 +13,7 @@ from palm_core.plugin import on_demand
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from palm_eval.analysis.evaluation import (
-        Evaluation,
-        Figures,
-        evaluate_run,
-    )
+    from palm_eval.analysis.evaluation import Evaluation, Figures, evaluate_run
     from palm_eval.baselines import (
         Asked,
         BestSingle,
@@ -30,12 +26,7 @@ if TYPE_CHECKING:
         random_weights,
         uniform_weights,
     )
-    from palm_eval.comparison import (
-        Comparison,
-        Rivals,
-        compare_oracles,
-        compare_runs,
-    )
+    from palm_eval.comparison import Comparison, Rivals, compare_oracles, compare_runs
     from palm_eval.diversity import (
         RunDiversity,
         distinct_n,
@@ -52,16 +43,8 @@ if TYPE_CHECKING:
         fixed_portfolio,
         rechosen_portfolio,
     )
-    from palm_eval.lm.prompts import (
-        PromptFormat,
-        Prompts,
-        encode_prompts,
-        read_prompts,
-    )
-    from palm_eval.metric_plugins import (
-        available_metrics,
-        load_metric,
-    )
+    from palm_eval.lm.prompts import PromptFormat, Prompts, encode_prompts, read_prompts
+    from palm_eval.metric_plugins import available_metrics, load_metric
     from palm_eval.metrics import (
         ExpectedUtility,
         SampledGaps,
@@ -74,12 +57,7 @@ if TYPE_CHECKING:
         sampled_gap_pairs,
         sampled_gaps,
     )
-    from palm_eval.report import (
-        ReportContents,
-        gather_report,
-        render_report,
-        write_report,
-    )
+    from palm_eval.report import ReportContents, gather_report, render_report, write_report
     from palm_eval.responses import (
         Responses,
         RunResponses,
@@ -87,111 +65,11 @@ if TYPE_CHECKING:
         responses_of,
         write_responses,
     )
-    from palm_eval.rewards import (
-        available_rewards,
-        load_reward,
-    )
-    from palm_eval.rewards.registry import (
-        load_rewards,
-    )
-    from palm_eval.scoring import (
-        Scores,
-        score,
-    )
-    from palm_eval.tables import (
-        Table,
-        make_table,
-    )
+    from palm_eval.rewards import available_rewards, load_reward
+    from palm_eval.rewards.registry import load_rewards
+    from palm_eval.scoring import Scores, score
+    from palm_eval.tables import Table, make_table
 
-_HOME = {
-    "analysis.evaluation": (
-        "Evaluation",
-        "Figures",
-        "evaluate_run",
-    ),
-    "baselines": (
-        "Asked",
-        "BestSingle",
-        "Pruning",
-        "best_pruning",
-        "best_single",
-        "nearest_known",
-        "policies_at",
-        "prunings",
-        "random_weights",
-        "uniform_weights",
-    ),
-    "comparison": (
-        "Comparison",
-        "Rivals",
-        "compare_oracles",
-        "compare_runs",
-    ),
-    "diversity": (
-        "RunDiversity",
-        "distinct_n",
-        "embedding_distance",
-        "portfolio_diversity",
-        "self_bleu",
-    ),
-    "intervals": (
-        "Interval",
-        "PromptScores",
-        "bootstrap",
-        "bootstrap_mean",
-        "delta_band",
-        "fixed_portfolio",
-        "rechosen_portfolio",
-    ),
-    "lm.prompts": (
-        "PromptFormat",
-        "Prompts",
-        "encode_prompts",
-        "read_prompts",
-    ),
-    "metric_plugins": (
-        "available_metrics",
-        "load_metric",
-    ),
-    "metrics": (
-        "ExpectedUtility",
-        "SampledGaps",
-        "exact_gap_pairs",
-        "exact_usage",
-        "expected_utility",
-        "hypervolume",
-        "maximum_utility_loss",
-        "perplexity",
-        "sampled_gap_pairs",
-        "sampled_gaps",
-    ),
-    "report": (
-        "ReportContents",
-        "gather_report",
-        "render_report",
-        "write_report",
-    ),
-    "responses": (
-        "Responses",
-        "RunResponses",
-        "read_responses",
-        "responses_of",
-        "write_responses",
-    ),
-    "rewards": (
-        "available_rewards",
-        "load_reward",
-    ),
-    "rewards.registry": ("load_rewards",),
-    "scoring": (
-        "Scores",
-        "score",
-    ),
-    "tables": (
-        "Table",
-        "make_table",
-    ),
-}
 
 __all__ = [
     "Asked",
@@ -258,4 +136,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
-    __getattr__, __dir__ = on_demand(__name__, _HOME)
+    __getattr__, __dir__ = on_demand(__name__)

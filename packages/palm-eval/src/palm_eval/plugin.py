@@ -43,65 +43,6 @@ if TYPE_CHECKING:
     from palm_eval.report.sentences import headline, lead, proof
     from palm_eval.rewards.base import RewardFunction, called, check_scores, columns_of
 
-_HOME = {
-    "commands.common": ("oracle_of",),
-    "lm.causal_models": (
-        "Responder",
-        "device_of",
-        "dtype_of",
-        "end_tokens",
-        "has_tokenizer",
-        "load_causal",
-        "load_tokenizer",
-    ),
-    "lm.estimates": (
-        "Sized",
-        "computing",
-        "downloads",
-        "gigabytes",
-        "judges_of",
-        "sized",
-    ),
-    "lm.memory": (
-        "check_memory",
-        "free_bytes",
-        "halved",
-        "in_batches",
-        "out_of_memory",
-        "release",
-    ),
-    "lm.prompts": (
-        "Encoded",
-        "FORMATS",
-        "prompts_of",
-    ),
-    "lm.sources": (
-        "Source",
-        "fingerprint_of",
-        "located",
-        "source_identity",
-        "source_of",
-        "tokenizer_identity",
-    ),
-    "polygons": (
-        "clip",
-        "heights",
-        "overlap",
-        "place",
-        "share",
-    ),
-    "report.sentences": (
-        "headline",
-        "lead",
-        "proof",
-    ),
-    "rewards.base": (
-        "RewardFunction",
-        "called",
-        "check_scores",
-        "columns_of",
-    ),
-}
 
 __all__ = [
     "FORMATS",
@@ -148,4 +89,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
-    __getattr__, __dir__ = on_demand(__name__, _HOME)
+    __getattr__, __dir__ = on_demand(__name__)

@@ -13,19 +13,10 @@ from palm_core.plugin import on_demand
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from palm_mod.experts import (
-        load_experts,
-    )
-    from palm_mod.mixing import (
-        Mixing,
-        PublishedMixing,
-    )
-    from palm_mod.mod import (
-        ModOracle,
-    )
-    from palm_mod.options import (
-        LanguageSettings,
-    )
+    from palm_mod.experts import load_experts
+    from palm_mod.mixing import Mixing, PublishedMixing
+    from palm_mod.mod import ModOracle
+    from palm_mod.options import LanguageSettings
     from palm_mod.prefix_tree import (
         Counts,
         Leaf,
@@ -36,16 +27,8 @@ if TYPE_CHECKING:
         WeightSplitter,
         grow,
     )
-    from palm_mod.regions import (
-        Region,
-        RegionSplitter,
-        decode_regions,
-        whole_simplex,
-    )
-    from palm_mod.sampling import (
-        GumbelNoise,
-        Sampling,
-    )
+    from palm_mod.regions import Region, RegionSplitter, decode_regions, whole_simplex
+    from palm_mod.sampling import GumbelNoise, Sampling
     from palm_mod.simplex_family import (
         Family,
         RegionPolicies,
@@ -53,47 +36,8 @@ if TYPE_CHECKING:
         policies_of_regions,
         reward_pieces,
     )
-    from palm_mod.soup import (
-        SoupOracle,
-    )
+    from palm_mod.soup import SoupOracle
 
-_HOME = {
-    "experts": ("load_experts",),
-    "mixing": (
-        "Mixing",
-        "PublishedMixing",
-    ),
-    "mod": ("ModOracle",),
-    "options": ("LanguageSettings",),
-    "prefix_tree": (
-        "Counts",
-        "Leaf",
-        "Limits",
-        "Models",
-        "Prefixes",
-        "Splitter",
-        "WeightSplitter",
-        "grow",
-    ),
-    "regions": (
-        "Region",
-        "RegionSplitter",
-        "decode_regions",
-        "whole_simplex",
-    ),
-    "sampling": (
-        "GumbelNoise",
-        "Sampling",
-    ),
-    "simplex_family": (
-        "Family",
-        "RegionPolicies",
-        "family_of",
-        "policies_of_regions",
-        "reward_pieces",
-    ),
-    "soup": ("SoupOracle",),
-}
 
 __all__ = [
     "Counts",
@@ -124,4 +68,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
-    __getattr__, __dir__ = on_demand(__name__, _HOME)
+    __getattr__, __dir__ = on_demand(__name__)

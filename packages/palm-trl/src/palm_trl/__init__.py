@@ -13,29 +13,11 @@ from palm_core.plugin import on_demand
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from palm_trl.grpo import (
-        GrpoOracle,
-    )
-    from palm_trl.measurement import (
-        Measurement,
-    )
-    from palm_trl.measuring import (
-        measure,
-    )
-    from palm_trl.options import (
-        GrpoSettings,
-        PromptSet,
-    )
+    from palm_trl.grpo import GrpoOracle
+    from palm_trl.measurement import Measurement
+    from palm_trl.measuring import measure
+    from palm_trl.options import GrpoSettings, PromptSet
 
-_HOME = {
-    "grpo": ("GrpoOracle",),
-    "measurement": ("Measurement",),
-    "measuring": ("measure",),
-    "options": (
-        "GrpoSettings",
-        "PromptSet",
-    ),
-}
 
 __all__ = [
     "GrpoOracle",
@@ -46,4 +28,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
-    __getattr__, __dir__ = on_demand(__name__, _HOME)
+    __getattr__, __dir__ = on_demand(__name__)

@@ -12,55 +12,13 @@ from typing import TYPE_CHECKING
 from palm_core.plugin import on_demand
 
 if TYPE_CHECKING:
-    from palm_eval.rewards.base import (
-        Reward,
-        RewardFunction,
-    )
-    from palm_eval.rewards.classifiers import (
-        PRESETS,
-        classifier,
-    )
-    from palm_eval.rewards.correctness import (
-        gsm,
-        math,
-        rlvr,
-    )
-    from palm_eval.rewards.lengths import (
-        brevity,
-        length,
-    )
-    from palm_eval.rewards.patterns import (
-        regex,
-    )
-    from palm_eval.rewards.registry import (
-        available_rewards,
-        load_reward,
-    )
+    from palm_eval.rewards.base import Reward, RewardFunction
+    from palm_eval.rewards.classifiers import PRESETS, classifier
+    from palm_eval.rewards.correctness import gsm, math, rlvr
+    from palm_eval.rewards.lengths import brevity, length
+    from palm_eval.rewards.patterns import regex
+    from palm_eval.rewards.registry import available_rewards, load_reward
 
-_HOME = {
-    "base": (
-        "Reward",
-        "RewardFunction",
-    ),
-    "classifiers": (
-        "PRESETS",
-        "classifier",
-    ),
-    "correctness": (
-        "gsm",
-        "math",
-        "rlvr",
-    ),
-    "lengths": (
-        "brevity",
-        "length",
-    ),
-    "patterns": ("regex",),
-    "registry": (
-        "available_rewards",
-        "load_reward",
-    ),
-}
 
 __all__ = [
     "PRESETS",
@@ -78,4 +36,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would treat every attribute as defined
-    __getattr__, __dir__ = on_demand(__name__, _HOME)
+    __getattr__, __dir__ = on_demand(__name__)
