@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         load_task_oracle,
         with_fingerprint,
     )
+    from palm_core.run.executors.process import ChildProcess
     from palm_core.run.ledger import Answer, Ledger
     from palm_core.validation import (
         bound_text,
@@ -158,6 +159,7 @@ _HOME = {
         "fingerprint_fields",
         "with_fingerprint",
     ),
+    "run.executors.process": ("ChildProcess",),
     "run.ledger": (
         "Answer",
         "Ledger",
@@ -189,6 +191,7 @@ __all__ = [
     "ARTIFACTS",
     "Answer",
     "Artifact",
+    "ChildProcess",
     "Claims",
     "Count",
     "Counts",

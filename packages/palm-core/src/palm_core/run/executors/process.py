@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-#: Seconds to wait for the exit of a killed process.
+#: Seconds to wait for the end of killed processes.
 _GONE = 5.0
 
 
@@ -22,9 +22,10 @@ class ChildProcess:
     """A command in a process group of its own that ends with this process, whatever ends it.
 
     A small supervising process starts the command in a new session, which the terminal's
-    Ctrl-C does not reach (SIGINT is ignored there). It kills the whole group with SIGKILL when
-    the command ends, and when this process ends: also compiled code and what the command has
-    started. A context manager that kills on exit. Needs a POSIX system.
+    Ctrl-C does not reach (SIGINT is ignored there). When this process ends, it kills the
+    command, with SIGKILL, and when the command ends, everything that it has started: on
+    Linux all descendants, elsewhere the process group. A context manager that kills on exit.
+    Needs a POSIX system.
 
     Args:
         command: the program and its arguments.
@@ -77,28 +78,36 @@ class ChildProcess:
 
     def poll(self) -> int | None:
         """The exit code, ``-n`` for signal ``n``; ``None`` while the command runs."""
-        if self._code is None and self._process.poll() is not None:
-            with suppress(OSError):  # the group has ended
-                os.killpg(self.pid, signal.SIGKILL)  # it has not if its supervisor was killed
-            report = b""
-            with suppress(OSError):
+        if self._code is None:
+            ended, report = self._process.poll(), b""
+            with suppress(OSError):  # nothing to read
                 report = self._socket.recv(16)
-            self._code = int(report or self._process.returncode)
+            if report:
+                self._code = int(report)
+            elif ended is not None:  # the supervising process was killed
+                self._kill_group()
+                self._code = ended
         return self._code
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Wait for its end, at most ``seconds``; return :meth:`poll`."""
+        """Wait for the end of all processes, at most ``seconds``; return :meth:`poll`."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self.poll()
 
     def kill(self) -> None:
-        """Kill the process group, unless the command has ended."""
-        if self.poll() is None:
-            with suppress(OSError):  # it has just ended
-                os.killpg(self.pid, signal.SIGKILL)
+        """Kill the command and all it has started, and wait for their end; idempotent."""
+        with suppress(OSError):  # it has ended
+            self._socket.shutdown(socket.SHUT_WR)
+        self.wait(_GONE)
+        if self._process.poll() is None:  # the supervising process is stuck
+            self._kill_group()
             self.wait(_GONE)
         self._socket.close()
+
+    def _kill_group(self) -> None:
+        with suppress(OSError):  # it has ended
+            os.killpg(self.pid, signal.SIGKILL)
 
     def describe_end(self) -> str:
         """How it ended: "ended with exit code 3", "was killed by SIGSEGV"."""
