@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from executor_rules import RULES, call, check_close, events_of, kinds, work
-from process_table import below, children, is_running, wait_until
+from process_table import below, children, is_running, marked, wait_until
 from worker_oracles import OBJECTIVES, Make
 
 from palm_core import InputError
@@ -480,6 +480,7 @@ def script(folder: Path, *, end: str, copied: bool = False) -> subprocess.Popen[
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PALM_TEST": str(folder)},
         start_new_session=True,
     )
     scripts.append(driver)
@@ -564,12 +565,15 @@ def test_ctrl_c_reaches_the_driver_alone(tmp_path: Path) -> None:
     wait_until(lambda: not any(map(is_running, left)), 5)
 
 
-def test_ctrl_c_while_workers_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.3])
+def test_ctrl_c_while_workers_start(tmp_path: Path, delay: float) -> None:
     driver = script(tmp_path, end="time.sleep(0.5)\n" + GUARDED)  # the workers import this too
-    wait_until(lambda: len(children(driver.pid)) >= 3, 20)
+    wait_until(lambda: children(driver.pid), 20)
+    time.sleep(delay)
     os.killpg(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=20)
     assert (out, err, driver.returncode) == ("interrupted\n", "", 0)
+    wait_until(lambda: not marked(str(tmp_path)), 5)
 
 
 def test_a_worker_never_minds_ctrl_c(workers) -> None:
