@@ -99,17 +99,17 @@ def workers(tmp_path: Path) -> Iterator[Callable[..., WorkerProcesses]]:
 
     yield make
     for one in made:
-        left = [pid for worker in one._workers if worker for pid in below(worker.process.pid)]
+        left = [pid for worker in one._workers.values() for pid in below(worker.process.pid)]
         one.close()
         assert not any(map(is_running, left))
 
 
 def pids(executor: WorkerProcesses) -> list[int]:
     """The worker processes: children of the processes that supervise them."""
-    workers = [worker for worker in executor._workers if worker is not None]
-    for worker in workers:
-        wait_until(lambda pid=worker.process.pid: children(pid))
-    return [pid for worker in workers for pid in children(worker.process.pid)]
+    supervisors = [worker.process.pid for worker in executor._workers.values()]
+    for supervisor in supervisors:
+        wait_until(lambda pid=supervisor: children(pid))
+    return [pid for supervisor in supervisors for pid in children(supervisor)]
 
 
 def ended(events: list[object]) -> Failure:
@@ -166,7 +166,7 @@ def test_a_death_after_the_end_of_a_call_is_no_failure(workers, tmp_path: Path) 
     while not isinstance(told[-1], Ended):
         told += executor.events()
     assert kinds(told) == ["answered", "answered", "answered", "ended"]
-    assert executor._workers == [None]
+    assert pids(executor) == []
 
 
 def test_others_go_on_when_one_dies(workers) -> None:
@@ -179,8 +179,7 @@ def test_others_go_on_when_one_dies(workers) -> None:
 def test_a_worker_that_died_idle_is_replaced(workers) -> None:
     executor = workers()
     (first, _) = events_of(executor, call(1, "about"))
-    (worker,) = executor._workers
-    assert worker is not None
+    (worker,) = executor._workers.values()
     os.kill(first.policy.info["pid"], signal.SIGKILL)
     wait_until(lambda: worker.process.poll() is not None)
     told = events_of(executor, call(2, "about"))
@@ -534,8 +533,7 @@ def test_a_worker_whose_supervising_process_is_killed_has_died(workers, tmp_path
     while not told:
         told += executor.events()
     (pid,) = pids(executor)
-    (worker,) = executor._workers
-    assert worker is not None
+    (worker,) = executor._workers.values()
     os.kill(worker.process.pid, signal.SIGKILL)
     while not isinstance(told[-1], Ended):
         told += executor.events()

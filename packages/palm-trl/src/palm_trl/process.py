@@ -79,7 +79,7 @@ def _part() -> None:
 
 
 #: Lines of a process's output in the error message, if it wrote no ``error.json``.
-LINES = 12
+LINES = 4
 #: Seconds to wait for the last output of an ended process.
 LAST_OUTPUT = 10.0
 
@@ -185,7 +185,7 @@ def _pass_on(stream: IO[bytes], last: deque[str]) -> None:
 
 
 def _last(lines: list[str]) -> str:
-    return one_line(" | ".join(lines[-4:]), 400) or "nothing"
+    return one_line(" | ".join(lines), 400) or "nothing"
 
 
 def main(folder: Path) -> int:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 #: Minimum seconds for the start of Python and the user's script, whatever the timeout.
 _START = 60.0
+_UP = "the worker process was not up"
 #: Bytes that are read from a worker at once.
 _CHUNK = 1 << 20
 #: Errors after which a process may start later; others are the same for every call.
@@ -61,7 +62,6 @@ class Worker:
         call: its current call, or ``None``.
         deadline: when (``time.monotonic``) its next message times out.
         unmade: why its oracle cannot be made, once reported.
-        closed: whether its end of the channel is closed.
 
     Raises:
         OSError: the process cannot be started, or its log not be opened.
@@ -79,7 +79,6 @@ class Worker:
     ) -> None:
         self.call: Call | None = call
         self.unmade: Failure | None = None
-        self.closed = self._up = self._made = False
         self._payload, self._log = payload, log
         self._timeout = math.inf if timeout is None else timeout
         self._received = bytearray()
@@ -101,13 +100,13 @@ class Worker:
         except BaseException:
             self.channel.close()
             raise
+        self._await(_UP, max(self._timeout, _START))
         self._send(pickle.dumps(preparation))
-        self.deadline = time.monotonic() + max(self._timeout, _START)
 
     def give(self, call: Call) -> bool:
         """Send its next call; false if it is gone."""
         self.call = call
-        self.deadline = time.monotonic() + self._timeout
+        self._await("no answer", self._timeout)
         return self._send(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
 
     def hear(self) -> list[Event] | None:
@@ -118,8 +117,7 @@ class Worker:
             return None
         except ConnectionError:
             chunk = b""
-        if not chunk:
-            self.closed = True
+        if not chunk:  # it has ended
             return None
         self._received += chunk
         events = []
@@ -133,18 +131,13 @@ class Worker:
 
     def late(self) -> Failure:
         """The failure after its timeout."""
-        what, limit = "no answer", self._timeout
-        if not self._up:
-            what, limit = "the worker process was not up", max(limit, _START)
-        elif not self._made:
-            what = "the oracle was not made"
-        return Failure("timeout", f"{what} within {limit:g} s")
+        return Failure("timeout", f"{self._awaited} within {self._limit:g} s")
 
     def death(self) -> Failure:
         """The failure after its end."""
         end = self.process.describe_end()
         log = "standard error" if self._log is None else self._log.name
-        if not self._up and "exit code" in end:
+        if self._awaited == _UP and (self.process.poll() or 0) >= 0:
             return Failure(
                 "died",
                 f"a worker process {end} before it was up: a script that starts a run must do "
@@ -160,16 +153,15 @@ class Worker:
 
     def _take(self, message: bytes) -> list[Event]:
         assert self.call is not None
-        self.deadline = time.monotonic() + self._timeout
+        self._await(self._awaited, self._timeout)
         try:
             said = pickle.loads(message)
         except Exception as error:  # noqa: BLE001  user classes may raise anything
             return [unreadable(self.call.number, error)]
         if said == child.READY:
-            self._up = True
+            self._await("the oracle was not made", self._timeout)
             self._send(self._payload)
         elif said == child.MADE:
-            self._made = True
             self.give(self.call)
         elif isinstance(said, Failure):
             self.unmade = said
@@ -178,6 +170,10 @@ class Worker:
                 self.call = None
             return [said]
         return []
+
+    def _await(self, message: str, limit: float) -> None:
+        self._awaited, self._limit = message, limit
+        self.deadline = time.monotonic() + limit
 
     def _send(self, message: bytes) -> bool:
         try:
@@ -245,7 +241,7 @@ class WorkerProcesses:
         self._timeout = execution.timeout
         self._environments = [environment(execution, slot) for slot in range(self.slots)]
         self._logs = None if logs is None else logs.absolute()
-        self._workers: list[Worker | None] = [None] * self.slots
+        self._workers: dict[int, Worker] = {}
         self._told: list[Event] = []
         self._owner = os.getpid()
 
@@ -257,8 +253,8 @@ class WorkerProcesses:
                 imports an unguarded script.
         """
         slot = self._slot()
-        worker = self._workers[slot]
-        if worker is not None:
+        if slot in self._workers:
+            worker = self._workers[slot]
             if worker.process.poll() is None and worker.give(call):
                 return
             self._remove(slot)  # it exited while idle
@@ -294,43 +290,32 @@ class WorkerProcesses:
         """End all workers: idle ones exit by themselves, others are killed. Bounded in time."""
         if os.getpid() != self._owner:  # in a forked copy
             return
-        workers = [worker for worker in self._workers if worker is not None]
-        for worker in workers:
+        for worker in self._workers.values():
             worker.channel.close()
         deadline = time.monotonic() + _PARTING
-        for worker in workers:
+        for slot, worker in list(self._workers.items()):
             if worker.call is None:
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
-            worker.end()
-        self._workers = [None] * self.slots
+            self._remove(slot)
         self._told = []
 
     def _slot(self) -> int:
         """The slot of an idle worker, or one without a worker."""
-        order = sorted(range(self.slots), key=lambda slot: self._workers[slot] is None)
-        for slot in order:
-            worker = self._workers[slot]
-            if worker is None or worker.call is None:
+        for slot in sorted(range(self.slots), key=lambda slot: slot not in self._workers):
+            if slot not in self._workers or self._workers[slot].call is None:
                 return slot
         raise RuntimeError(f"submit: all {self.slots} slots are busy")
 
     def _busy(self) -> list[tuple[int, Worker]]:
-        return [
-            (slot, worker)
-            for slot, worker in enumerate(self._workers)
-            if worker is not None and worker.call is not None
-        ]
+        return [(slot, worker) for slot, worker in self._workers.items() if worker.call is not None]
 
     def _hear(self, slot: int, worker: Worker) -> list[Event]:
         """The events of a busy worker, with its failure if it has exited."""
         ended = worker.process.poll() is not None
         told = worker.hear() or []
-        gone = ended or worker.closed
-        late = not gone and time.monotonic() >= worker.deadline
-        if not (gone or late or worker.unmade):
+        late = not ended and time.monotonic() >= worker.deadline
+        if not (ended or late or worker.unmade):
             return told
-        if gone:  # the channel closes a moment before the exit code is available
-            worker.process.wait(_PARTING)
         worker.process.kill()
         while (more := worker.hear()) is not None:  # earlier messages
             told += more
@@ -341,10 +326,7 @@ class WorkerProcesses:
         return told
 
     def _remove(self, slot: int) -> None:
-        worker = self._workers[slot]
-        if worker is not None:
-            self._workers[slot] = None
-            worker.end()
+        self._workers.pop(slot).end()
 
 
 def _pickled(work: Work) -> bytes:
