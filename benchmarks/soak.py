@@ -151,11 +151,16 @@ def children_of(pid: int) -> list[int]:
         return []  # it has ended meanwhile
 
 
+def workers_of(pid: int) -> dict[int, str]:
+    """The worker processes of ``pid`` and those that supervise them, and which is what."""
+    supervisors = children_of(pid)
+    workers = [worker for supervisor in supervisors for worker in children_of(supervisor)]
+    return dict.fromkeys(supervisors, "a supervisor") | dict.fromkeys(workers, "a worker")
+
+
 def kill(process: subprocess.Popen[bytes], chance: random.Random) -> str:
     """Kill the driver, or one of its workers or their supervising processes, if there are any."""
-    supervisors = children_of(process.pid)
-    workers = [worker for supervisor in supervisors for worker in children_of(supervisor)]
-    victims = dict.fromkeys(supervisors, "a supervisor") | dict.fromkeys(workers, "a worker")
+    victims = workers_of(process.pid)
     if victims and chance.random() < 0.5:
         victim = chance.choice(list(victims))
         try:

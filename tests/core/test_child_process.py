@@ -138,7 +138,7 @@ def test_output_input_environment_and_descriptors(start, tmp_path: Path) -> None
     with log.open("ab") as output:
         child = start(python(script), output=output, pass_fds=[write])
     os.close(write)
-    assert child.wait() == 0
+    assert child.wait(30) == 0
     with os.fdopen(read, "rb") as stream:
         assert stream.read() == str(tmp_path).encode()
     assert log.read_text() == "before\n''\nerr"

@@ -235,12 +235,21 @@ def test_ctrl_c_ends_the_process_and_is_passed_on(mark, tmp_path):
 def test_output_that_is_kept_open_does_not_hold_a_call_up(make_oracle, tmp_path, monkeypatch):
     """By a process that could not be ended; here one that is no descendant."""
     monkeypatch.setattr(launching, "LAST_OUTPUT", 0.5)
-    monkeypatch.setattr(launching, "_pass_on", lambda *_: time.sleep(20))
+    done, closed = threading.Event(), threading.Event()
+
+    def pass_on(stream, _):
+        with stream:
+            done.wait(20)
+        closed.set()
+
+    monkeypatch.setattr(launching, "_pass_on", pass_on)
     scripted(monkeypatch, "import os; os._exit(7)")
     begun = time.monotonic()
     with pytest.raises(WorkError, match="exit code 7"):
         run_call(make_oracle(launcher="python"), EVEN, tmp_path)
     assert time.monotonic() - begun < 10
+    done.set()
+    assert closed.wait(20)
 
 
 def test_without_posix_a_call_runs_here(make_oracle, monkeypatch):
