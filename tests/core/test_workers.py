@@ -434,7 +434,7 @@ def test_a_worker_that_cannot_be_started_is_a_failure(workers) -> None:
             failure = ended(events_of(executor, call(2, "none")))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert failure.kind == "died"
+        assert (failure.kind, failure.hopeless) == ("died", False)
         assert failure.message.startswith("a worker process cannot be started: OSError: ")
         assert len(os.listdir("/proc/self/fd")) == opened  # noqa: PTH208  a Path holds one open
     assert kinds(events_of(executor, call(3, "none"))) == ["answered", "ended"]
