@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_tasks
+from process_table import marked, wait_until
 from test_training import AT_ONCE, EVEN, weights_of
 
 from palm_core.errors import InputError, WorkError
@@ -144,27 +145,6 @@ def test_modules_in_reach_here_are_in_reach_there(make_oracle, tmp_path, monkeyp
         run_call(make_oracle(launcher="python"), EVEN, tmp_path / "call")
 
 
-def marked(mark):
-    """The running processes with ``mark`` in their environment."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (entry / "environ").read_bytes()
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue  # it has ended, or is not ours
-        if mark.encode() in environment and state not in "ZX":
-            found.append(int(entry.name))
-    return found
-
-
-def _until(true, seconds):
-    until = time.monotonic() + seconds
-    while not true() and time.monotonic() < until:
-        time.sleep(0.05)
-    return bool(true())
-
-
 @pytest.fixture
 def mark(tmp_path, monkeypatch):
     """In the environment of all that is started; kills what is left."""
@@ -208,11 +188,11 @@ def test_a_call_ends_with_its_caller_even_in_compiled_code(
     caller = subprocess.Popen(
         [sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True
     )
-    assert _until(lambda: len(list((tmp_path / "holding").iterdir())) == processes, 120)
+    wait_until(lambda: len(list((tmp_path / "holding").iterdir())) == processes, 120)
     assert len(marked(mark)) >= 2 + processes
     os.killpg(caller.pid, how)
     assert caller.wait(10) != 0
-    assert _until(lambda: not marked(mark), 5)
+    wait_until(lambda: not marked(mark), 5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -220,7 +200,7 @@ def test_ctrl_c_ends_the_process_and_is_passed_on(mark, tmp_path):
     script = f"import pathlib, time; pathlib.Path({str(tmp_path / 'up')!r}).touch(); time.sleep(60)"
 
     def interrupt():
-        _until((tmp_path / "up").exists, 30)
+        wait_until((tmp_path / "up").exists, 30)
         os.kill(os.getpid(), signal.SIGINT)
 
     timer = threading.Thread(target=interrupt)
