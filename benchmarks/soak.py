@@ -1,11 +1,11 @@
 """Kill runs at random instants, again and again, and count what is lost, repeated or changed.
 
-Each run is `palm build` with worker processes. Its driver or one of its workers is killed
-with SIGKILL at a random instant (starting, calling, writing), then the same command is
-run again, until the run is finished; then the next run begins. Printed at the end:
-answers that were recorded and are gone (must be 0), answers recorded twice (0), oracle
-calls made again, of which each kill may cost as many as were in flight, and how many
-finished portfolios are the same, byte for byte, as that of an undisturbed run.
+Each run is `palm build` with worker processes. Its driver, one of its workers or a process
+that supervises one is killed with SIGKILL at a random instant (starting, calling, writing),
+then the same command is run again, until the run is finished; then the next run begins.
+Printed at the end: answers that were recorded and are gone (must be 0), answers recorded
+twice (0), oracle calls made again, of which each kill may cost as many as were in flight,
+and how many finished portfolios are the same, byte for byte, as that of an undisturbed run.
 
     python benchmarks/soak.py [--quick] [--kills 300]
 """
@@ -143,30 +143,31 @@ class Run:
         return lost, len(found) - len(set(found))
 
 
-def workers_of(pid: int) -> list[int]:
-    """The worker processes that ``pid`` has started."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue  # it has ended meanwhile
-            if int(stat.rpartition(")")[2].split()[1]) == pid and b"spawn_main" in command:
-                found.append(int(entry.name))
-    return found
+def children_of(pid: int) -> list[int]:
+    """The processes that ``pid`` has started."""
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []  # it has ended meanwhile
+
+
+def workers_of(pid: int) -> dict[int, str]:
+    """The worker processes of ``pid`` and those that supervise them, and which is what."""
+    supervisors = children_of(pid)
+    workers = [worker for supervisor in supervisors for worker in children_of(supervisor)]
+    return dict.fromkeys(supervisors, "a supervisor") | dict.fromkeys(workers, "a worker")
 
 
 def kill(process: subprocess.Popen[bytes], chance: random.Random) -> str:
-    """Kill the driver, or one of its workers if there are any."""
-    workers = workers_of(process.pid)
-    if workers and chance.random() < 0.5:
+    """Kill the driver, or one of its workers or their supervising processes, if there are any."""
+    victims = workers_of(process.pid)
+    if victims and chance.random() < 0.5:
+        victim = chance.choice(list(victims))
         try:
-            os.kill(chance.choice(workers), signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
         except ProcessLookupError:
             return "nobody"
-        return "a worker"
+        return victims[victim]
     process.kill()
     process.wait()
     return "the driver"

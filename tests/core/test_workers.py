@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -18,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from executor_rules import RULES, call, check_close, events_of, kinds, work
+from process_table import below, children, is_running, marked, wait_until
 from worker_oracles import OBJECTIVES, Make
 
 from palm_core import InputError
 from palm_core.geometry.compilation import available_cores
 from palm_core.run.config import Execution, load_task, load_task_oracle
-from palm_core.run.executors.child import Channel
 from palm_core.run.executors.protocol import (
     Answered,
     CallExecutor,
@@ -33,7 +32,7 @@ from palm_core.run.executors.protocol import (
     Here,
     Work,
 )
-from palm_core.run.executors.workers import WorkerProcesses, environment, uninterrupted
+from palm_core.run.executors.workers import WorkerProcesses, environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -100,32 +99,17 @@ def workers(tmp_path: Path) -> Iterator[Callable[..., WorkerProcesses]]:
 
     yield make
     for one in made:
-        left = pids(one)
+        left = [pid for worker in one._workers.values() for pid in below(worker.process.pid)]
         one.close()
         assert not any(map(is_running, left))
 
 
 def pids(executor: WorkerProcesses) -> list[int]:
-    found = [worker.process.pid for worker in executor._workers if worker is not None]
-    return [pid for pid in found if pid is not None]
-
-
-def is_running(pid: int) -> bool:
-    """Whether there is such a process that is not just waiting to be collected."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
-def wait_until(true: Callable[[], bool], limit: float = 10.0) -> float:
-    """Seconds until ``true()``; fails after ``limit``."""
-    begun = time.monotonic()
-    while not true():
-        assert time.monotonic() - begun < limit, "waited too long"
-        time.sleep(0.01)
-    return time.monotonic() - begun
+    """The worker processes: children of the processes that supervise them."""
+    supervisors = [worker.process.pid for worker in executor._workers.values()]
+    for supervisor in supervisors:
+        wait_until(lambda pid=supervisor: children(pid))
+    return [pid for supervisor in supervisors for pid in children(supervisor)]
 
 
 def ended(events: list[object]) -> Failure:
@@ -176,10 +160,9 @@ def test_a_death_after_the_end_of_a_call_is_no_failure(workers, tmp_path: Path) 
     (tmp_path / "go").touch()
     wait_until((tmp_path / "model").exists)
     time.sleep(0.3)
-    (worker,) = executor._workers
-    assert worker is not None
-    worker.process.kill()
-    wait_until(lambda: not worker.process.is_alive())
+    (pid,) = pids(executor)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid))
     while not isinstance(told[-1], Ended):
         told += executor.events()
     assert kinds(told) == ["answered", "answered", "answered", "ended"]
@@ -196,17 +179,16 @@ def test_others_go_on_when_one_dies(workers) -> None:
 def test_a_worker_that_died_idle_is_replaced(workers) -> None:
     executor = workers()
     (first, _) = events_of(executor, call(1, "about"))
-    (worker,) = executor._workers
-    assert worker is not None
+    (worker,) = executor._workers.values()
     os.kill(first.policy.info["pid"], signal.SIGKILL)
-    wait_until(lambda: not worker.process.is_alive())
+    wait_until(lambda: worker.process.poll() is not None)
     told = events_of(executor, call(2, "about"))
     assert kinds(told) == ["answered", "ended"]
 
 
 @pytest.mark.parametrize("trouble", ["large", "copy"])
 def test_half_an_answer_is_none(workers, tmp_path: Path, trouble: str) -> None:
-    """Killed while sending, or before, and a copy of it holds the channel open."""
+    """Killed while sending, or before, while a copy of it holds the channel open."""
     executor = workers()
     executor.submit(call(1, "none", trouble))
     told: list[object] = []
@@ -218,14 +200,12 @@ def test_half_an_answer_is_none(workers, tmp_path: Path, trouble: str) -> None:
     # A large answer is on its way, and does not fit into the channel.
     wait_until(lambda: waits(pid))
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_running(pid))
-    assert is_running(int(copy.read_text()))
     begun = time.monotonic()
     while not isinstance(told[-1], Ended):
         told += executor.events()
     assert time.monotonic() - begun < 5
     assert kinds(told) == ["answered", "died"]
-    wait_until(lambda: not is_running(int(copy.read_text())))
+    assert not is_running(int(copy.read_text()))
 
 
 def waits(pid: int) -> bool:
@@ -388,7 +368,8 @@ def test_a_log_that_cannot_be_written_is_hopeless(workers, tmp_path: Path) -> No
     (tmp_path / "logs").write_text("a file")
     failure = ended(events_of(workers(), call(1, "none")))
     assert failure.hopeless
-    assert failure.message.startswith("the log of a worker process cannot be written: ")
+    assert failure.message.startswith("a worker process cannot be started: FileExistsError: ")
+    assert "logs" in failure.message
 
 
 def test_threads_and_devices_of_each_worker(workers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +434,7 @@ def test_a_worker_that_cannot_be_started_is_a_failure(workers) -> None:
             failure = ended(events_of(executor, call(2, "none")))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert failure.kind == "died"
+        assert (failure.kind, failure.hopeless) == ("died", False)
         assert failure.message.startswith("a worker process cannot be started: OSError: ")
         assert len(os.listdir("/proc/self/fd")) == opened  # noqa: PTH208  a Path holds one open
     assert kinds(events_of(executor, call(3, "none"))) == ["answered", "ended"]
@@ -462,7 +443,7 @@ def test_a_worker_that_cannot_be_started_is_a_failure(workers) -> None:
 # --- the driver ends -----------------------------------------------------------------
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from palm_core.run.executors.protocol import Work
 from palm_core.run.config import Execution
@@ -477,6 +458,8 @@ def main():
         executor.submit(call(2, "none", "hold"))
         while True:
             for event in executor.events():
+                if {copied} and os.fork() == 0:
+                    time.sleep(60)
                 print(type(event).__name__, getattr(event, "failure", None), flush=True)
                 if getattr(event, "failure", None):
                     raise SystemExit(3)
@@ -486,14 +469,17 @@ def main():
 """
 
 
-def script(folder: Path, *, end: str) -> subprocess.Popen[str]:
+def script(folder: Path, *, end: str, copied: bool = False) -> subprocess.Popen[str]:
     file = folder / "script.py"
-    file.write_text(SCRIPT.format(here=str(Path(__file__).parent), folder=str(folder), end=end))
+    here = str(Path(__file__).parent)
+    file.write_text(SCRIPT.format(here=here, folder=str(folder), end=end, copied=copied))
     driver = subprocess.Popen(
-        [sys.executable, "-W", "error", file],
+        # It ends without close().
+        [sys.executable, "-W", "error", "-W", "ignore::ResourceWarning", file],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PALM_TEST": str(folder)},
         start_new_session=True,
     )
     scripts.append(driver)
@@ -503,23 +489,17 @@ def script(folder: Path, *, end: str) -> subprocess.Popen[str]:
 GUARDED = "if __name__ == '__main__':\n    main()\n"
 
 
-def started(folder: Path, driver: subprocess.Popen[str]) -> list[int]:
-    """The processes of a script: two workers, what one has started, and the guard first."""
+def started(folder: Path, driver: subprocess.Popen[str], *, copied: bool = False) -> list[int]:
+    """All processes that a script has started."""
     file = folder / "started"
     wait_until(lambda: file.exists() and len(file.read_text().split()) == 2, 20)
     assert driver.stdout is not None
     assert driver.stdout.readline() == "Answered None\n"
-    below = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children(driver.pid)}
-    (guard,) = (pid for pid, command in below.items() if "_guard.py" in command)
-    spawned = [pid for pid, command in below.items() if "spawn_main" in command]
-    worker, grandchild = map(int, file.read_text().split())
-    assert len(spawned) == 2
-    assert worker in spawned
-    return [guard, *spawned, grandchild]
-
-
-def children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    found = below(driver.pid)
+    # Two workers, a supervising process each, a process of an oracle; a copy of the driver.
+    assert len(found) == 5 + copied
+    assert {*map(int, file.read_text().split())} < {*found}
+    return found
 
 
 def test_workers_end_with_a_killed_driver(tmp_path: Path) -> None:
@@ -531,16 +511,46 @@ def test_workers_end_with_a_killed_driver(tmp_path: Path) -> None:
     driver.communicate(timeout=10)
 
 
-def test_workers_end_with_a_killed_driver_and_guard(tmp_path: Path) -> None:
-    driver = script(tmp_path, end=GUARDED)
-    guard, *workers, grandchild = started(tmp_path, driver)
-    os.kill(guard, signal.SIGKILL)
+def test_workers_end_with_a_killed_driver_of_which_a_copy_lives(tmp_path: Path) -> None:
+    """A forked copy holds all that the driver had open."""
+    driver = script(tmp_path, end=GUARDED, copied=True)
+    left = started(tmp_path, driver, copied=True)
+    (copy,) = (pid for pid in left if os.getpgid(pid) == driver.pid)
+    left.remove(copy)
     driver.kill()
     try:
-        assert wait_until(lambda: not any(map(is_running, workers)), 5) < 2
+        assert wait_until(lambda: not any(map(is_running, left)), 5) < 3
+        assert is_running(copy)
     finally:
-        os.kill(grandchild, signal.SIGKILL)
+        os.kill(copy, signal.SIGKILL)
     driver.communicate(timeout=10)
+
+
+def test_a_worker_whose_supervising_process_is_killed_has_died(workers, tmp_path: Path) -> None:
+    executor = workers()
+    executor.submit(call(1, "none", "hold"))
+    told: list[object] = []
+    while not told:
+        told += executor.events()
+    (pid,) = pids(executor)
+    (worker,) = executor._workers.values()
+    os.kill(worker.process.pid, signal.SIGKILL)
+    while not isinstance(told[-1], Ended):
+        told += executor.events()
+    assert kinds(told) == ["answered", "died"]
+    wait_until(lambda: not is_running(pid), 2)
+
+
+def test_closing_in_a_forked_copy_leaves_the_workers_alone(workers) -> None:
+    executor = workers()
+    (first, _) = events_of(executor, call(1, "about"))
+    copy = os.fork()
+    if copy == 0:
+        executor.close()
+        os._exit(0)
+    os.waitpid(copy, 0)
+    (again, _) = events_of(executor, call(2, "about"))
+    assert again.policy.info["pid"] == first.policy.info["pid"]
 
 
 def test_ctrl_c_reaches_the_driver_alone(tmp_path: Path) -> None:
@@ -553,38 +563,15 @@ def test_ctrl_c_reaches_the_driver_alone(tmp_path: Path) -> None:
     wait_until(lambda: not any(map(is_running, left)), 5)
 
 
-def test_ctrl_c_while_workers_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.3])
+def test_ctrl_c_while_workers_start(tmp_path: Path, delay: float) -> None:
     driver = script(tmp_path, end="time.sleep(0.5)\n" + GUARDED)  # the workers import this too
-    wait_until(lambda: len(children(driver.pid)) >= 3, 20)
+    wait_until(lambda: children(driver.pid), 20)
+    time.sleep(delay)
     os.killpg(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=20)
     assert (out, err, driver.returncode) == ("interrupted\n", "", 0)
-
-
-def test_ctrl_c_waits_until_a_worker_is_started() -> None:
-    """Another thread may get the signal that this one blocks."""
-    go, reached = threading.Event(), []
-
-    def interrupt() -> None:
-        go.wait()
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    before = signal.getsignal(signal.SIGINT)
-
-    def start() -> None:
-        with uninterrupted():
-            go.set()
-            thread.join()
-            time.sleep(0.01)
-            reached.append(True)
-
-    with pytest.raises(KeyboardInterrupt):
-        start()
-    assert reached
-    assert signal.getsignal(signal.SIGINT) is before
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    wait_until(lambda: not marked(str(tmp_path)), 5)
 
 
 def test_a_worker_never_minds_ctrl_c(workers) -> None:
@@ -618,27 +605,3 @@ def test_a_script_without_its_guard_says_so_and_ends(tmp_path: Path) -> None:
     assert "hopeless=True" in out
     assert '`if __name__ == "__main__":`' in out
     assert "An attempt has been made to start a new process before" in err
-
-
-def test_a_message_is_whole_or_not_there() -> None:
-    import socket
-
-    one, other = socket.socketpair()
-    sender, channel = Channel(one), Channel(other)
-    assert channel.receive(wait=False) is None
-    sender.send(b"")
-    sender.send(b"abc")
-    assert channel.receive(wait=True) == [b"", b"abc"]
-    whole = json.dumps(list(range(100))).encode()
-    framed = len(whole).to_bytes(8, "big") + whole
-    for byte in range(len(framed) - 1):
-        one.send(framed[byte : byte + 1])
-        assert channel.receive(wait=False) == []
-    one.send(framed[-1:])
-    assert channel.receive(wait=False) == [whole]
-    one.send(framed[:-1])
-    sender.close()
-    assert channel.receive(wait=False) == []
-    with pytest.raises(EOFError):
-        channel.receive(wait=False)
-    channel.close()

@@ -13,7 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # the same to the last bit with one only.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).parent
-for folder in map(str, (HERE, HERE.parent / "language", HERE.parent / "commands")):
+for folder in map(str, (HERE, *(HERE.parent / name for name in ("language", "commands", "core")))):
     if folder not in sys.path:  # at the end
         sys.path.append(folder)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_tasks
+from process_table import marked, wait_until
 from test_training import AT_ONCE, EVEN, weights_of
 
 from palm_core.errors import InputError, WorkError
@@ -98,21 +99,21 @@ def test_a_process_that_dies_without_a_word_is_told_by_its_last_lines(
 ):
     oracle = make_oracle(launcher="python")
     scripted(monkeypatch, "import os; print('one\\n\\ntwo', flush=True); os._exit(7)")
-    with pytest.raises(WorkError, match=r"process ended with status 7; it said last: one \| two$"):
+    with pytest.raises(WorkError, match=r"ended with exit code 7; it said last: one \| two$"):
         run_call(oracle, EVEN, tmp_path)
     assert "one\n\ntwo" in capfd.readouterr().err
     scripted(monkeypatch, "import os; os.abort()")
-    with pytest.raises(WorkError, match=r"process was ended by SIGABRT; it said last: nothing"):
+    with pytest.raises(WorkError, match=r"process was killed by SIGABRT; it said last: nothing"):
         run_call(oracle, EVEN, tmp_path)
     scripted(monkeypatch, "")
-    with pytest.raises(WorkError, match=r"process ended with status 0"):
+    with pytest.raises(WorkError, match=r"process ended with exit code 0"):
         run_call(oracle, EVEN, tmp_path)
 
 
 def test_an_old_error_is_not_taken_for_a_new_one(make_oracle, tmp_path, monkeypatch):
     write_failure(tmp_path, InputError("old"))
     scripted(monkeypatch, "")
-    with pytest.raises(WorkError, match="status 0"):
+    with pytest.raises(WorkError, match="exit code 0"):
         run_call(make_oracle(launcher="python"), EVEN, tmp_path)
 
 
@@ -140,68 +141,102 @@ def test_modules_in_reach_here_are_in_reach_there(make_oracle, tmp_path, monkeyp
     )
     monkeypatch.setenv("PALM_TEST", "kept")
     scripted(monkeypatch, script)
-    with pytest.raises(WorkError, match="status 5"):
+    with pytest.raises(WorkError, match="exit code 5"):
         run_call(make_oracle(launcher="python"), EVEN, tmp_path / "call")
 
 
-def _alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+@pytest.fixture
+def mark(tmp_path, monkeypatch):
+    """In the environment of all that is started; kills what is left."""
+    monkeypatch.setenv("PALM_TEST", str(tmp_path))
+    yield f"PALM_TEST={tmp_path}"
+    for pid in marked(f"PALM_TEST={tmp_path}"):
+        os.kill(pid, signal.SIGKILL)
 
 
-def _gone(pid, seconds=10.0):
-    until = time.monotonic() + seconds
-    while _alive(pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not _alive(pid)
+#: Asks for a call whose first reward says that it is computed, and then holds Python's lock.
+ASKER = """
+import sys
+sys.path.extend({paths!r})
+import tiny_tasks
+from palm_trl.process import run_call
+rewards = {{"short": "tiny_tasks:short", "long": "tiny_tasks:holding"}}
+oracle = tiny_tasks.make_oracle({model!r}, {prompts!r}, launcher={launcher!r},
+                                processes={processes}, rewards=rewards)
+run_call(oracle, [0.5, 0.5], {folder!r})
+"""
 
 
-def _appears(path, seconds=30.0):
-    until = time.monotonic() + seconds
-    while not path.exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(0.1)
-    return path.read_text()
-
-
-#: What the process of a call does before all else, and then waits.
-WAITS = "import os, pathlib, time\nfrom palm_trl.process import _leash\n_leash()\n"
-WAITS += "pathlib.Path({path!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n"
-NESTED = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', {inner!r}])\n"
-
-
-@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
-@pytest.mark.parametrize("nested", [False, True], ids=["python", "below a launcher"])
-def test_a_call_ends_when_whoever_asked_is_killed(nested, tmp_path):
-    inner = WAITS.format(path=str(tmp_path / "pid"))
-    script = NESTED.format(inner=inner) if nested else inner
-    asker = (
-        "import sys\nfrom palm_trl import process\n"
-        f"process._run([sys.executable, '-c', {script!r}])\n"
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("launcher", "how"), [("python", signal.SIGINT), ("torchrun", signal.SIGKILL)]
+)
+def test_a_call_ends_with_its_caller_even_in_compiled_code(
+    launcher, how, mark, tiny_model, prompt_file, tmp_path, monkeypatch
+):
+    processes = 2 if launcher == "torchrun" else 1
+    monkeypatch.setenv("PALM_TEST_HOLDING", str(tmp_path / "holding"))
+    (tmp_path / "holding").mkdir()
+    script = ASKER.format(
+        paths=sys.path,
+        model=str(tiny_model),
+        prompts=str(prompt_file),
+        launcher=launcher,
+        processes=processes,
+        folder=str(tmp_path / "call"),
     )
-    process = subprocess.Popen([sys.executable, "-c", asker])
-    pid = int(_appears(tmp_path / "pid"))
-    assert os.getpgid(pid) == os.getpgid(process.pid) == os.getpgid(0)
-    assert _alive(pid)
-    process.kill()
-    process.wait()
-    assert _gone(pid)
-
-
-@pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
-def test_ctrl_c_ends_the_process_and_is_passed_on(tmp_path):
-    script = WAITS.format(path=str(tmp_path / "pid"))
-    timer = threading.Thread(
-        target=lambda: (_appears(tmp_path / "pid"), os.kill(os.getpid(), signal.SIGINT))
+    caller = subprocess.Popen(
+        [sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True
     )
+    wait_until(lambda: len(list((tmp_path / "holding").iterdir())) == processes, 120)
+    assert len(marked(mark)) >= 2 + processes
+    os.killpg(caller.pid, how)
+    assert caller.wait(10) != 0
+    wait_until(lambda: not marked(mark), 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_ends_the_process_and_is_passed_on(mark, tmp_path):
+    script = f"import pathlib, time; pathlib.Path({str(tmp_path / 'up')!r}).touch(); time.sleep(60)"
+
+    def interrupt():
+        wait_until((tmp_path / "up").exists, 30)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Thread(target=interrupt)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         launching._run([sys.executable, "-c", script])
     timer.join()
-    assert _gone(int((tmp_path / "pid").read_text()))
+    assert (tmp_path / "up").exists()
+    assert marked(mark) == []
+
+
+def test_output_that_is_kept_open_does_not_hold_a_call_up(make_oracle, tmp_path, monkeypatch):
+    """By a process that could not be ended; here one that is no descendant."""
+    monkeypatch.setattr(launching, "LAST_OUTPUT", 0.5)
+    done, closed = threading.Event(), threading.Event()
+
+    def pass_on(stream, _):
+        with stream:
+            done.wait(20)
+        closed.set()
+
+    monkeypatch.setattr(launching, "_pass_on", pass_on)
+    scripted(monkeypatch, "import os; os._exit(7)")
+    begun = time.monotonic()
+    with pytest.raises(WorkError, match="exit code 7"):
+        run_call(make_oracle(launcher="python"), EVEN, tmp_path)
+    assert time.monotonic() - begun < 10
+    done.set()
+    assert closed.wait(20)
+
+
+def test_without_posix_a_call_runs_here(make_oracle, monkeypatch):
+    monkeypatch.delattr(os, "killpg")
+    with pytest.raises(InputError, match=r"^launcher = 'python': needs a POSIX system; use 'here'"):
+        make_oracle(launcher="python")
+    make_oracle(launcher="here")
 
 
 def test_other_processes_than_asked_for_are_refused(make_oracle, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -43,6 +44,13 @@ def deadly(prompts, completions, *, completion_ids, trainer_state=None):
         died.touch()
         print("about to die", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
+    return lengthy(prompts, completions, completion_ids=completion_ids)
+
+
+def holding(prompts, completions, *, completion_ids, trainer_state=None):
+    """Says that it is computed, then holds Python's lock in compiled code for a minute."""
+    (Path(os.environ["PALM_TEST_HOLDING"]) / str(os.getpid())).touch()
+    ctypes.PyDLL(None).sleep(60)
     return lengthy(prompts, completions, completion_ids=completion_ids)
 
 

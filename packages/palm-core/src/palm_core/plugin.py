@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         load_task_oracle,
         with_fingerprint,
     )
+    from palm_core.run.executors.process import ChildProcess
     from palm_core.run.ledger import Answer, Ledger
     from palm_core.validation import (
         bound_text,
@@ -118,6 +119,7 @@ __all__ = [
     "ARTIFACTS",
     "Answer",
     "Artifact",
+    "ChildProcess",
     "Claims",
     "Count",
     "Counts",

@@ -109,7 +109,7 @@ class GrpoOracle(GrpoSettings):
         warm_steps: steps after a warm start; ``None`` takes ``steps``.
         checkpoint_every: steps between two checkpoints, from which a killed call resumes.
         launcher: "python" runs a call in a subprocess, "torchrun" or "accelerate" in
-            several, "here" in this process (for tests).
+            several, "here" in this process (for tests, and where there is no POSIX system).
         processes: number of training processes, each on its own GPU.
         launch: further arguments of torchrun or accelerate, for example for several nodes.
         tokenizer: by default the model's.

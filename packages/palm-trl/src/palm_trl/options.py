@@ -20,6 +20,7 @@ Prompts come from JSON lines, tables, folders or the Hugging Face hub, in the la
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
@@ -430,6 +431,8 @@ class GrpoSettings:
         if isinstance(self.launch, str) or not all(isinstance(one, str) for one in self.launch):
             raise InputError(f"launch = {self.launch!r}: must be a list of arguments")
         self.launch = list(self.launch)
+        if self.launcher != "here" and not hasattr(os, "killpg"):
+            raise InputError(f"launcher = {self.launcher!r}: needs a POSIX system; use 'here'")
         if self.launcher in ("python", "here"):
             if self.processes != 1:
                 raise InputError(

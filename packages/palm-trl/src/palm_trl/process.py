@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from palm_core import InputError, PalmError, WorkError, check_weights
-from palm_core.plugin import error_reason, one_line, write_atomically
+from palm_core.plugin import ChildProcess, error_reason, one_line, write_atomically
 from palm_trl.outcome import ERROR, POLICY, read_failure
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 #: The files of a call's request and its measurement, in its folder.
 CALL, MEASURED = "call.json", "measurement.json"
-#: Set if standard input is a pipe that closes when the parent process ends.
-LEASH = "PALM_TRL_LEASH"
 
 
 def perform(
@@ -82,9 +79,9 @@ def _part() -> None:
 
 
 #: Lines of a process's output in the error message, if it wrote no ``error.json``.
-LINES = 12
-#: Seconds between SIGTERM and SIGKILL.
-GRACE = 10.0
+LINES = 4
+#: Seconds to wait for the last output of an ended process.
+LAST_OUTPUT = 10.0
 
 
 def run_call(
@@ -93,8 +90,8 @@ def run_call(
     """Train and measure the policy for ``weights``, by its launcher.
 
     Writes ``policy``, ``training.jsonl`` and ``measurement.json`` to ``folder``; skips what
-    exists already. The processes' output goes to standard error. They end with this process,
-    even if it is killed.
+    exists already. The processes' output goes to standard error. They are killed when this
+    process ends or is interrupted; the same call later resumes from the last checkpoint.
 
     Args:
         settings: say how.
@@ -121,12 +118,14 @@ def run_call(
         "start": None if start is None else str(Path(start).absolute()),
     }
     write_atomically(folder / CALL, json.dumps(told).encode())
-    status, lines = _run(command(settings, folder))
+    process, lines = _run(command(settings, folder))
     error = read_failure(folder)
     if error is not None:
         raise error
-    if status or not (folder / POLICY).is_dir() or not (folder / MEASURED).exists():
-        raise WorkError(f"the call's process {_ended(status)}; it said last: {_last(lines)}")
+    if process.poll() or not (folder / POLICY).is_dir() or not (folder / MEASURED).exists():
+        raise WorkError(
+            f"the call's process {process.describe_end()}; it said last: {_last(lines)}"
+        )
 
 
 def command(settings: GrpoSettings, folder: Path) -> list[str]:
@@ -160,68 +159,37 @@ def _environment() -> dict[str, str]:
         "PYTHONSAFEPATH": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",
-        LEASH: "1",
     }
 
 
-def _run(line: list[str]) -> tuple[int, list[str]]:
-    """Run ``line`` and forward its output; return the exit status and the last lines."""
+def _run(line: list[str]) -> tuple[ChildProcess, list[str]]:
+    """Run ``line`` and forward its output; return the ended process and its last lines."""
     last: deque[str] = deque(maxlen=LINES)
-    # In this session and process group, so that signals to the group end it too.
-    process = subprocess.Popen(
-        line,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=_environment(),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    reader = threading.Thread(target=_pass_on, args=(process.stdout, last), daemon=True)
-    reader.start()
-    try:
+    with ChildProcess(line, environment=_environment(), output=subprocess.PIPE) as process:
+        assert process.output is not None
+        reader = threading.Thread(target=_pass_on, args=(process.output, last), daemon=True)
+        reader.start()
         process.wait()
-    except BaseException:
-        process.stdin.close()  # end of file ends its child processes as well
-        process.terminate()
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        raise
-    finally:
-        process.stdin.close()
-        reader.join(GRACE)
-        if not reader.is_alive():
-            process.stdout.close()
-    return process.returncode, list(last)
+    reader.join(LAST_OUTPUT)  # what has left the process group may keep the pipe open
+    return process, list(last)
 
 
 def _pass_on(stream: IO[bytes], last: deque[str]) -> None:
-    for line in stream:
-        text = line.decode(errors="replace")
-        if text.strip():
-            last.append(text.rstrip())
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
-
-def _ended(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    name = signal.Signals(-status).name
-    why = " (usually by the system, which was out of memory)" if name == "SIGKILL" else ""
-    return f"was ended by {name}{why}"
+    with stream:
+        for line in stream:
+            text = line.decode(errors="replace")
+            if text.strip():
+                last.append(text.rstrip())
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def _last(lines: list[str]) -> str:
-    return one_line(" | ".join(lines[-4:]), 400) or "nothing"
+    return one_line(" | ".join(lines), 400) or "nothing"
 
 
 def main(folder: Path) -> int:
     """Run the call of ``folder``; return the exit status."""
-    _leash()
     warnings.simplefilter("ignore", FutureWarning)  # between transformers, peft and TRL
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     for name in ("palm_trl", "palm_eval"):
@@ -278,21 +246,6 @@ def _check_place(settings: GrpoSettings) -> None:
             f"processes = {settings.processes}: {here} on this machine, which shows "
             f"{torch.cuda.device_count()} GPUs; must be at most as many, or device = 'cpu'"
         )
-
-
-def _leash() -> None:
-    """Exit when the parent process ends, so that no call is orphaned."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no cleanup, no traceback
-    if LEASH in os.environ:
-        threading.Thread(target=_wait_for_end, daemon=True).start()
-
-
-def _wait_for_end() -> None:
-    # Not sys.stdin: its lock would be held at interpreter exit.
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,26 @@
-"""Worker processes: worker, guard process, pool; the choice of the executor of a run."""
+"""Worker processes: worker, pool; the choice of the executor of a run."""
 
 from __future__ import annotations
 
-import atexit
+import errno
 import math
-import multiprocessing
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent import futures
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext
 from dataclasses import replace
-from multiprocessing import resource_tracker
+from multiprocessing import spawn
 from multiprocessing.connection import wait
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from palm_core.errors import InputError
 from palm_core.run.config import THREAD_VARIABLES
-from palm_core.run.executors.child import MADE, READY, Channel, serve
+from palm_core.run.executors import child
+from palm_core.run.executors.process import ChildProcess
 from palm_core.run.executors.protocol import (
     Ended,
     Failure,
@@ -36,16 +33,19 @@ from palm_core.run.executors.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from palm_core.run.config import Execution
     from palm_core.run.executors.protocol import Call, CallExecutor, Event, Work
 
 #: Minimum seconds for the start of Python and the user's script, whatever the timeout.
 _START = 60.0
-#: Seconds to wait for the exit of a killed process.
-_GONE = 5.0
-_starting = threading.Lock()
+_UP = "the worker process was not up"
+#: Bytes that are read from a worker at once.
+_CHUNK = 1 << 20
+#: Errors after which a process may start later; others are the same for every call.
+_TEMPORARY = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 
 
 class Worker:
@@ -62,11 +62,10 @@ class Worker:
         call: its current call, or ``None``.
         deadline: when (``time.monotonic``) its next message times out.
         unmade: why its oracle cannot be made, once reported.
-        closed: whether its end of the channel is closed.
 
     Raises:
-        OSError: the process cannot be started.
-        RuntimeError: this process is one that ``multiprocessing`` has not finished starting.
+        OSError: the process cannot be started, or its log not be opened.
+        RuntimeError: this process is a worker that still imports its main module.
     """
 
     def __init__(
@@ -80,107 +79,89 @@ class Worker:
     ) -> None:
         self.call: Call | None = call
         self.unmade: Failure | None = None
-        self.closed = False
         self._payload, self._log = payload, log
         self._timeout = math.inf if timeout is None else timeout
-        self._up = self._made = False
-        mine, its = socket.socketpair()
-        self.channel = Channel(mine)
-        tied = threading.current_thread() is threading.main_thread()
-        # Not a daemon: daemons may not start processes of multiprocessing, and oracles do.
-        self.process = multiprocessing.get_context("spawn").Process(
-            target=serve, args=(its, os.getpid(), tied, log), name="palm worker"
-        )
+        self._received = bytearray()
+        # The import path, the main module and so on, as multiprocessing sends them.
+        preparation = spawn.get_preparation_data("palm worker")
+        preparation["authkey"] = bytes(preparation["authkey"])  # the class cannot be pickled
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+        self.channel, its = socket.socketpair()
         try:
-            with its, _inherited(variables):
-                self.process.start()
+            with its, nullcontext() if log is None else log.open("ab") as output:
+                descriptor = its.fileno()
+                self.process = ChildProcess(
+                    [sys.executable, *_flags(), child.__file__, str(descriptor)],
+                    environment={**os.environ, **variables},
+                    output=output,
+                    pass_fds=[descriptor],
+                )
         except BaseException:
-            mine.close()
+            self.channel.close()
             raise
-        self.deadline = time.monotonic() + max(self._timeout, _START)
+        self._await(_UP, max(self._timeout, _START))
+        self._send(pickle.dumps(preparation))
 
     def give(self, call: Call) -> bool:
         """Send its next call; false if it is gone."""
         self.call = call
-        self.deadline = time.monotonic() + self._timeout
+        self._await("no answer", self._timeout)
         return self._send(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
 
     def hear(self) -> list[Event] | None:
         """Read its events once, without blocking; ``None`` if there is nothing to read."""
         try:
-            messages = self.channel.receive(wait=False)
-        except EOFError:
-            self.closed = True
+            chunk = self.channel.recv(_CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
             return None
-        if messages is None:
+        except ConnectionError:
+            chunk = b""
+        if not chunk:  # it has ended
             return None
-        return [event for message in messages for event in self._take(message)]
+        self._received += chunk
+        events = []
+        while len(self._received) >= child.LENGTH.size:
+            end = child.LENGTH.size + child.LENGTH.unpack_from(self._received)[0]
+            if len(self._received) < end:
+                break
+            events += self._take(bytes(self._received[child.LENGTH.size : end]))
+            del self._received[:end]
+        return events
 
     def late(self) -> Failure:
         """The failure after its timeout."""
-        what, limit = "no answer", self._timeout
-        if not self._up:
-            what, limit = "the worker process was not up", max(limit, _START)
-        elif not self._made:
-            what = "the oracle was not made"
-        return Failure("timeout", f"{what} within {limit:g} s")
+        return Failure("timeout", f"{self._awaited} within {self._limit:g} s")
 
-    def death(self, code: int | None) -> Failure:
-        """The failure for an exit code; ``None``: it closed its channel without exiting."""
-        log = "" if self._log is None else f"; see {self._log.name}"
-        if code is None:
-            return Failure("died", f"the worker process closed its channel{log}")
-        if code >= 0 and not self._up:
+    def death(self) -> Failure:
+        """The failure after its end."""
+        end = self.process.describe_end()
+        log = "standard error" if self._log is None else self._log.name
+        if self._awaited == _UP and (self.process.poll() or 0) >= 0:
             return Failure(
                 "died",
-                f"a worker process ended with exit code {code} before it was up: a script that "
-                'starts a run must do so under `if __name__ == "__main__":`; see standard error',
+                f"a worker process {end} before it was up: a script that starts a run must do "
+                f'so under `if __name__ == "__main__":`; see {log}',
                 hopeless=True,
             )
-        if code >= 0:
-            return Failure("died", f"the worker process ended with exit code {code}{log}")
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        memory = " (the system may have run out of memory)" if name == "SIGKILL" else ""
-        return Failure("died", f"the worker process was killed by {name}{memory}{log}")
-
-    def kill(self) -> None:
-        """Kill the worker and its process group."""
-        if self.process.pid is not None:
-            with suppress(OSError):  # it is gone, or not yet a group leader
-                os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()
+        return Failure("died", f"the worker process {end}; see {log}")
 
     def end(self) -> None:
         """Kill the worker and close its handles."""
-        self.kill()
+        self.process.kill()
         self.channel.close()
-        self.gone_within(_GONE)
-        with suppress(ValueError):  # still running: uninterruptible in the kernel
-            self.process.close()
-
-    def gone_within(self, seconds: float) -> bool:
-        """Wait for its exit, at most ``seconds``."""
-        deadline = time.monotonic() + seconds
-        # A forked process may keep its sentinel open.
-        while self.process.is_alive() and time.monotonic() < deadline:
-            self.process.join(0.02)
-        return not self.process.is_alive()
 
     def _take(self, message: bytes) -> list[Event]:
         assert self.call is not None
-        self.deadline = time.monotonic() + self._timeout
+        self._await(self._awaited, self._timeout)
         try:
             said = pickle.loads(message)
         except Exception as error:  # noqa: BLE001  user classes may raise anything
             return [unreadable(self.call.number, error)]
-        if said == READY:
-            self._up = True
+        if said == child.READY:
+            self._await("the oracle was not made", self._timeout)
             self._send(self._payload)
-        elif said == MADE:
-            self._made = True
+        elif said == child.MADE:
             self.give(self.call)
         elif isinstance(said, Failure):
             self.unmade = said
@@ -190,63 +171,22 @@ class Worker:
             return [said]
         return []
 
+    def _await(self, message: str, limit: float) -> None:
+        self._awaited, self._limit = message, limit
+        self.deadline = time.monotonic() + limit
+
     def _send(self, message: bytes) -> bool:
         try:
-            self.channel.send(message)
+            self.channel.sendall(message)
         except OSError:  # it is gone, which the next read reports
             return False
         return True
 
 
-class Guard:
-    """The guard process: kills the workers when this process exits without doing so."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def watch(self, workers: Sequence[int]) -> None:
-        """Set the process ids to kill; starts the guard if it does not run.
-
-        Raises:
-            OSError: it cannot be started.
-        """
-        line = " ".join(map(str, workers)).encode() + b"\n"
-        if self._process is not None:
-            try:
-                self._tell(line)
-            except OSError:  # the guard was killed
-                self.close()
-            else:
-                return
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", Path(__file__).with_name("_guard.py"), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            bufsize=0,
-        )
-        self._tell(line)
-
-    def close(self) -> None:
-        """Stop the guard without killing workers."""
-        if self._process is None:
-            return
-        with suppress(OSError):  # it is gone already
-            self._tell(b"\n")
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(_GONE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def _tell(self, line: bytes) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(line)
+def _flags() -> list[str]:
+    """Options of this interpreter, such as -W, for another one; as multiprocessing does."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return flags
 
 
 def environment(execution: Execution, slot: int) -> dict[str, str]:
@@ -270,48 +210,8 @@ def environment(execution: Execution, slot: int) -> dict[str, str]:
     return variables
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Defer SIGINT until the end of the block; processes started within never receive it.
-
-    Blocking the signal is for these processes. It does not prevent ``KeyboardInterrupt``
-    here, since another thread may receive the signal.
-    """
-    resource_tracker.ensure_running()  # as multiprocessing does; its start lifts the block
-    came: list[int] = []
-    handler = signal.getsignal(signal.SIGINT)
-    deferred = callable(handler) and threading.current_thread() is threading.main_thread()
-    if deferred:
-        signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if deferred:
-            signal.signal(signal.SIGINT, handler)
-    if came:
-        signal.raise_signal(signal.SIGINT)
-
-
-@contextmanager
-def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes started within, from their first import on."""
-    with _starting:
-        before = {name: os.environ.get(name) for name in variables}
-        try:
-            os.environ.update(variables)
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-
-
-#: Polling interval in seconds for the exit of workers. Their channels and sentinels report
-#: it at once, except where a forked process keeps these open.
+#: Polling interval in seconds for the exit of workers. Their sockets report it at once,
+#: except where a forked copy of this process keeps the other ends open.
 _LOOK = 1.0
 #: Seconds for idle workers to exit by themselves.
 _PARTING = 2.0
@@ -341,12 +241,9 @@ class WorkerProcesses:
         self._timeout = execution.timeout
         self._environments = [environment(execution, slot) for slot in range(self.slots)]
         self._logs = None if logs is None else logs.absolute()
-        self._workers: list[Worker | None] = [None] * self.slots
+        self._workers: dict[int, Worker] = {}
         self._told: list[Event] = []
-        self._guard = Guard()
         self._owner = os.getpid()
-        # Runs before the exit handler of multiprocessing, which waits for its processes.
-        atexit.register(self.close)
 
     def submit(self, call: Call) -> None:
         """Start a call in an idle worker, or in a new one.
@@ -356,25 +253,24 @@ class WorkerProcesses:
                 imports an unguarded script.
         """
         slot = self._slot()
-        worker = self._workers[slot]
-        if worker is not None:
-            if worker.process.is_alive() and worker.give(call):
+        if slot in self._workers:
+            worker = self._workers[slot]
+            if worker.process.poll() is None and worker.give(call):
                 return
             self._remove(slot)  # it exited while idle
         try:
-            with uninterrupted():
-                self._workers[slot] = Worker(
-                    call,
-                    self._payload,
-                    timeout=self._timeout,
-                    variables=self._environments[slot],
-                    log=None if self._logs is None else self._logs / f"worker-{slot + 1}.log",
-                )
-                self._watch()
+            self._workers[slot] = Worker(
+                call,
+                self._payload,
+                timeout=self._timeout,
+                variables=self._environments[slot],
+                log=None if self._logs is None else self._logs / f"worker-{slot + 1}.log",
+            )
         except OSError as error:
-            self._remove(slot)
             message = f"a worker process cannot be started: {failure_of(error).message}"
-            self._told.append(Ended(call.number, Failure("died", shortened(message))))
+            hopeless = error.errno not in _TEMPORARY
+            failure = Failure("died", shortened(message), hopeless=hopeless)
+            self._told.append(Ended(call.number, failure))
 
     def events(self) -> Sequence[Event]:
         """Wait for events of running calls; empty if none is running."""
@@ -383,8 +279,7 @@ class WorkerProcesses:
             busy = self._busy()
             if not busy:
                 break
-            ends: list[Any] = [worker.channel for _, worker in busy]
-            ends += [worker.process.sentinel for _, worker in busy]
+            ends = [end.fileno() for _, worker in busy for end in (worker.channel, worker.process)]
             now = time.monotonic()
             wait(ends, min(_LOOK, *(max(0.0, worker.deadline - now) for _, worker in busy)))
             for slot, worker in busy:
@@ -395,67 +290,43 @@ class WorkerProcesses:
         """End all workers: idle ones exit by themselves, others are killed. Bounded in time."""
         if os.getpid() != self._owner:  # in a forked copy
             return
-        atexit.unregister(self.close)
-        workers = [worker for worker in self._workers if worker is not None]
-        for worker in workers:
+        for worker in self._workers.values():
             worker.channel.close()
-            if worker.call is not None:
-                worker.kill()
         deadline = time.monotonic() + _PARTING
-        for worker in workers:
-            worker.gone_within(deadline - time.monotonic())
-            worker.end()
-        self._workers = [None] * self.slots
+        for slot, worker in list(self._workers.items()):
+            if worker.call is None:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            self._remove(slot)
         self._told = []
-        self._guard.close()
 
     def _slot(self) -> int:
         """The slot of an idle worker, or one without a worker."""
-        order = sorted(range(self.slots), key=lambda slot: self._workers[slot] is None)
-        for slot in order:
-            worker = self._workers[slot]
-            if worker is None or worker.call is None:
+        for slot in sorted(range(self.slots), key=lambda slot: slot not in self._workers):
+            if slot not in self._workers or self._workers[slot].call is None:
                 return slot
         raise RuntimeError(f"submit: all {self.slots} slots are busy")
 
     def _busy(self) -> list[tuple[int, Worker]]:
-        return [
-            (slot, worker)
-            for slot, worker in enumerate(self._workers)
-            if worker is not None and worker.call is not None
-        ]
+        return [(slot, worker) for slot, worker in self._workers.items() if worker.call is not None]
 
     def _hear(self, slot: int, worker: Worker) -> list[Event]:
         """The events of a busy worker, with its failure if it has exited."""
-        alive = worker.process.is_alive()
+        ended = worker.process.poll() is not None
         told = worker.hear() or []
-        gone = not alive or worker.closed
-        late = not gone and time.monotonic() >= worker.deadline
-        if not (gone or late or worker.unmade):
+        late = not ended and time.monotonic() >= worker.deadline
+        if not (ended or late or worker.unmade):
             return told
-        if gone:  # the channel closes a moment before the exit code is available
-            worker.gone_within(_PARTING)
-        code = worker.process.exitcode
-        worker.kill()
+        worker.process.kill()
         while (more := worker.hear()) is not None:  # earlier messages
             told += more
         if worker.call is not None:
-            failure = worker.unmade or (worker.late() if late else worker.death(code))
+            failure = worker.unmade or (worker.late() if late else worker.death())
             told.append(Ended(worker.call.number, failure))
         self._remove(slot)
         return told
 
     def _remove(self, slot: int) -> None:
-        worker = self._workers[slot]
-        if worker is not None:
-            self._workers[slot] = None
-            worker.end()
-            with suppress(OSError):  # without a guard no reused id can be killed
-                self._watch()
-
-    def _watch(self) -> None:
-        pids = [worker.process.pid for worker in self._workers if worker is not None]
-        self._guard.watch([pid for pid in pids if pid is not None])
+        self._workers.pop(slot).end()
 
 
 def _pickled(work: Work) -> bytes:
