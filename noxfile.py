@@ -48,6 +48,8 @@ SITE = (
     *("mkdocs>=1.6.1,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0"),
     *("griffe-sphinx>=0.3", "latex2mathml>=3.78", "pyte>=0.8.2", "requests>=2.32"),
 )
+# The one that Python 3.11 brings takes three times as long to find out what to install.
+PIP = "pip>=25.3"
 # What these two find fault with changes from version to version.
 RUFF, MYPY = "ruff==0.17.6", "mypy==2.4.1"
 COVERAGE, MUTMUT = "coverage>=7.10", "mutmut==3.8.1"
@@ -59,7 +61,7 @@ RELEASE = ("build>=1.3", "twine>=6.1", "check-wheel-contents>=0.6.3", "packaging
 BASELINES = ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1", "pymoo>=0.6")
 ATHERIS, MORL = "atheris>=3", "morl-baselines==1.3.0"
 TOOLS = (
-    *(NOX, *PYTEST, *BROWSER, *SITE, RUFF, MYPY, COVERAGE, MUTMUT, HATCHLING, SYBIL, UV),
+    *(PIP, NOX, *PYTEST, *BROWSER, *SITE, RUFF, MYPY, COVERAGE, MUTMUT, HATCHLING, SYBIL, UV),
     *(*RELEASE, *BASELINES, ATHERIS),
 )
 
@@ -145,6 +147,7 @@ def install(
         taken = (extras or PACKAGES[name].extras) if name in names else ()
         listed = ",".join(extra for extra in taken if extra not in without)
         wanted.append(f"{name}[{listed}] @ {path.as_uri()}" if listed else str(path))
+    session.install("--quiet", PIP)
     # Python compiles on import what is used; all of PyTorch takes pip minutes.
     session.install("--no-compile", *wanted, *tools)
     # An environment that is used again (nox -r) holds an older build of the same version.
