@@ -9,16 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import InputError, Policy, PolicySet, certify
-from palm_core.oracles.protocol import Claims
-from palm_core.oracles.tabular import load
-from palm_core.plugin import Grid, PruneSettings, Settings
+from palm_core import InputError, Policy, PolicySet, Run, certify, load_oracle
+from palm_core.plugin import Answer, Claims, Grid, PruneSettings, Settings
 from palm_core.run.assembly import assemble
-from palm_core.run.ledger import Answer
-from palm_core.run.run import Run
+from palm_eval import PromptScores, bootstrap
 from palm_eval.analysis import intervals
 from palm_eval.analysis.intervals import certificate_of
-from palm_eval.intervals import PromptScores, bootstrap
 
 NAMES = ("helpful", "brief", "safe")
 
@@ -46,7 +42,7 @@ def lattice(d: int) -> np.ndarray:
 
 def tabular(d: int, **changes) -> Run:
     weights = lattice(d)
-    oracle = load(objectives=list(NAMES[:d]), prompts=12, responses=20)
+    oracle = load_oracle("tabular", objectives=list(NAMES[:d]), prompts=12, responses=20)
     return run_of(list(oracle.solve(weights)), weights, **changes)
 
 

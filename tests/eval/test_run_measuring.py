@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from palm_command import run as palm
 
-from palm_core import InputError, OracleAnswerError, Policy
-from palm_core.cli.app import run as palm
-from palm_core.run.artifacts import ARTIFACTS
-from palm_core.run.run import Run
-from palm_eval.analysis.evaluation import evaluate_run
+from palm_core import InputError, OracleAnswerError, Policy, Run
+from palm_core.plugin import ARTIFACTS
+from palm_eval import evaluate_run
 from palm_eval.analysis.remeasurement import MeasuredOracle, Remeasurer, measured_run
 
 ORACLE = '''
@@ -299,9 +298,7 @@ def test_a_damaged_file_is_told(models) -> None:
 
 
 def test_answers_to_several_weights_keep_theirs(models) -> None:
-    from palm_core.oracles.protocol import Claims
-    from palm_core.run.config import Settings
-    from palm_core.run.ledger import Answer
+    from palm_core.plugin import Answer, Claims, Settings
 
     corners = np.eye(2)
     run = Run(

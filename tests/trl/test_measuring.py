@@ -12,9 +12,8 @@ import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core.errors import InputError, WorkError
-from palm_trl import inference, measuring
-from palm_trl.measuring import Measurement, measure
+from palm_core import InputError, WorkError
+from palm_trl import Measurement, inference, measure, measuring
 
 
 @pytest.fixture(scope="module")
