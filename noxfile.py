@@ -18,9 +18,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,6 +48,8 @@ SITE = (
     *("mkdocs>=1.6.1,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0"),
     *("griffe-sphinx>=0.3", "latex2mathml>=3.78", "pyte>=0.8.2", "requests>=2.32"),
 )
+# The one that Python 3.11 brings takes three times as long to find out what to install.
+PIP = "pip>=25.3"
 # What these two find fault with changes from version to version.
 RUFF, MYPY = "ruff==0.17.6", "mypy==2.4.1"
 COVERAGE, MUTMUT = "coverage>=7.10", "mutmut==3.8.1"
@@ -56,7 +61,7 @@ RELEASE = ("build>=1.3", "twine>=6.1", "check-wheel-contents>=0.6.3", "packaging
 BASELINES = ("cvxpy", "pycddlib==2.1.6", "gymnasium>=1", "pymoo>=0.6")
 ATHERIS, MORL = "atheris>=3", "morl-baselines==1.3.0"
 TOOLS = (
-    *(NOX, *PYTEST, *BROWSER, *SITE, RUFF, MYPY, COVERAGE, MUTMUT, HATCHLING, SYBIL, UV),
+    *(PIP, NOX, *PYTEST, *BROWSER, *SITE, RUFF, MYPY, COVERAGE, MUTMUT, HATCHLING, SYBIL, UV),
     *(*RELEASE, *BASELINES, ATHERIS),
 )
 
@@ -105,16 +110,20 @@ hold(os.environ, "constraints.txt", "pins.txt")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _wheels: dict[str, Path] = {}
+# From `side_by_side`, for this nox and not for what it runs.
+_BUILT = os.environ.pop("PALM_WHEELS_BUILT", "")
+_PROCESSES = os.environ.pop("PALM_TEST_PROCESSES", "logical")
 
 
 def wheel(session: nox.Session, name: str) -> Path:
-    """Build the wheel of a package, once per run of nox."""
+    """Build the wheel of a package, once per run of nox; `tests` has built those of all."""
     if name not in _wheels:
         folder = session.cache_dir.absolute() / "wheels" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        source = ROOT / "packages" / name
-        pip = ("python", "-m", "pip", "wheel", "--quiet", "--no-deps")
-        session.run(*pip, "--wheel-dir", str(folder), str(source))
+        if not _BUILT:
+            shutil.rmtree(folder, ignore_errors=True)
+            source = ROOT / "packages" / name
+            pip = ("python", "-m", "pip", "wheel", "--quiet", "--no-deps")
+            session.run(*pip, "--wheel-dir", str(folder), str(source))
         (_wheels[name],) = folder.glob("*.whl")
     return _wheels[name]
 
@@ -138,6 +147,7 @@ def install(
         taken = (extras or PACKAGES[name].extras) if name in names else ()
         listed = ",".join(extra for extra in taken if extra not in without)
         wanted.append(f"{name}[{listed}] @ {path.as_uri()}" if listed else str(path))
+    session.install("--quiet", PIP)
     # Python compiles on import what is used; all of PyTorch takes pip minutes.
     session.install("--no-compile", *wanted, *tools)
     # An environment that is used again (nox -r) holds an older build of the same version.
@@ -149,11 +159,11 @@ def install(
 def run_tests(
     session: nox.Session, *where: str, by: str = "loadfile", env: dict[str, str] | None = None
 ) -> None:
-    """Run tests on every core; those named on the command line in one process.
+    """Run tests on every core, or this lane's share; those of the command line in one process.
 
     ``by``: how pytest-xdist spreads them. A file's fixtures are made once if it stays together.
     """
-    spread = () if session.posargs else ("-n", "logical", "--maxprocesses=8", "--dist", by)
+    spread = () if session.posargs else ("-n", _PROCESSES, "--maxprocesses=8", "--dist", by)
     wanted = ("python", "-m", "pytest", "-rs", *(session.posargs or [*spread, *where]))
     # A thread more for every process would only slow them all down.
     session.run(*wanted, env={"OMP_NUM_THREADS": "1", **(env or {})})
@@ -167,11 +177,63 @@ if not place.startswith(sysconfig.get_path("purelib")):
 """
 
 
-@nox.session(venv_backend="none")
+@nox.session
 def tests(session: nox.Session) -> None:
-    """Everything that has to hold before a change lands."""
-    for name in ("lint", *(f"tests-{key}" for key in (*TESTS, "ray")), "together"):
-        session.notify(name)
+    """Everything that has to hold before a change lands, two sessions at a time."""
+    for name in PACKAGES:
+        wheel(session, name)
+    # Lint is a matter of seconds; of the others the longest first, so that the lanes end together.
+    side_by_side(session, "lint", "together", *(f"tests-{key}" for key in (*TESTS, "ray")))
+
+
+#: While one session installs, or does what takes one core, the other computes.
+LANES = 2
+
+
+def side_by_side(session: nox.Session, *names: str) -> None:
+    """Run sessions, each in a nox of its own, in lanes that share the cores.
+
+    The output of a session is shown when it has ended, and grows in a file until then.
+    """
+    logs = session.cache_dir.absolute() / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    cores = os.cpu_count() or 1
+    ours = {"PALM_WHEELS_BUILT": "1", "PALM_TEST_PROCESSES": str(max(1, cores // LANES))}
+    theirs = {name: value for name, value in _THEIRS.items() if value}
+    environment = {n: v for n, v in os.environ.items() if n not in _THEIRS} | theirs | ours
+    nox_itself = (sys.executable, "-m", "nox", "--script-mode", "none", "-f", __file__)
+
+    def run(name: str) -> float:
+        began = time.monotonic()
+        with (logs / f"{name}.log").open("wb") as log:
+            subprocess.run(
+                [*nox_itself, "-s", name],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+        return time.monotonic() - began
+
+    session.log(f"{', '.join(names)}: {LANES} at a time; what they say is in {logs} until they end")
+    failed = []
+    with ThreadPoolExecutor(min(LANES, cores)) as lanes:
+        running = {lanes.submit(run, name): name for name in names}
+        try:
+            for one in as_completed(running):
+                name = running[one]
+                print((logs / f"{name}.log").read_text("utf-8", "replace"), flush=True)
+                if one.exception() is None:
+                    session.log(f"{name} was successful in {one.result() / 60:.1f} minutes")
+                else:
+                    failed.append(name)
+                    session.log(f"{name} failed: {one.exception()}")
+        except BaseException:  # Ctrl-C, which those that run get, too
+            lanes.shutdown(cancel_futures=True)
+            raise
+    if failed:
+        session.error(f"failed: {', '.join(failed)}")
 
 
 def check_package(session: nox.Session, name: str) -> None:

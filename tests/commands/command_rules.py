@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from palm_command import make_app, run
 
-from palm_core.cli.app import make_app, run
 from palm_core.validation import is_plain
 
 WIDTHS = (40, 80, 200)

@@ -9,15 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import InputError, PolicySet, sample_weights
-from palm_core.cover.regions import corner_weights
+from palm_core import (
+    AdaptiveGrid,
+    InputError,
+    PolicySet,
+    TabularOracle,
+    certify,
+    construct_grid,
+    corner_weights,
+    sample_weights,
+)
 from palm_core.guarantees import adaptive
-from palm_core.guarantees.adaptive import AdaptiveGrid
-from palm_core.guarantees.certificate import certify
 from palm_core.guarantees.subdivision import Subdivision
-from palm_core.oracles.tabular import TabularOracle
 from palm_core.oracles.task_table import make_task
-from palm_core.weights.grid import construct_grid
 
 SEEDS = st.integers(0, 2**32 - 1)
 FEW = settings(max_examples=15)

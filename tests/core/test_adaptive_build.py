@@ -17,23 +17,27 @@ from palm_core import (
     Policy,
     Portfolio,
     RefutedClaimWarning,
+    Run,
+    TabularOracle,
     WorkError,
     build_portfolio,
+    load_oracle,
+    run_status,
     sample_weights,
 )
-from palm_core.oracles.tabular import TabularOracle, load
+from palm_core.plugin import Ledger
 from palm_core.run.config import parse_task
 from palm_core.run.engine import Progress
-from palm_core.run.ledger import Ledger
 from palm_core.run.plan import make_plan
-from palm_core.run.run import Run, run_status
 
 GRID = {"mu": 0.5, "alpha": 0.1}
 NAMES = ("helpful", "brief", "safe", "humour")
 
 
 def tabular(d: int = 2, seed: int = 0, beta: float = 0.05) -> TabularOracle:
-    return load(objectives=list(NAMES[:d]), prompts=5, responses=30, seed=seed, beta=beta)
+    return load_oracle(
+        "tabular", objectives=list(NAMES[:d]), prompts=5, responses=30, seed=seed, beta=beta
+    )
 
 
 def true_gaps(portfolio: Portfolio, oracle: TabularOracle, n: int = 4000) -> tuple[float, float]:

@@ -6,20 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
+from palm_command import run
 
-from palm_core.cli.app import run
-from palm_core.run.artifacts import ARTIFACTS, reached
-from palm_core.run.ledger import Ledger
+from palm_core.plugin import ARTIFACTS, Ledger
+from palm_core.run.artifacts import reached
 
 ORACLE = """
 from dataclasses import replace
 from pathlib import Path
 from palm_core.plugin import write_artifact
-from palm_core.oracles.tabular import load
+from palm_core import load_oracle
 
 class Saving:
     def __init__(self, artifact_dir: Path | None, run_seed: int, fault: str = ""):
-        self.oracle = load(prompts=2, responses=5)
+        self.oracle = load_oracle("tabular", prompts=2, responses=5)
         self.objectives, self.folder = self.oracle.objectives, artifact_dir
         self.seed, self.fault = run_seed, fault
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palm_core import InputError, TabularOracle, WorkError, answers_at, build_portfolio
-from palm_core.run.config import Execution
-from palm_core.run.ledger import Ledger
+from palm_core import Execution, InputError, TabularOracle, WorkError, answers_at, build_portfolio
+from palm_core.plugin import Ledger
 
 WEIGHTS = np.array([[0.3, 0.7], [1.0, 0.0], [0.5, 0.5]])
 

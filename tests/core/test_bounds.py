@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core import InputError, PolicySet
-from palm_core.guarantees.theorem import (
+from palm_core import (
     Guarantee,
-    NotApplicable,
+    InputError,
+    PolicySet,
     apply_theorem,
-    assumptions,
+    construct_grid,
+    grid_size,
     lemma_33,
     lemma_a1,
     theorem_bounds,
 )
-from palm_core.weights.grid import construct_grid, grid_size
+from palm_core.guarantees.theorem import NotApplicable, assumptions
 
 UNIT = st.floats(1e-3, 1.0)
 SLACK = st.floats(0.0, 1.0)

@@ -15,15 +15,14 @@ from palm_core import (
     OracleAnswerError,
     Policy,
     Portfolio,
+    Run,
     WorkError,
     build_portfolio,
     construct_grid,
     sample_weights,
 )
-from palm_core.oracles.protocol import weight_id
 from palm_core.oracles.tabular import load as tabular
-from palm_core.run.ledger import Ledger
-from palm_core.run.run import Run
+from palm_core.plugin import Ledger, weight_id
 
 
 class Finite:

@@ -12,14 +12,20 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
-from palm_core import InputError, PolicySet, sample_weights, uniform_lattice
-from palm_core.cover.regions import corner_weights
+from palm_core import (
+    InputError,
+    PolicySet,
+    TabularOracle,
+    certify,
+    corner_weights,
+    sample_weights,
+    uniform_lattice,
+)
 from palm_core.geometry.polyhedron import Envelope, Hull
 from palm_core.guarantees import certificate
-from palm_core.guarantees.certificate import Accuracy, Answers, certify, clean_weights
+from palm_core.guarantees.certificate import Accuracy, Answers, clean_weights
 from palm_core.guarantees.subdivision import Sandwich, Subdivision, mixture_bounds
-from palm_core.oracles.tabular import TabularOracle
-from palm_core.validation import bound_text
+from palm_core.plugin import bound_text
 
 SEEDS = st.integers(0, 2**32 - 1)
 METHODS = st.sampled_from(["corners", "subdivision"])

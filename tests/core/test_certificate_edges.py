@@ -9,13 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import PolicySet
-from palm_core.errors import InputError
+from palm_core import AdaptiveGrid, Certificate, InputError, PolicySet, certify
 from palm_core.geometry.exact import rounding_error
-from palm_core.guarantees.adaptive import AdaptiveGrid
-from palm_core.guarantees.certificate import certify
 from palm_core.guarantees.subdivision import Largest, Sandwich, Subdivision
-from palm_core.model.results import Certificate
 
 FEW = settings(max_examples=20)
 SEEDS = st.integers(0, 2**16)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from palm_command import run
 
 from palm_core import Portfolio
-from palm_core.cli import output
-from palm_core.cli.app import run
+from palm_core.plugin import output
 
 MODELS = """model,helpful,safe,cost
 tiny,40,60,0.1

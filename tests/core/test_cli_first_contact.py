@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from palm_core import Portfolio
 from palm_core.cli import commands as plugin_commands
-from palm_core.cli import output
 from palm_core.cli.app import HELP, OWN, add_completion, make_app
-from palm_core.cli.progress import ProgressDisplay
 from palm_core.model.files import providers
+from palm_core.plugin import ProgressDisplay, output
 from palm_core.run.engine import Progress
 
 COMMANDS = [*(function.__name__ for function in OWN), "completion"]
@@ -316,8 +315,8 @@ def test_weight_vectors_that_are_none(weights: tuple[str, ...], told: str) -> No
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_proportion_that_is_suggested_is_accepted(row: list[float]) -> None:
+    from palm_core import InputError
     from palm_core.cli.parameters import read_weight_vectors
-    from palm_core.errors import InputError
 
     names = [f"o{index}" for index in range(len(row))]
     text = ",".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True))

@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from palm_command import run
 
-from palm_core.cli.app import run
-from palm_core.run.ledger import FILE_NAME, Ledger
+from palm_core.plugin import Ledger
+from palm_core.run.ledger import FILE_NAME
 from palm_core.run.run import find_runs
 
 ORACLE = """
 import time
-from palm_core.oracles.tabular import load
+from palm_core import load_oracle
 
 class Slow:
     def __init__(self, seconds: float = 0.0, hole: float = -1.0, d: int = 2, once: bool = False):
         names = ["helpful", "brief", "safe"][:d]
-        self.oracle = load(objectives=names, prompts=4, responses=20)
+        self.oracle = load_oracle("tabular", objectives=names, prompts=4, responses=20)
         self.objectives, self.seconds, self.hole = self.oracle.objectives, seconds, hole
         self.once, self.asked = once, 0
 
@@ -367,13 +368,14 @@ def test_a_read_only_run_can_be_looked_at_and_not_built(palm: Palm, tmp_path: Pa
 
 COSTLY = """
 from dataclasses import replace
-from palm_core.oracles.tabular import load
+from palm_core import load_oracle
 
 class Costly:
     epsilon = 0.0
 
     def __init__(self):
-        self.oracle = load(objectives=["helpful", "brief"], prompts=4, responses=20)
+        names = ["helpful", "brief"]
+        self.oracle = load_oracle("tabular", objectives=names, prompts=4, responses=20)
         self.objectives = self.oracle.objectives
 
     def solve(self, weights):
@@ -398,11 +400,12 @@ def test_a_target_that_values_below_0_forbid_says_what_to_do(palm: Palm, tmp_pat
 
 LIAR = """
 from dataclasses import replace
-from palm_core.oracles.tabular import load
+from palm_core import load_oracle
 
 class Liar:
     def __init__(self, delta: float = 0.0):
-        self.oracle = load(objectives=["helpful", "brief"], prompts=4, responses=20)
+        names = ["helpful", "brief"]
+        self.oracle = load_oracle("tabular", objectives=names, prompts=4, responses=20)
         self.objectives, self.delta = self.oracle.objectives, delta
 
     def solve(self, weights):

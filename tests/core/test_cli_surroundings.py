@@ -15,10 +15,10 @@ from command_rules import TASK, palm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core.errors import InputError, WorkError
-from palm_core.model.files import LONGEST_NAME, unportable_name, write_atomically
-from palm_core.oracles.protocol import LONGEST_ID, weight_id
-from palm_core.run.artifacts import write_artifact
+from palm_core import InputError, WorkError
+from palm_core.model.files import LONGEST_NAME
+from palm_core.oracles.protocol import LONGEST_ID
+from palm_core.plugin import unportable_name, weight_id, write_artifact, write_atomically
 
 PALM = (sys.executable, "-m", "palm_core")
 MODELS = "model,hilfreich,günstig\nä,40,60\nb,64,40\nc,52,55\n"
@@ -141,7 +141,7 @@ for name in ("fork", "forkpty", "setsid", "killpg", "getpgid", "getuid", "geteui
     delattr(os, name)
 for name in ("SIGKILL", "SIGHUP", "SIGALRM", "SIGQUIT", "pthread_sigmask", "setitimer"):
     delattr(signal, name)
-from palm_core.cli.app import run
+from palm_command import run
 import palm_core
 [getattr(palm_core, name) for name in palm_core.__all__]
 for line in sys.argv[1:]:

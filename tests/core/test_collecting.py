@@ -9,9 +9,19 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from palm_core import Execution, InputError, OracleAnswerError, Policy, WorkError, build_portfolio
-from palm_core.guarantees.adaptive import AdaptiveGrid
+from palm_core import (
+    AdaptiveGrid,
+    Execution,
+    InputError,
+    OracleAnswerError,
+    Policy,
+    Run,
+    WorkError,
+    build_portfolio,
+    sample_weights,
+)
 from palm_core.oracles.tabular import load as tabular
+from palm_core.plugin import Ledger
 from palm_core.run.engine import (
     FAILURES_IN_A_ROW,
     MOST_LOST,
@@ -31,9 +41,6 @@ from palm_core.run.executors.protocol import (
     Work,
     perform,
 )
-from palm_core.run.ledger import Ledger
-from palm_core.run.run import Run
-from palm_core.weights.simplex import sample_weights
 
 NAMES = ("a", "b")
 TASK = {"oracle": {"name": "x"}, "grid": {"mu": 0.5, "alpha": 0.1}}

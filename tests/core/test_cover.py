@@ -9,14 +9,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from palm_core.cover.cover import CoverMatrix, cover_weights, greedy
-from palm_core.cover.prune import prune
-from palm_core.errors import InputError
+from palm_core import (
+    Best,
+    CoverMatrix,
+    InputError,
+    PolicySet,
+    best_policies,
+    check_weights,
+    cover_weights,
+    greedy,
+    prune,
+    sample_weights,
+    uniform_lattice,
+)
 from palm_core.geometry import kernels as _kernels
 from palm_core.model import policy as policy_module
-from palm_core.model.policy import Best, PolicySet, best_policies
-from palm_core.validation import check_weights
-from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 EPS = np.finfo(float).eps
 

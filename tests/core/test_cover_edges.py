@@ -9,18 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palm_core import (
+    InputError,
+    PolicySet,
+    best_policies,
+    check_weights,
+    cover_weights,
+    greedy,
+    prune,
+    prune_curve,
+    sample_weights,
+    uniform_lattice,
+)
 from palm_core.cover import prune as pruning
-from palm_core.cover.cover import cover_weights, greedy
-from palm_core.cover.prune import prune, prune_curve
 from palm_core.cover.set_cover import solve_set_cover
-from palm_core.errors import InputError
 from palm_core.geometry import kernels as _kernels
 from palm_core.geometry.exact import rounding_error
 from palm_core.model import policy as policy_module
-from palm_core.model.policy import PolicySet, best_policies
-from palm_core.run.config import PruneSettings
-from palm_core.validation import check_weights
-from palm_core.weights.simplex import sample_weights, uniform_lattice
+from palm_core.plugin import PruneSettings
 
 MIDDLE_FIRST = PolicySet([[1.0, 0.3], [0.75, 0.75], [0.3, 1.0]])
 

@@ -8,12 +8,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from palm_core.cover.regions import corner_weights, serving_intervals, serving_shares
-from palm_core.errors import InputError, WorkError
+from palm_core import (
+    InputError,
+    PolicySet,
+    WorkError,
+    corner_weights,
+    sample_weights,
+    serving_intervals,
+    serving_shares,
+)
 from palm_core.geometry import envelope
-from palm_core.geometry.envelope import drop_dominated, envelope_values, segments
-from palm_core.model.policy import PolicySet
-from palm_core.weights.simplex import sample_weights
+from palm_core.geometry.envelope import envelope_values, segments
+from palm_core.plugin import drop_dominated
 
 
 def integers(d: int, most: int = 7) -> st.SearchStrategy[np.ndarray]:

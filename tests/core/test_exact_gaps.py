@@ -12,11 +12,17 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from palm_core.errors import InputError, WorkError
+from palm_core import (
+    InputError,
+    PolicySet,
+    WorkError,
+    gap_frontier,
+    gaps,
+    gaps_without,
+    sample_weights,
+    violations,
+)
 from palm_core.geometry import envelope
-from palm_core.guarantees.gaps import gap_frontier, gaps, gaps_without, violations
-from palm_core.model.policy import PolicySet
-from palm_core.weights.simplex import sample_weights
 
 EPSILONS = [0.0, 0.25, 0.5, 1.0]
 

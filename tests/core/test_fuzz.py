@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from palm_command import run
 
 from palm_core import InputError, Portfolio
-from palm_core.cli.app import run
 from palm_core.oracles.task_table import parse_npz, task_of_table
 from palm_core.run.config import parse_task, read_toml
 from palm_core.tables.read import parse_table

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from palm_command import run
 
-from palm_core import Policy, build_portfolio
-from palm_core.cli.app import run
-from palm_core.errors import PalmError
-from palm_core.run.ledger import FILE_NAME, Ledger
-from palm_core.run.run import Run, run_status
+from palm_core import PalmError, Policy, Run, build_portfolio, run_status
+from palm_core.plugin import Ledger
+from palm_core.run.ledger import FILE_NAME
 
 bounded = settings(
     max_examples=settings().max_examples,

@@ -7,13 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palm_core import (
+    WorkError,
+    corner_weights,
+    gap_frontier,
+    gaps,
+    sample_weights,
+    serving_shares,
+    violations,
+)
 from palm_core.cover import regions
-from palm_core.cover.regions import corner_weights, serving_shares
-from palm_core.errors import WorkError
 from palm_core.geometry import envelope
-from palm_core.geometry.envelope import drop_dominated, envelope_values, segments
-from palm_core.guarantees.gaps import gap_frontier, gaps, violations
-from palm_core.weights.simplex import sample_weights
+from palm_core.geometry.envelope import envelope_values, segments
+from palm_core.plugin import drop_dominated
 
 FEW = settings(max_examples=25)
 SEEDS = st.integers(0, 2**16)

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from palm_core.errors import InputError
-from palm_core.validation import check_weights
-from palm_core.weights.grid import construct_grid, grid_size, grid_values
+from palm_core import InputError, check_weights, construct_grid, grid_size, grid_values
 
 mus = st.floats(0.05, 1.0)
 alphas = st.floats(0.01, 1.0)

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from palm_core.cover.prune import prune
-from palm_core.model.policy import PolicySet
-from palm_core.weights.simplex import sample_weights, uniform_lattice
+from palm_core import PolicySet, prune, sample_weights, uniform_lattice
 
 FRONTS = runpy.run_path(str(Path(__file__).with_name("ground_truths.py")))
 # The numbers of supported points are known; which ones they are is found below.

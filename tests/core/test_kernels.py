@@ -12,11 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core.cover.cover import cover_weights, greedy
+from palm_core import (
+    PolicySet,
+    best_policies,
+    cover_weights,
+    greedy,
+    sample_weights,
+    uniform_lattice,
+)
 from palm_core.geometry import kernels as _kernels
 from palm_core.model import policy as policy_module
-from palm_core.model.policy import PolicySet, best_policies
-from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 
 def run(code: str, **environment: str) -> str:

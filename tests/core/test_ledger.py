@@ -20,10 +20,9 @@ from palm_core import (
     WorkError,
     sample_weights,
 )
-from palm_core.oracles.protocol import Claims
-from palm_core.run.artifacts import Artifact
+from palm_core.plugin import Artifact, Claims, Ledger
 from palm_core.run.executors.protocol import Failure
-from palm_core.run.ledger import FILE_NAME, Ledger
+from palm_core.run.ledger import FILE_NAME
 from palm_core.run.ledger import schema as _schema
 from palm_core.run.ledger.lock import is_worked_on
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from palm_core import Policy, WorkError, sample_weights
-from palm_core.run.ledger import FILE_NAME, Ledger
+from palm_core.plugin import Ledger
+from palm_core.run.ledger import FILE_NAME
 from palm_core.run.ledger import lock as _journal
 from palm_core.run.ledger import schema as _schema
 

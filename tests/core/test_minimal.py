@@ -14,21 +14,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from palm_core import (
+    InputError,
+    PolicySet,
+    corner_weights,
+    gaps,
+    minimal_portfolio,
+    sample_weights,
+    violations,
+)
 from palm_core.cover import minimal as _cuts
 from palm_core.cover import set_cover as setcover
-from palm_core.cover.minimal import (
-    CutLoop,
-    covered_intervals,
-    fewest_intervals,
-    first_weights,
-    minimal_portfolio,
-)
-from palm_core.cover.regions import corner_weights
-from palm_core.errors import InputError
+from palm_core.cover.minimal import CutLoop, covered_intervals, fewest_intervals, first_weights
 from palm_core.geometry.envelope import envelope_values
-from palm_core.guarantees.gaps import gaps, violations
-from palm_core.model.policy import PolicySet
-from palm_core.weights.simplex import sample_weights
 
 TOLERANCES = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.5, 1.0])
 SLACKS = st.sampled_from([0.0, 0.0, 0.125, 0.5, 1.0])

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core import InputError, PolicySet, sample_weights
-from palm_core.model.normalization import Normalization
+from palm_core import InputError, Normalization, PolicySet, sample_weights
 
 
 def random_policies(seed: int, m: int, d: int) -> PolicySet:

@@ -14,10 +14,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from palm_core.errors import InputError, OracleAnswerError, WorkError
-from palm_core.model.policy import Policy
-from palm_core.oracles.protocol import Claims, Oracle, check_answer, check_oracle, claims, weight_id
-from palm_core.weights.simplex import sample_weights
+from palm_core import InputError, Oracle, OracleAnswerError, Policy, WorkError, sample_weights
+from palm_core.oracles.protocol import claims
+from palm_core.plugin import Claims, check_answer, check_oracle, weight_id
 
 ASKED = np.array([0.25, 0.75])
 TILT = np.array([1.0, -1.0])

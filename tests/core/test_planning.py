@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from palm_command import run as palm
 
-from palm_core import PolicySet, build_portfolio, certify
-from palm_core.cli.app import run as palm
-from palm_core.oracles.tabular import TabularOracle, load
-from palm_core.run.config import load_task, load_task_oracle, parse_task
+from palm_core import PolicySet, TabularOracle, build_portfolio, certify, load_oracle
+from palm_core.plugin import load_task, load_task_oracle
+from palm_core.run.config import parse_task
 from palm_core.run.plan import make_plan
 
 ORACLE = """
@@ -81,7 +81,7 @@ class TestPromisesOfNothing:
     @pytest.mark.parametrize("known", [True, False])
     @pytest.mark.parametrize(("mu", "nothing"), [(1.0, True), (0.3, True), (0.02, False)])
     def test_a_plan(self, mu: float, known: bool, nothing: bool) -> None:
-        oracle = load(objectives=["a", "b"], prompts=2, responses=5)
+        oracle = load_oracle("tabular", objectives=["a", "b"], prompts=2, responses=5)
         if not known:
             oracle = Unbounded(oracle)
         task = parse_task({"oracle": {"name": "tabular"}, "grid": {"mu": mu, "alpha": 0.001},
@@ -90,7 +90,7 @@ class TestPromisesOfNothing:
         assert ("promises nothing" in line) is nothing, line
 
     def test_a_finished_run(self) -> None:
-        oracle = load(objectives=["a", "b"], prompts=2, responses=5)
+        oracle = load_oracle("tabular", objectives=["a", "b"], prompts=2, responses=5)
         for mu, nothing in ((0.5, True), (0.02, False)):
             theorem = build_portfolio(oracle, mu=mu, alpha=0.01).theorem
             assert theorem is not None
@@ -130,7 +130,7 @@ def test_the_tolerance_without_one_is_5_per_cent_or_the_covers_mu(
 ) -> None:
     given = {"oracle": {"name": "tabular"}, "grid": {"mu": 0.5, "alpha": 0.1}, "prune": prune}
     assert parse_task(given).settings.pruning.share == share
-    oracle = load(objectives=["a", "b"], prompts=2, responses=5)
+    oracle = load_oracle("tabular", objectives=["a", "b"], prompts=2, responses=5)
     made = build_portfolio(
         oracle,
         mu=0.5,

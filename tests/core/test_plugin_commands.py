@@ -5,9 +5,9 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from palm_command import run
 
 from palm_core.cli import commands as plugin_commands
-from palm_core.cli.app import run
 
 MODULE = """
 from palm_core.errors import WorkError

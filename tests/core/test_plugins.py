@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from palm_core import (
+    InputError,
+    PluginError,
+    WorkError,
+    available_oracles,
+    describe_oracles,
+    load_oracle,
+)
 from palm_core.errors import (
     DuplicateOracleError,
-    InputError,
     OracleImportError,
     OracleNotInstalledError,
-    PluginError,
     UnknownOracleError,
-    WorkError,
 )
-from palm_core.oracles.registry import available_oracles, describe_oracles, load_oracle
-from palm_core.run.config import load_task, load_task_oracle, parse_task
+from palm_core.plugin import load_task, load_task_oracle
+from palm_core.run.config import parse_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import InputError, Policy, Portfolio, WorkError, sample_weights
+from palm_core import (
+    Certificate,
+    Cover,
+    Gaps,
+    InputError,
+    Normalization,
+    Policy,
+    Portfolio,
+    WorkError,
+    sample_weights,
+)
 from palm_core.model.encoding import plain
-from palm_core.model.normalization import Normalization
 from palm_core.model.portfolio import portfolio_schema
-from palm_core.model.results import Certificate, Cover, Gaps, Slack, Theorem
+from palm_core.model.results import Slack, Theorem
 
 
 def make(seed: int = 0, m: int = 4, d: int = 3, *, scaled: bool = False) -> Portfolio:

@@ -9,16 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palm_core import (
+    InputError,
+    WorkError,
+    gap_frontier,
+    gaps,
+    sample_weights,
+    serving_shares,
+    uniform_lattice,
+    violations,
+)
 from palm_core.cover.minimal import covered_intervals
-from palm_core.cover.regions import serving_shares
-from palm_core.errors import InputError, WorkError
 from palm_core.geometry import envelope
 from palm_core.geometry.envelope import envelope_values
 from palm_core.geometry.exact import Values, dot
 from palm_core.geometry.linear_programs import Program
-from palm_core.guarantees.gaps import gap_frontier, gaps, violations
 from palm_core.guarantees.losses import Pair
-from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 FEW = settings(max_examples=25)
 SEEDS = st.integers(0, 2**16)

@@ -11,12 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from palm_core import (
+    InputError,
+    PolicySet,
+    WorkError,
+    prune,
+    prune_curve,
+    sample_weights,
+    uniform_lattice,
+)
 from palm_core.cover import cover
 from palm_core.cover.minimal import fewest_intervals
-from palm_core.cover.prune import prune, prune_curve
-from palm_core.errors import InputError, WorkError
-from palm_core.model.policy import PolicySet
-from palm_core.weights.simplex import sample_weights, uniform_lattice
 
 HAS_HIGHS = find_spec("highspy") is not None
 SOLVERS = [

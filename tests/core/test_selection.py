@@ -10,12 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import InputError, PolicySet
-from palm_core.cover.regions import serving_intervals, serving_shares
-from palm_core.guarantees.gaps import gaps
-from palm_core.model.files import package_versions
-from palm_core.model.results import Cover
-from palm_core.tables.select import Selection, select_models
+from palm_core import (
+    Cover,
+    InputError,
+    PolicySet,
+    Selection,
+    gaps,
+    select_models,
+    serving_intervals,
+    serving_shares,
+)
+from palm_core.plugin import package_versions
 
 FEW = settings(max_examples=25)
 SEEDS = st.integers(0, 2**32 - 1)

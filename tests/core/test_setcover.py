@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from palm_core import InputError, WorkError
 from palm_core.cover import integer_program as _integer
 from palm_core.cover import set_cover as setcover
 from palm_core.cover.integer_program import integer_program
@@ -29,7 +30,6 @@ from palm_core.cover.reductions import (
     unpacked,
 )
 from palm_core.cover.set_cover import greedy_rows, local_search, solve_set_cover
-from palm_core.errors import InputError, WorkError
 from palm_core.geometry import kernels as _kernels
 
 HAS_HIGHS = find_spec("highspy") is not None

@@ -13,12 +13,12 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 from test_setcover import as_bits, circulant, few_rows_each, is_cover, lines, smallest, tables
 
+from palm_core import InputError, WorkError
 from palm_core.cover import integer_program as _integer
 from palm_core.cover import reductions
 from palm_core.cover import set_cover as setcover
 from palm_core.cover.reductions import ROUNDING, Core, packing_bound, relaxation
 from palm_core.cover.set_cover import relative_gap, solve_set_cover
-from palm_core.errors import InputError, WorkError
 
 
 def core_of(table):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core import InputError, check_weights, sample_weights, uniform_lattice
-from palm_core.validation import check_count, check_number
+from palm_core.plugin import check_count, check_number
 
 
 @given(st.integers(2, 6), st.integers(1, 40), st.integers(0, 2**32 - 1))

@@ -11,23 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import PolicySet, gaps, violations
+from palm_core import (
+    CoverMatrix,
+    InputError,
+    PolicySet,
+    gaps,
+    minimal_portfolio,
+    select_models,
+    serving_intervals,
+    size_gap_curve,
+    violations,
+)
 from palm_core.cover import minimal as _cuts
 from palm_core.cover import minimal as sizes
 from palm_core.cover import set_cover as setcover
-from palm_core.cover.cover import CoverMatrix
-from palm_core.cover.minimal import (
-    CutLoop,
-    fewest_intervals,
-    least_policies,
-    minimal_portfolio,
-    size_gap_curve,
-)
-from palm_core.cover.regions import serving_intervals
+from palm_core.cover.minimal import CutLoop, fewest_intervals, least_policies
 from palm_core.cover.set_cover import solve_set_cover
-from palm_core.errors import InputError
 from palm_core.tables import select as selection
-from palm_core.tables.select import select_models
 
 
 @settings(max_examples=5)

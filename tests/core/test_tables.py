@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core import InputError
-from palm_core.tables.read import read_table
+from palm_core import InputError, read_table
 
 ROWS = "model,helpful,cost\nsmall,0.5,1\nlarge,0.9,10\n"
 

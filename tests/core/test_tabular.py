@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import InputError, sample_weights
-from palm_core.guarantees.theorem import theorem_bounds
-from palm_core.oracles.protocol import check_answer, check_oracle, claims
-from palm_core.oracles.tabular import TabularOracle, load
+from palm_core import InputError, TabularOracle, sample_weights, theorem_bounds
+from palm_core.oracles.protocol import claims
+from palm_core.oracles.tabular import load
 from palm_core.oracles.task_table import TaskTable, make_task, read_task, save_task
+from palm_core.plugin import check_answer, check_oracle
 
 
 @st.composite

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palm_core import InputError, PalmWarning
-from palm_core.run.config import (
-    Grid,
-    PruneSettings,
-    Settings,
-    changed_fields,
-    load_task,
-    parse_task,
-    task_hash,
-)
+from palm_core.plugin import Grid, PruneSettings, Settings, changed_fields, load_task
+from palm_core.run.config import parse_task, task_hash
 
 FULL = """
 [oracle]

@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from palm_core.errors import InputError
-from palm_core.model.policy import Policy
-from palm_core.oracles.protocol import weight_id
+from palm_core import InputError, Policy
+from palm_core.plugin import weight_id
 from palm_core.testing import RULES, ConformanceReport, OracleConformance, check_conformance
 
 if TYPE_CHECKING:

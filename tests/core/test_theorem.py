@@ -16,16 +16,17 @@ from hypothesis import assume, given, settings, target
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from palm_core import PolicySet
-from palm_core.guarantees.theorem import (
+from palm_core import (
     Guarantee,
-    NotApplicable,
+    PolicySet,
     apply_theorem,
+    construct_grid,
+    grid_size,
     lemma_33,
     lemma_a1,
     theorem_bounds,
 )
-from palm_core.weights.grid import construct_grid, grid_size
+from palm_core.guarantees.theorem import NotApplicable
 
 SEEDS = st.integers(0, 2**32 - 1)
 

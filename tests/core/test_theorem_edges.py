@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core import InputError, PolicySet
-from palm_core.guarantees.theorem import (
-    Guarantee,
-    NotApplicable,
-    apply_theorem,
-    assumptions,
-    lemma_a1,
-    theorem_bounds,
-)
+from palm_core import Guarantee, InputError, PolicySet, apply_theorem, lemma_a1, theorem_bounds
+from palm_core.guarantees.theorem import NotApplicable, assumptions
 
 
 @given(

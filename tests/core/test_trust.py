@@ -19,20 +19,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palm_core import InputError, Portfolio
-from palm_core.errors import OracleAnswerError, PalmError
-from palm_core.model.files import read_bounded
+from palm_core import InputError, OracleAnswerError, PalmError, Portfolio, read_table
 from palm_core.oracles.task_table import read_task
-from palm_core.run.artifacts import (
-    content_hash,
+from palm_core.plugin import (
+    load_task,
     locate_artifact,
-    seal,
+    one_line,
+    read_bounded,
     verify_artifact,
     write_artifact,
 )
-from palm_core.run.config import load_task, parse_task, read_toml
-from palm_core.tables.read import read_table
-from palm_core.validation import LONGEST, is_plain, one_line
+from palm_core.run.artifacts import content_hash, seal
+from palm_core.run.config import parse_task, read_toml
+from palm_core.validation import LONGEST, is_plain
 
 READERS: dict[str, Callable[[Path], object]] = {
     "t.toml": load_task,

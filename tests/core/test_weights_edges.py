@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 
 from palm_core import (
     InputError,
+    Normalization,
     Policy,
     PolicySet,
     check_weights,
+    construct_grid,
+    grid_size,
     sample_weights,
     uniform_lattice,
 )
-from palm_core.model.normalization import Normalization
-from palm_core.validation import check_count, check_number
-from palm_core.weights.grid import construct_grid, grid_size, spaced
+from palm_core.plugin import check_count, check_number
+from palm_core.weights.grid import spaced
 
 
 def refusal(call, *arguments, **options) -> str:

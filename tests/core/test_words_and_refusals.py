@@ -14,18 +14,22 @@ import pytest
 from command_rules import palm
 
 import palm_core
-from palm_core.cli import output
+from palm_core import Certificate, Execution, InputError
 from palm_core.cli.output import show
-from palm_core.cli.parameters import check_new_file, check_output_folder
-from palm_core.errors import InputError
-from palm_core.model.results import Certificate, Missing
-from palm_core.oracles.protocol import check_oracle
+from palm_core.model.results import Missing
 from palm_core.oracles.registry import _ORACLE
 from palm_core.oracles.task_table import parse_npz, read_task
-from palm_core.run.config import Execution, parse_task
+from palm_core.plugin import (
+    check_new_file,
+    check_oracle,
+    check_output_folder,
+    number_text,
+    output,
+    percent_text,
+)
+from palm_core.run.config import parse_task
 from palm_core.run.run import find_runs
 from palm_core.tables.read import parse_table, read_npy, read_npz
-from palm_core.validation import number_text, percent_text
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def _check_options(oracle: str, options: dict[str, Any], folder: Path) -> None:
 
 
 def _check_reward(objective: str, given: Any) -> None:
-    from palm_eval.rewards.registry import _REWARD, available_rewards
+    from palm_eval import available_rewards
+    from palm_eval.rewards.registry import _REWARD
 
     table = {"name": given} if isinstance(given, str) else dict(given)
     name = table.pop("name", "")

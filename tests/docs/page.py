@@ -77,7 +77,8 @@ class Page:
             "PYTHONPATH": os.pathsep.join(
                 filter(None, [str(self.installed), os.environ.get("PYTHONPATH")])
             ),
-            "MPLCONFIGDIR": str(folder.parent / "matplotlib"),
+            # of all pages: to list the fonts takes seconds
+            "MPLCONFIGDIR": str(folder.parents[1] / "matplotlib"),
         }
 
     def run(self, path: Path) -> int:

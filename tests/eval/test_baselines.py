@@ -22,9 +22,7 @@ from palm_core import (
     sample_weights,
 )
 from palm_core.oracles.task_table import make_task
-from palm_eval.baselines import (
-    PRUNE_MUS,
-    RANDOM_RUNS,
+from palm_eval import (
     Pruning,
     best_pruning,
     best_single,
@@ -32,9 +30,10 @@ from palm_eval.baselines import (
     policies_at,
     prunings,
     random_weights,
+    sampled_gaps,
     uniform_weights,
 )
-from palm_eval.metrics import sampled_gaps
+from palm_eval.baselines import PRUNE_MUS, RANDOM_RUNS
 
 
 class CountingOracle:

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from palm_core.errors import InputError
+from palm_core import InputError
 from palm_eval.lm import sources
 from palm_eval.rewards import PRESETS, brevity, classifier, length
 from palm_eval.rewards.classifiers import _filled

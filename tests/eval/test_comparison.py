@@ -14,26 +14,33 @@ from palm_core import (
     InputError,
     Policy,
     PolicySet,
+    Run,
+    TabularOracle,
     build_portfolio,
     gaps,
+    load_oracle,
     prune,
     sample_weights,
     size_gap_curve,
 )
-from palm_core.oracles.tabular import TabularOracle, load
-from palm_core.run.run import Run
-from palm_eval.analysis.evaluation import evaluate_run
-from palm_eval.baselines import PRUNE_MUS, policies_at, random_weights, uniform_weights
-from palm_eval.comparison import METHODS, Comparison, Measured
+from palm_eval import (
+    Comparison,
+    compare_runs,
+    evaluate_run,
+    policies_at,
+    random_weights,
+    sampled_gaps,
+    uniform_weights,
+)
+from palm_eval.baselines import PRUNE_MUS
+from palm_eval.comparison import METHODS, Measured
 from palm_eval.comparison import runs as comparing
-from palm_eval.comparison.runs import compare_runs
-from palm_eval.metrics import sampled_gaps
 
 OBJECTIVES = ["helpful", "brief", "safe"]
 
 
 def oracle() -> TabularOracle:
-    return load(objectives=OBJECTIVES, prompts=8, responses=30)
+    return load_oracle("tabular", objectives=OBJECTIVES, prompts=8, responses=30)
 
 
 def built(folder: Path, source: Any, **settings: Any) -> Run:
@@ -297,7 +304,7 @@ def test_what_a_reward_is_counted_in_makes_no_difference_under_minmax(tmp_path: 
         """Answers as if the second objective were not counted otherwise."""
 
         def __init__(self, unit: float) -> None:
-            self.oracle, self.unit = load(prompts=6, responses=20), unit
+            self.oracle, self.unit = load_oracle("tabular", prompts=6, responses=20), unit
             self.objectives = self.oracle.objectives
 
         def solve(self, weights: np.ndarray) -> Iterator[Policy]:
@@ -341,7 +348,10 @@ def test_an_id_that_another_run_uses_for_another_policy(tmp_path: Path) -> None:
 
 
 def test_runs_of_other_oracles_are_refused_by_name(run: Run, tmp_path: Path) -> None:
-    other = built(tmp_path / "b", load(objectives=OBJECTIVES, prompts=8, responses=30, beta=0.3))
+    other = built(
+        tmp_path / "b",
+        load_oracle("tabular", objectives=OBJECTIVES, prompts=8, responses=30, beta=0.3),
+    )
     with pytest.raises(InputError, match=r"^there: is not of the same oracle as here: .*"):
         compare_runs({"here": run, "there": other})
     few = built(tmp_path / "c", Few())

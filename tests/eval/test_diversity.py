@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import InputError
-from palm_eval.diversity import distinct_n, embedding_distance, self_bleu
+from palm_eval import distinct_n, embedding_distance, self_bleu
 
 texts = st.lists(st.sampled_from("abcde"), min_size=1, max_size=8).map(" ".join)
 portfolios = st.integers(1, 3).flatmap(

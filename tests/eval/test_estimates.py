@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from palm_eval.lm.estimates import PEAK, TRAINING, computing, downloads, gigabytes, judges_of, sized
-from palm_eval.lm.sources import Source
+from palm_eval.lm.estimates import PEAK, TRAINING
+from palm_eval.plugin import Source, computing, downloads, gigabytes, judges_of, sized
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from palm_command import run as palm
 
 import palm_core
 from palm_core import (
@@ -14,15 +15,15 @@ from palm_core import (
     OracleAnswerError,
     Policy,
     PolicySet,
+    Run,
+    TabularOracle,
     build_portfolio,
     gaps,
+    load_oracle,
     open_run,
     sample_weights,
 )
-from palm_core.cli.app import run as palm
-from palm_core.oracles.tabular import TabularOracle, load
-from palm_core.run.run import Run
-from palm_eval.analysis.evaluation import Evaluation, evaluate_run
+from palm_eval import Evaluation, evaluate_run
 from palm_eval.analysis.intervals import plain_intervals
 
 TASK = """
@@ -40,7 +41,7 @@ epsilon = 0.04
 
 
 def oracle() -> TabularOracle:
-    return load(objectives=["helpful", "brief", "safe"], prompts=8, responses=30)
+    return load_oracle("tabular", objectives=["helpful", "brief", "safe"], prompts=8, responses=30)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,9 @@ def test_baselines_have_intervals_too_but_for_means(found: Evaluation) -> None:
 
 
 def test_intervals_are_of_the_exact_gaps_for_two_objectives(tmp_path: Path) -> None:
-    build_portfolio(load(prompts=10, responses=20), mu=0.5, alpha=0.1, run_dir=tmp_path)
+    build_portfolio(
+        load_oracle("tabular", prompts=10, responses=20), mu=0.5, alpha=0.1, run_dir=tmp_path
+    )
     found = evaluate_run(Run.open(tmp_path), resamples=200)
     assert found.intervals is not None
     assert found.intervals["epsilon"].value == pytest.approx(found.figures.epsilon, abs=1e-9)
@@ -151,7 +154,7 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
 def test_what_a_reward_is_counted_in_makes_no_difference_under_minmax(tmp_path: Path) -> None:
     class Counted:
         def __init__(self, unit: float) -> None:
-            self.oracle, self.unit = load(prompts=6, responses=20), unit
+            self.oracle, self.unit = load_oracle("tabular", prompts=6, responses=20), unit
             self.objectives = self.oracle.objectives
 
         def solve(self, weights: np.ndarray) -> Iterator[Policy]:
@@ -177,7 +180,7 @@ def test_what_a_reward_is_counted_in_makes_no_difference_under_minmax(tmp_path: 
 
 def test_another_oracle_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match=r"oracle.objectives = \('helpful', 'brief'\): must be"):
-        evaluate_run(Run.open(folder), oracle=load())
+        evaluate_run(Run.open(folder), oracle=load_oracle("tabular"))
     with pytest.raises(InputError, match="samples = 0"):
         evaluate_run(Run.open(folder), samples=0)
 

@@ -22,7 +22,8 @@ from palm_eval import figures
 from palm_eval.figures.cells import cell_of, uncovered
 from palm_eval.figures.front import apart
 from palm_eval.figures.style import CORNERS
-from palm_eval.polygons import serving_cells, share
+from palm_eval.plugin import share
+from palm_eval.polygons import serving_cells
 
 NAMES = ("helpful", "brief", "safe")
 PAIR = PolicySet([[1.0, 0.0], [0.8, 0.7], [0.3, 0.3], [0.0, 1.0]], names=list("abcd"))

@@ -20,16 +20,18 @@ from palm_core import (
     uniform_lattice,
 )
 from palm_core.oracles.task_table import make_task
-from palm_eval.intervals import (
-    METHODS,
+from palm_eval import (
     PromptScores,
     bootstrap,
     bootstrap_mean,
     delta_band,
+    exact_gap_pairs,
     fixed_portfolio,
     rechosen_portfolio,
+    sampled_gap_pairs,
+    sampled_gaps,
 )
-from palm_eval.metrics import exact_gap_pairs, sampled_gap_pairs, sampled_gaps
+from palm_eval.intervals import METHODS
 
 CENTRE = np.array([0.5, 0.5])
 

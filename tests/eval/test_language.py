@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from palm_core.errors import InputError
-from palm_eval.lm.causal_models import Responder
-from palm_eval.lm.prompts import PromptFormat, Prompts, encode_prompts, read_prompts
-from palm_eval.lm.sources import Source, fingerprint_of, located, source_of
-from palm_eval.rewards.registry import load_rewards
+from palm_core import InputError
+from palm_eval import PromptFormat, Prompts, encode_prompts, load_rewards, read_prompts
+from palm_eval.plugin import Responder, Source, fingerprint_of, located, source_of
 
 TOKENIZER = tiny_models.make_tokenizer()
 BOS, EOS = TOKENIZER.bos_token_id, TOKENIZER.eos_token_id

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from palm_command import run as palm
 
 from palm_core import (
     InputError,
@@ -22,13 +23,12 @@ from palm_core import (
     WorkError,
     build_portfolio,
     gaps,
+    load_oracle,
     sample_weights,
 )
-from palm_core.cli.app import run as palm
 from palm_core.oracles import registry as _entry_points
-from palm_core.oracles.tabular import load
-from palm_eval import metric_plugins
-from palm_eval.metric_plugins import available_metrics, load_metric, metric_value
+from palm_eval import available_metrics, load_metric, metric_plugins
+from palm_eval.metric_plugins import metric_value
 from palm_eval.testing import check_metric
 
 OURS = (
@@ -273,7 +273,11 @@ class Command:
 @pytest.fixture
 def evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str], here: Path) -> Command:
     build_portfolio(
-        load(prompts=5, responses=20), mu=0.5, alpha=0.2, prune_mu=0.05, run_dir=tmp_path / "run"
+        load_oracle("tabular", prompts=5, responses=20),
+        mu=0.5,
+        alpha=0.2,
+        prune_mu=0.05,
+        run_dir=tmp_path / "run",
     )
     return Command(tmp_path / "run", capsys)
 
@@ -313,8 +317,8 @@ class TestCommand:
                 for row in weights:
                     yield Policy(id=f"{row[0]:.9f}", weights=row, rewards=np.sqrt(row))
 
-        from palm_core.run.run import Run
-        from palm_eval.analysis.evaluation import evaluate_run
+        from palm_core import Run
+        from palm_eval import evaluate_run
 
         build_portfolio(Quick(), mu=0.5, alpha=0.1, prune_mu=0.02, run_dir=tmp_path / "quick")
         seen: list[float] = []

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from palm_core import InputError, Normalization, PolicySet, gaps, sample_weights, uniform_lattice
-from palm_eval import metrics
-from palm_eval.metrics import exact_gap_pairs, sampled_gap_pairs, sampled_gaps, vertex_values
+from palm_eval import exact_gap_pairs, metrics, sampled_gap_pairs, sampled_gaps
+from palm_eval.metrics import vertex_values
 
 rewards = st.integers(2, 4).flatmap(
     lambda d: arrays(

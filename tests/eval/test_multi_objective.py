@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from palm_core import InputError, gaps, sample_weights
-from palm_eval.metrics import expected_utility, hypervolume, maximum_utility_loss
+from palm_eval import expected_utility, hypervolume, maximum_utility_loss
 
 values = st.integers(2, 4).flatmap(
     lambda d: arrays(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import palm_core as palm
 from palm_core import sample_weights
-from palm_eval.polygons import clip, heights, overlap, place, serving_cells, share, sides
+from palm_eval.plugin import clip, heights, overlap, place, share
+from palm_eval.polygons import serving_cells, sides
 
 FEW = settings(max_examples=25)
 

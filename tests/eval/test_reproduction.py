@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from palm_command import run as palm
 
 from palm_core import InputError, TabularOracle, answers_at, construct_grid, grid_size
-from palm_core.cli.app import run as palm
 from palm_core.oracles.task_table import make_task
+from palm_core.plugin import Ledger
 from palm_core.run.config import parse_task
-from palm_core.run.ledger import Ledger
 from palm_eval.paper.claims import CLAIMS, PUBLISHED, Numbers, published, verdicts
 from palm_eval.paper.page import figures_of, verdict_text
 from palm_eval.paper.study import (

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from palm_command import run as palm
 
-from palm_core import build_portfolio, sample_weights
-from palm_core.cli.app import run as palm
-from palm_core.run.ledger import Ledger
-from palm_core.run.run import Run
+from palm_core import Run, build_portfolio, sample_weights
+from palm_core.plugin import Ledger
 from palm_core.testing import check_conformance
-from palm_eval.responses import read_responses, responses_of
+from palm_eval import read_responses, responses_of
 from palm_eval.testing import check_reward
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reranking"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core.errors import InputError, WorkError
-from palm_eval import responses
-from palm_eval.responses import completions_of, read_responses, write_responses
+from palm_core import InputError, WorkError
+from palm_eval import read_responses, responses, write_responses
+from palm_eval.responses import completions_of
 
 TALK = [{"role": "user", "content": "Why?"}]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

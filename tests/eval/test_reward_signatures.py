@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palm_core.errors import InputError, WorkError
+from palm_core import InputError, WorkError
+from palm_eval import score
 from palm_eval.rewards import brevity, gsm
 from palm_eval.rewards.base import Reward
-from palm_eval.scoring import score
 from palm_eval.testing import check_reward
 
 

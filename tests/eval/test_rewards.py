@@ -17,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core.errors import InputError, PluginError, WorkError
+from palm_core import InputError, PluginError, WorkError
 from palm_core.oracles import registry as _entry_points
-from palm_eval.rewards import brevity, gsm, length, load_reward, math, regex
+from palm_eval import load_reward
+from palm_eval.plugin import check_scores
+from palm_eval.rewards import brevity, gsm, length, math, regex
 from palm_eval.rewards import registry as loading
-from palm_eval.rewards.base import check_scores
 from palm_eval.rewards.conversations import completion_text, prompt_text
 from palm_eval.rewards.correctness import last_boxed, last_number
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from palm_command import run as palm
 
-from palm_core import InputError, Policy, PolicySet, build_portfolio, gaps
-from palm_core.cli.app import run as palm
-from palm_core.run.run import Run
+from palm_core import InputError, Policy, PolicySet, Run, build_portfolio, gaps
 from palm_eval import compare_oracles
 
 

@@ -12,26 +12,27 @@ import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from palm_command import run as palm
 
 from palm_core import (
     InputError,
     Policy,
     PolicySet,
+    Run,
+    TabularOracle,
     build_portfolio,
     construct_grid,
     gaps,
+    load_oracle,
     prune_curve,
     sample_weights,
 )
-from palm_core.cli.app import run as palm
-from palm_core.oracles.tabular import TabularOracle, load
 from palm_core.run.assembly import evaluate_answers
-from palm_core.run.run import Run
+from palm_eval import evaluate_run, random_weights, uniform_weights
 from palm_eval.analysis.baselines import BASELINES
-from palm_eval.analysis.evaluation import evaluate_run
 from palm_eval.analysis.figures import run_figures
 from palm_eval.analysis.intervals import SAMPLES, gap_intervals
-from palm_eval.baselines import SWEEP_MUS, random_weights, uniform_weights
+from palm_eval.baselines import SWEEP_MUS
 from palm_eval.figures import Drawn, render
 from palm_eval.figures.style import CORNERS
 
@@ -52,7 +53,7 @@ epsilon = 0.05
 
 
 def oracle(d: int) -> TabularOracle:
-    return load(objectives=NAMES[:d], prompts=4, responses=20)
+    return load_oracle("tabular", objectives=NAMES[:d], prompts=4, responses=20)
 
 
 def built(folder: Path, d: int, **changes: Any) -> Path:
@@ -142,7 +143,7 @@ def test_names_that_no_font_has_are_told(
 
     monkeypatch.setattr(output, "_fonts", list)
     output._families.cache_clear()
-    made = load(objectives=["有用", "brief"], prompts=2, responses=5)
+    made = load_oracle("tabular", objectives=["有用", "brief"], prompts=2, responses=5)
     build_portfolio(made, mu=1.0, alpha=1.0, run_dir=tmp_path / "run")
     arguments = ["figures", tmp_path / "run", "--out", tmp_path, "--most", 1]
     code, _, told = command(capsys, *arguments, "--format", "png")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palm_core import Normalization, Policy, PolicySet, gaps, sample_weights
-from palm_core.oracles.tabular import load
+from palm_core import Normalization, Policy, PolicySet, gaps, load_oracle, sample_weights
+from palm_eval import PromptScores, bootstrap, exact_gap_pairs, perplexity
 from palm_eval.analysis.intervals import gap_intervals, portfolio_intervals, usage_intervals
-from palm_eval.intervals import PromptScores, bootstrap
-from palm_eval.metrics import exact_gap_pairs, perplexity, tracked_gap_pairs, usage_at
+from palm_eval.metrics import tracked_gap_pairs, usage_at
 
 NAMES = ("helpful", "brief", "safe")
 
 
 def answered(d: int, n: int = 12, prompts: int = 9) -> list[Policy]:
-    oracle = load(objectives=list(NAMES[:d]), prompts=prompts, responses=20)
+    oracle = load_oracle("tabular", objectives=list(NAMES[:d]), prompts=prompts, responses=20)
     return list(oracle.solve(sample_weights(n, d, seed=3)))
 
 

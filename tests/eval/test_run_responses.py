@@ -11,16 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palm_core import Policy
-from palm_core.run.artifacts import ARTIFACTS, write_artifact
+from palm_core.plugin import ARTIFACTS, write_artifact
+from palm_eval import Responses, RunResponses, read_responses, responses_of, write_responses
 from palm_eval import responses as run_responses
-from palm_eval.responses import (
-    FILE_NAME,
-    Responses,
-    RunResponses,
-    read_responses,
-    responses_of,
-    write_responses,
-)
+from palm_eval.responses import FILE_NAME
 
 
 def policy(name: str, artifact: str | None) -> Policy:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core.errors import InputError, WorkError
+from palm_core import InputError, WorkError
+from palm_eval import score
 from palm_eval.rewards import gsm, length, regex
-from palm_eval.scoring import score
 
 TALK = [{"role": "assistant", "content": "aa"}]
 

@@ -12,12 +12,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from palm_command import run as palm
 
-from palm_core import InputError, Portfolio, Table, build_portfolio, gaps, select_models
-from palm_core.cli.app import run as palm
-from palm_core.cover.minimal import size_gap_curve
-from palm_core.oracles.tabular import load
-from palm_core.tables.read import read_table
+from palm_core import (
+    InputError,
+    Portfolio,
+    Table,
+    build_portfolio,
+    gaps,
+    load_oracle,
+    read_table,
+    select_models,
+    size_gap_curve,
+)
 from palm_eval import gather_report, render_report
 from palm_eval.analysis.figures import is_selected, models_of, selection_figures
 
@@ -123,7 +130,7 @@ class TestModelsOf:
             models_of(portfolio, read_table(tmp_path / "other.csv"))
 
     def test_a_portfolio_of_a_run_is_none_of_a_table(self, table: Path, tmp_path: Path) -> None:
-        oracle = load(objectives=["good", "price"], prompts=2, responses=4)
+        oracle = load_oracle("tabular", objectives=["good", "price"], prompts=2, responses=4)
         found = build_portfolio(oracle, mu=1.0, alpha=0.5, prune_mu=0.1)
         assert not is_selected(found)
         with pytest.raises(InputError, match="is of a run, whose folder has the policies"):
@@ -218,7 +225,7 @@ class TestCommands:
         self, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         file, run = saved(table), tmp_path / "run"
-        oracle = load(objectives=["good", "price"], prompts=2, responses=4)
+        oracle = load_oracle("tabular", objectives=["good", "price"], prompts=2, responses=4)
         build_portfolio(oracle, mu=1.0, alpha=0.5, prune_mu=0.1, run_dir=run)
         (tmp_path / "task.toml").write_text("")
         of_run = shutil.copy(run / "portfolio.json", tmp_path / "copied.json")

@@ -13,25 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from palm_command import run as palm
 
-from palm_core import InputError, build_portfolio
+from palm_core import InputError, Run, build_portfolio, load_oracle
 from palm_core.cli import commands as plugin_commands
-from palm_core.cli.app import run as palm
-from palm_core.oracles.tabular import load
-from palm_core.run.run import Run
-from palm_eval.comparison import Budget, Comparison, Measured, Sweep, Swept
-from palm_eval.comparison.runs import compare_runs
-from palm_eval.tables import (
-    FORMATS,
-    TABLES,
-    Cell,
-    Column,
-    Section,
-    Table,
-    latex,
-    make_table,
-    markdown,
-)
+from palm_eval import Comparison, Table, compare_runs, make_table
+from palm_eval.comparison import Budget, Measured, Sweep, Swept
+from palm_eval.tables import FORMATS, TABLES, Cell, Column, Section, latex, markdown
 
 AWKWARD = "R&D_50%|*x* #1 {a} ~$^\\ <b>[c]"
 
@@ -336,10 +324,10 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("runs")
-    oracle = load(prompts=6, responses=20)
+    oracle = load_oracle("tabular", prompts=6, responses=20)
     build_portfolio(oracle, mu=0.5, alpha=0.1, prune_mu=0.05, run_dir=made / "one")
     build_portfolio(oracle, mu=0.5, alpha=0.02, prune_mu=0.05, run_dir=made / "two")
-    other = load(prompts=6, responses=20, beta=0.3)
+    other = load_oracle("tabular", prompts=6, responses=20, beta=0.3)
     build_portfolio(other, mu=0.5, alpha=0.1, prune_mu=0.05, run_dir=made / "other")
     (made / "task.toml").write_text(TASK)
     return made
@@ -396,7 +384,7 @@ def test_csv_is_printed_one_table_at_a_time(
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    oracle = load(objectives=[":smile:", "[b]x"], prompts=6, responses=20)
+    oracle = load_oracle("tabular", objectives=[":smile:", "[b]x"], prompts=6, responses=20)
     build_portfolio(oracle, mu=0.9, alpha=0.3, run_dir=tmp_path)
     code, out, _ = command(capsys, tmp_path, "--table", 4)
     assert code == 0

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from palm_core import InputError, sample_weights
-from palm_eval.metrics import (
-    exact_usage,
-    expected_utility,
-    perplexity,
-    usage,
-    usage_at,
-    usage_pairs,
-)
+from palm_eval import exact_usage, expected_utility, perplexity
+from palm_eval.metrics import usage, usage_at, usage_pairs
 
 rewards = st.integers(2, 3).flatmap(
     lambda d: arrays(

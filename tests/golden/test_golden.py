@@ -29,6 +29,9 @@ HERE = Path(__file__).parent
 #: Keys whose values depend on the date, the machine or installed versions.
 VOLATILE = {"begun", "made_with", "task_hash", "fingerprint"}
 
+#: Cases that take long; `grid` evaluates a smaller run.
+LONG = {"readme-evaluate"}
+
 CASES = tomllib.loads((HERE / "cases.toml").read_text(encoding="utf-8"))
 
 
@@ -102,7 +105,10 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     return [] if same else [f"{where}: was {old!r:.80}, is {new!r:.80}"]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.scheduled] * (name in LONG)) for name in CASES],
+)
 def test_same_output(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 HERE = Path(__file__).parent
-for folder in map(str, (HERE, HERE.parent / "language")):
+for folder in map(str, (HERE, HERE.parent / "language", HERE.parent / "commands")):
     if folder not in sys.path:  # at the end
         sys.path.append(folder)
 

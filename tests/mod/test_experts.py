@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
 
-from palm_core.errors import InputError, WorkError
+from palm_core import InputError, WorkError
 from palm_eval.lm import memory
-from palm_mod import causal_model
+from palm_mod import causal_model, load_experts
 from palm_mod.causal_model import CausalModel
-from palm_mod.experts import Experts, Memory, load_experts
+from palm_mod.experts import Experts, Memory
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 

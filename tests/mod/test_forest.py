@@ -12,10 +12,9 @@ from fake_models import FakeModels, decode_alone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import sample_weights, uniform_lattice
-from palm_core.errors import InputError, WorkError
-from palm_mod.mixing import Mixing, PublishedMixing
-from palm_mod.prefix_tree import Limits, WeightSplitter, contenders, grow
+from palm_core import InputError, WorkError, sample_weights, uniform_lattice
+from palm_mod import Limits, Mixing, PublishedMixing, WeightSplitter, grow
+from palm_mod.prefix_tree import contenders
 
 MIXINGS = [
     Mixing("reverse-kl"),

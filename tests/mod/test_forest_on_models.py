@@ -12,13 +12,10 @@ import torch
 from naive import Alone, compare, naive_decode
 from transformers import AutoModelForCausalLM
 
-from palm_core.errors import WorkError
-from palm_core.weights.simplex import sample_weights
-from palm_eval.lm.causal_models import Responder
+from palm_core import WorkError, sample_weights
+from palm_eval.plugin import Responder
+from palm_mod import Limits, Mixing, WeightSplitter, grow, load_experts
 from palm_mod.causal_model import CausalModel, Running
-from palm_mod.experts import load_experts
-from palm_mod.mixing import Mixing
-from palm_mod.prefix_tree import Limits, WeightSplitter, grow
 
 # peft reads an attribute that transformers is about to rename.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -10,10 +10,8 @@ import pytest
 import torch
 from fake_models import FakeModels
 
+from palm_mod import GumbelNoise, Limits, Mixing, WeightSplitter, grow
 from palm_mod.kl import Meter, kl
-from palm_mod.mixing import Mixing
-from palm_mod.prefix_tree import Limits, WeightSplitter, grow
-from palm_mod.sampling import GumbelNoise
 
 WEIGHTS = np.array([[1.0, 0.0], [0.6, 0.4], [0.25, 0.75]])
 LIMITS = Limits(end_tokens=frozenset({0}), new_tokens=3)

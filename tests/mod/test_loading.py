@@ -12,11 +12,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from palm_core.errors import InputError, PalmError, WorkError
+from palm_core import InputError, PalmError, WorkError
 from palm_eval.lm import causal_models as causal
-from palm_eval.lm.causal_models import has_tokenizer
-from palm_eval.lm.sources import Source, source_of
-from palm_mod.experts import check_tokenizers, common_vocabulary, first_difference, load_experts
+from palm_eval.plugin import Source, has_tokenizer, source_of
+from palm_mod import load_experts
+from palm_mod.experts import check_tokenizers, common_vocabulary, first_difference
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 

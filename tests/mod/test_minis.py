@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from palm_command import run as palm
 
-from palm_core.cli.app import run as palm
-from palm_eval.responses import read_responses
+from palm_eval import read_responses
 
 TOPICS = 5
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 
-from palm_core.errors import InputError
-from palm_mod.mixing import DIVERGENCES, Mixing, choose
+from palm_core import InputError
+from palm_mod import Mixing
+from palm_mod.mixing import DIVERGENCES, choose
 
 MIXINGS = [
     Mixing("reverse-kl"),

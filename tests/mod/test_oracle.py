@@ -10,15 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from palm_core import build_portfolio, load_oracle
-from palm_core.errors import InputError, WorkError
-from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import ARTIFACTS
-from palm_core.run.config import Execution
+from palm_core import Execution, InputError, WorkError, build_portfolio, load_oracle
+from palm_core.plugin import ARTIFACTS, weight_id
 from palm_core.testing import check_conformance
-from palm_eval.responses import read_responses
-from palm_eval.rewards.registry import load_rewards
-from palm_mod.mod import ModOracle
+from palm_eval import load_rewards, read_responses
+from palm_mod import ModOracle
 
 FORM = "USER: {prompt} ASSISTANT: "
 WEIGHTS = np.array([[1.0, 0.0], [0.7, 0.3], [0.5, 0.5], [0.3, 0.7], [0.0, 1.0]])

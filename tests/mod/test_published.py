@@ -11,8 +11,8 @@ from fake_models import FakeModels, decode_alone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_mod.mixing import Mixing, PublishedMixing, choose
-from palm_mod.prefix_tree import Limits
+from palm_mod import Limits, Mixing, PublishedMixing
+from palm_mod.mixing import choose
 
 
 def scores(mixing, logits, weights, sums=None):

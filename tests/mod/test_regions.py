@@ -9,14 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import palm_core
-from palm_core import sample_weights
-from palm_core.errors import InputError
+from palm_core import InputError, sample_weights
 from palm_eval.polygons import sides
-from palm_mod.mixing import Mixing, PublishedMixing
-from palm_mod.prefix_tree import Limits, WeightSplitter, grow
-from palm_mod.regions import decode_regions, whole_simplex
-from palm_mod.sampling import Sampling
-from palm_mod.simplex_family import policies_of_regions, reward_pieces
+from palm_mod import (
+    Limits,
+    Mixing,
+    PublishedMixing,
+    Sampling,
+    WeightSplitter,
+    decode_regions,
+    grow,
+    policies_of_regions,
+    reward_pieces,
+    whole_simplex,
+)
 
 MIXINGS = [
     Mixing("reverse-kl"),

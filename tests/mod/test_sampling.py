@@ -11,11 +11,8 @@ from fake_models import FakeModels, decode_alone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palm_core import uniform_lattice
-from palm_core.errors import InputError
-from palm_mod.mixing import Mixing
-from palm_mod.prefix_tree import Limits, WeightSplitter, grow
-from palm_mod.sampling import GumbelNoise, Sampling
+from palm_core import InputError, uniform_lattice
+from palm_mod import GumbelNoise, Limits, Mixing, Sampling, WeightSplitter, grow
 
 MIXINGS = [
     Mixing("reverse-kl"),

@@ -10,10 +10,10 @@ import tiny_models
 import torch
 from transformers import AutoModelForCausalLM
 
-from palm_core.errors import InputError
+from palm_core import InputError
 from palm_core.testing import check_conformance
-from palm_eval.responses import read_responses
-from palm_mod.soup import SoupOracle
+from palm_eval import read_responses
+from palm_mod import SoupOracle
 
 FORM = "USER: {prompt} ASSISTANT: "
 WEIGHTS = np.array([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]])

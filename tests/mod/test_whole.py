@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from palm_core import PolicySet, gaps, sample_weights, uniform_lattice
-from palm_core.errors import InputError
-from palm_mod.mod import ModOracle
+from palm_core import InputError, PolicySet, gaps, sample_weights, uniform_lattice
+from palm_mod import ModOracle
 
 PROMPTS = ["Tell me about green tea.", "Why a lost key?", "Help, the night train!"]
 CALLS: list[int] = []

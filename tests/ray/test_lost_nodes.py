@@ -10,7 +10,7 @@ from executor_rules import call, events_of, kinds, work
 from ray.cluster_utils import Cluster
 
 import ray
-from palm_core.run.config import Execution
+from palm_core import Execution
 from palm_core.run.executors.protocol import Ended, Event
 from palm_core.run.executors.ray import RayWorkers
 

@@ -20,8 +20,8 @@ from executor_rules import RULES, call, check_close, events_of, kinds, work
 from worker_oracles import OBJECTIVES, Make
 
 import ray
-from palm_core import InputError, TabularOracle
-from palm_core.run.config import Execution, load_task, load_task_oracle
+from palm_core import Execution, InputError, TabularOracle
+from palm_core.plugin import load_task, load_task_oracle
 from palm_core.run.executors.protocol import (
     Answered,
     Call,

@@ -87,9 +87,10 @@ def user(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     source = folder / "fake-palm-oracle"
     shutil.copytree(ROOT / "tests" / "fixtures" / "fake-palm-oracle", source)
     third_party = build_wheel(source, folder / "wheels")
-    done(sys.executable, "-m", "venv", folder / "venv")
+    done(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
     python = folder / "venv" / "bin" / "python"
-    done(python, "-m", "pip", "install", "--quiet", wheels["palm-core"], third_party)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    done(*pip, "install", "--quiet", "--no-compile", wheels["palm-core"], third_party)
     place = Place(python, folder / "work")
     place.folder.mkdir()
     return place

@@ -101,14 +101,14 @@ def asked_to_run(
         "import json, nox.registry, noxfile, sys\n"
         "class Session:\n"
         "    posargs, env, queued, ran, cache_dir = [], {}, [], [], noxfile.ROOT\n"
-        "    def notify(self, name):\n"
-        "        self.queued.append(name)\n"
         "    def run(self, *words, **_):\n"
         "        self.ran.append([str(word) for word in words])\n"
         "    def install(self, *_, **__):\n"
         "        pass\n"
         "noxfile.install = lambda *_, **__: None\n"
         "noxfile.chromium = lambda _: {}\n"
+        "noxfile.wheel = lambda *_: None\n"
+        "noxfile.side_by_side = lambda session, *names: session.queued.extend(names)\n"
         "session, known = Session(), nox.registry.get()\n"
         "known[sys.argv[1]].func(session, **json.loads(sys.argv[2]))\n"
         "for name in session.queued:\n"
@@ -120,6 +120,38 @@ def asked_to_run(
     assert ran.returncode == 0, ran.stderr
     queued, lines, env = json.loads(ran.stdout)
     return queued, lines, env
+
+
+def test_sessions_side_by_side_all_run_and_one_that_fails_is_an_error(
+    root: Path, tmp_path: Path
+) -> None:
+    stub = tmp_path / "python"
+    stub.write_text(
+        "#!/bin/sh\n"
+        'for name; do :; done; echo "$name said $PIP_CONSTRAINT;$PALM_TEST_PROCESSES;"\n'
+        'test "$name" != bad\n'
+    )
+    stub.chmod(0o755)
+    code = (
+        "import noxfile, pathlib, sys\n"
+        "class Session:\n"
+        "    cache_dir, log = pathlib.Path(sys.argv[2]), print\n"
+        "    def error(self, told):\n"
+        "        raise SystemExit(told)\n"
+        "noxfile.sys.executable = sys.argv[1]\n"
+        "noxfile.os.cpu_count = lambda: 6\n"
+        "noxfile.side_by_side(Session(), 'bad', 'good', 'better')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, stub, tmp_path],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PIP_CONSTRAINT": "mine"},
+    )
+    assert (ran.returncode, ran.stderr) == (1, "failed: bad\n")
+    said = [line for line in ran.stdout.splitlines() if " said " in line]
+    assert sorted(said) == [f"{name} said mine;3;" for name in ("bad", "better", "good")]
 
 
 def stubs(folder: Path, **scripts: str) -> str:

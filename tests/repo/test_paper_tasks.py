@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from palm_core import grid_size
-from palm_core.run.config import load_task, load_task_oracle
+from palm_core.plugin import load_task, load_task_oracle
 from palm_eval.paper.claims import published
 from palm_eval.paper.study import study_of
 

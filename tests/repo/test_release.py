@@ -212,7 +212,7 @@ def test_the_checkout_is_not_taken_for_what_is_installed(root: Path, tmp_path: P
 
 
 def test_descriptions_run_and_their_tasks_are_tasks(root: Path, tmp_path: Path) -> None:
-    from palm_core.run.config import load_task
+    from palm_core.plugin import load_task
 
     snippets = tasks = 0
     for file in root.glob("packages/*/README.md"):

@@ -8,9 +8,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from palm_core import Policy, build_portfolio, load_oracle
-from palm_core.run.artifacts import write_artifact
-from palm_eval import write_responses
-from palm_eval.report import gather_report, write_report
+from palm_core.plugin import write_artifact
+from palm_eval import gather_report, write_report, write_responses
 
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 QUIET = (

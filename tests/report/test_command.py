@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from palm_core.cli.app import run
-from palm_eval.report import gather_report, render_report
+from palm_eval import gather_report, render_report
 
 TASK = """
 [oracle]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from palm_core import Portfolio, Table, select_models
-from palm_core.run.run import Run
-from palm_core.validation import percent_text
+from palm_core import Portfolio, Run, Table, select_models
+from palm_core.plugin import percent_text
 from palm_eval import evaluate_run, gather_report, write_report
 
 LIGHT_AND_DARK = ("light", "dark")

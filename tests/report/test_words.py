@@ -6,16 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from palm_core import Normalization, Policy, Portfolio
-from palm_core.model.results import (
-    Certificate,
-    Cover,
-    Gaps,
-    Missing,
-    Slack,
-)
-from palm_core.validation import bound_text
-from palm_eval.report.sentences import headline, lead, promise, proof
+from palm_core import Certificate, Cover, Gaps, Normalization, Policy, Portfolio
+from palm_core.model.results import Missing, Slack
+from palm_core.plugin import bound_text
+from palm_eval.plugin import headline, lead, proof
+from palm_eval.report.sentences import promise
 
 
 def portfolio(size=2, **known):

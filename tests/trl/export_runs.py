@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palm_core import Policy, build_portfolio
-from palm_core.oracles.protocol import weight_id
-from palm_core.run.artifacts import write_artifact
+from palm_core.plugin import weight_id, write_artifact
 
 OBJECTIVES = ("brevity", "helpfulness")
 TASK = {

@@ -30,7 +30,7 @@ def save_task(folder: Path, kind: str = "llama") -> Path:
 
 def make_oracle(folder: Path, **options):
     """The oracle of that folder."""
-    from palm_trl.grpo import GrpoOracle
+    from palm_trl import GrpoOracle
 
     given = {
         "model": "base",

@@ -8,13 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from palm_core.errors import InputError, WorkError
-from palm_core.oracles.protocol import check_answer, weight_id
-from palm_core.run.artifacts import ARTIFACTS, locate_artifact
-from palm_eval.responses import read_responses
-from palm_trl import GrpoOracle
+from palm_core import InputError, WorkError
+from palm_core.plugin import ARTIFACTS, check_answer, locate_artifact, weight_id
+from palm_eval import read_responses
+from palm_trl import GrpoOracle, Measurement
 from palm_trl import policies as answering
-from palm_trl.measurement import Measurement
 from palm_trl.policies import answer
 
 REWARDS = {"short": {"name": "length", "sign": -1}, "long": "length"}

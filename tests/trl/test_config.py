@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palm_core.errors import InputError
+from palm_core import InputError
 from palm_trl import GrpoOracle, GrpoSettings
 from palm_trl.options import ALGORITHMS, OURS
 from palm_trl.trainer_config import _ours, _save_steps, check_config, seed_of, trainer_config

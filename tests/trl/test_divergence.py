@@ -10,7 +10,7 @@ import tiny_models
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palm_core.errors import WorkError
+from palm_core import WorkError
 from palm_trl import inference
 from palm_trl.inference import Policy, divergences
 

@@ -17,13 +17,12 @@ import pytest
 import torch
 from export_runs import OBJECTIVES, make_base, make_run
 from huggingface_hub import ModelCard
+from palm_command import run as palm
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from palm_core import Portfolio
-from palm_core.cli.app import run as palm
-from palm_core.cover.regions import serving_intervals
+from palm_core import Portfolio, serving_intervals
 from palm_trl.export.folder import write_export
 
 # peft asks transformers for what it deprecates

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from palm_core import Policy, Portfolio
-from palm_core.model.normalization import Normalization
-from palm_core.run.artifacts import Artifact
+from palm_core import Normalization, Policy, Portfolio
+from palm_core.plugin import Artifact
 from palm_trl.export import router
 from palm_trl.export.models import Gathered, Model, ModelFiles, model_names
 from palm_trl.export.routing import RoutingDocument, routing_of, routing_schema

@@ -8,11 +8,11 @@ import pytest
 import tiny_models
 import torch
 from export_runs import make_base
+from palm_command import run as palm
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from palm_core import Portfolio
-from palm_core.cli.app import run as palm
 
 pytest.importorskip("palm_mod", reason="soups are palm-mod's")
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from palm_core.errors import WorkError
-from palm_eval.lm.memory import in_batches
+from palm_core import WorkError
+from palm_eval.plugin import in_batches
 from palm_trl.inference import Wanted, draw, inverse, uniforms, wanted_of
 
 KINDS = ("llama", "gpt2", "mistral", "qwen2-sliding")

@@ -11,14 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from palm_command import run as palm
 
-from palm_core import grid_size
-from palm_core.cli.app import run as palm
-from palm_core.model.portfolio import Portfolio
-from palm_core.run.config import load_task
-from palm_eval.responses import read_responses
+from palm_core import Portfolio, grid_size
+from palm_core.plugin import load_task
+from palm_eval import read_responses
 from palm_eval.testing import check_reward
-from palm_trl.measurement import Measurement
+from palm_trl import Measurement
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: What is smaller here.
@@ -104,7 +103,7 @@ def test_rewards_pull_apart_and_cannot_be_had_by_rambling(example):
     words = example.make_model.tokenizer()
     ids = [words(f"{text}</s>")["input_ids"] for text in said]
     brevity = load_task(EXAMPLES / "gsm_mini.toml").options["rewards"]["brevity"]
-    from palm_eval.rewards import load_reward
+    from palm_eval import load_reward
 
     options = {name: value for name, value in brevity.items() if name != "name"}
     brief = load_reward("brevity", **options)(

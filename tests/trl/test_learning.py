@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny_tasks
 
-from palm_trl.measuring import Measurement, measure
+from palm_trl import Measurement, measure
 from palm_trl.process import run_call
 
 

@@ -10,9 +10,8 @@ from dataclasses import fields
 
 import pytest
 
-from palm_core import load_oracle
-from palm_core.errors import InputError
-from palm_core.run.config import load_task, load_task_oracle
+from palm_core import InputError, load_oracle
+from palm_core.plugin import load_task, load_task_oracle
 from palm_trl import GrpoOracle
 from palm_trl.options import OURS, RECIPES, trainer_options, trl_names
 

@@ -7,7 +7,7 @@ import json
 import datasets
 import pytest
 
-from palm_core.errors import InputError
+from palm_core import InputError
 from palm_trl import PromptSet
 
 TRL = [{"prompt": f"{n} + {n}?", "ground_truth": str(2 * n)} for n in range(5)]

@@ -8,11 +8,9 @@ import measured_tasks
 import numpy as np
 import pytest
 
-from palm_core import Policy
-from palm_core.errors import InputError
+from palm_core import InputError, Policy
 from palm_eval.analysis.remeasurement import Remeasurer
-from palm_trl import measuring
-from palm_trl.measuring import measure
+from palm_trl import measure, measuring
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import signal
 import pytest
 from test_training import AT_ONCE, EVEN, same, trained, weights_of
 
-from palm_core.errors import WorkError
+from palm_core import WorkError
 from palm_trl.process import run_call
 from palm_trl.trainers import last_whole, mark_whole
 from palm_trl.training import train

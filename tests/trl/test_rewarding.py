@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tiny_models
 
-from palm_core.errors import InputError, WorkError
-from palm_eval.lm.causal_models import Responder
-from palm_eval.lm.prompts import Prompts
+from palm_core import InputError, WorkError
+from palm_eval import Prompts
+from palm_eval.plugin import Responder
 from palm_eval.rewards import length
 from palm_trl.training import reward_functions
 

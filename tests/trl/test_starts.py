@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_training import AT_ONCE, EVEN, same, trained, weights_of
 
-from palm_core.errors import InputError
+from palm_core import InputError
 from palm_trl.trainer_config import lora_config, trainer_config
 from palm_trl.training import prepared
 

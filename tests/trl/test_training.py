@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_tasks
 
-from palm_core.errors import InputError, WorkError
+from palm_core import InputError, WorkError
 from palm_trl.trainer_config import seed_of, trainer_config
 from palm_trl.training import prepared, train
 
@@ -42,8 +42,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_policy_and_its_curves_are_left_and_nothing_else(kind, tiny_model, make_oracle, tmp_path):
-    from palm_eval.lm.causal_models import load_causal, load_tokenizer
-    from palm_eval.lm.sources import Source
+    from palm_eval.plugin import Source, load_causal, load_tokenizer
 
     named = {"model": Path(tiny_model).name, "task_dir": Path(tiny_model).parent}
     oracle = make_oracle(steps=3, trainer=AT_ONCE, **named, **KINDS[kind])
@@ -235,8 +234,8 @@ def test_a_conversation_is_put_by_the_chat_template(make_oracle, tmp_path):
 
 
 def test_a_revision_of_the_hub_is_named_in_the_adapter(make_oracle, tmp_path, monkeypatch):
-    from palm_eval.lm.sources import Source
-    from palm_trl.grpo import GrpoOracle
+    from palm_eval.plugin import Source
+    from palm_trl import GrpoOracle
 
     oracle = make_oracle()
     trained(oracle, tmp_path)
