@@ -133,7 +133,7 @@ def test_an_oracle_that_claims_nothing_is_not_asked(tmp_path: Path) -> None:
             raise AssertionError("asked")
 
     oracle = Modest()
-    with pytest.raises(InputError, match=r"\[adaptive\] with an oracle that claims epsilon = 1"):
+    with pytest.raises(InputError, match=r"\[adaptive\]: .*epsilon = 1, must claim less than 1"):
         build_portfolio(oracle, target_epsilon=0.1, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     tables = {"oracle": {"name": "tabular"}, "adaptive": {"target_epsilon": 0.1}}
@@ -275,7 +275,7 @@ def test_a_run_that_lacks_a_vertex_cannot_be_pruned(tmp_path: Path) -> None:
 def test_nothing_is_certified_without_a_vertex(tmp_path: Path) -> None:
     broken = Counting(tabular(3), 2)
     broken.error = RuntimeError("preempted")
-    message = "failed at a vertex.*RuntimeError: preempted; the 2 calls finished before are kept"
+    message = "failed at a vertex.*RuntimeError: preempted; the 2 finished calls are saved"
     with pytest.raises(WorkError, match=message):
         build_portfolio(broken, target_epsilon=0.02, run_dir=tmp_path)
     with Ledger.read(tmp_path) as ledger:
@@ -314,8 +314,8 @@ def test_progress_tells_calls_and_certified_gap() -> None:
         ({"target_epsilon": 0.1, "mu": 0.5}, "mu and target_epsilon exclude"),
         ({"target_epsilon": 0.1, "alpha": 0.5}, "alpha and target_epsilon exclude"),
         ({"target_epsilon": 0.1, "max_calls": 0}, "max_calls = 0: must be at least 1"),
-        ({"target_epsilon": 0.1, "normalize": "minmax"}, "normalize = 'minmax': goes with a grid"),
-        ({"mu": 0.5, "alpha": 0.5, "max_calls": 3}, "max_calls = 3: goes with target_epsilon"),
+        ({"target_epsilon": 0.1, "normalize": "minmax"}, "normalize = 'minmax': requires a grid"),
+        ({"mu": 0.5, "alpha": 0.5, "max_calls": 3}, "max_calls = 3: requires target_epsilon"),
     ],
 )
 def test_settings_that_do_not_go_together(arguments: dict[str, object], message: str) -> None:

@@ -69,7 +69,7 @@ def test_artifacts_are_hashed_and_verified(
         assert answer.artifact.bytes == file.stat().st_size
     assert palm(capsys, "status", "run", "--verify")[:2] == (
         0,
-        palm(capsys, "status", "run")[1] + "Every artifact is as it was recorded.\n",
+        palm(capsys, "status", "run")[1] + "Every artifact matches its recorded hash.\n",
     )
     (route,) = json.loads(
         palm(capsys, "route", "run", "--weights", "helpful=0.5,brief=0.5", "--json")[1]
@@ -90,7 +90,7 @@ def test_artifacts_are_hashed_and_verified(
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [("nothing", "there is no such file"), ("outside", "must be a path inside the run's")],
+    [("nothing", "no such file"), ("outside", "must be a path inside the run's")],
 )
 def test_an_artifact_that_is_not_there_is_a_failed_call(
     task: Path, capsys: pytest.CaptureFixture[str], fault: str, message: str

@@ -151,7 +151,7 @@ def test_an_oracle_that_fails_everywhere_stops_the_run(tmp_path: Path, pool: typ
     broken.stop_at, broken.error = 7, RuntimeError("out of\nmemory")
     message = (
         "failed at 7 weights in a row; last: RuntimeError: out of memory; "
-        "the 7 calls finished before are kept"
+        "the 7 finished calls are saved"
     )
     opened = nullcontext() if pool is None else pool(1)
     with opened as executor, pytest.raises(WorkError, match=message):
@@ -177,7 +177,7 @@ class Wrong(Finite):
         (None, "answered a NoneType, must be a palm_core.Policy"),
         (lambda w: Policy(id="x", weights=w, rewards=[1.0, np.nan]), "must be finite"),
         (lambda w: Policy(id="x", weights=w, rewards=[1.0]), r"must have shape \(2\)"),
-        (lambda w: Policy(id="x", weights=w, rewards=w), "answered twice with different rewards"),
+        (lambda w: Policy(id="x", weights=w, rewards=w), "two answers with different rewards"),
         (lambda w: Policy(id="x", weights=w[::-1] + 1, rewards=w), "was asked for"),
     ],
 )
@@ -228,7 +228,7 @@ def test_huge_grids_are_refused_with_their_count_before_any_call() -> None:
     oracle = Finite(np.eye(6))
     with pytest.raises(
         InputError,
-        match="this grid has 701 057 393 127 weights; the oracle would be called for each",
+        match="the grid has 701 057 393 127 weights, must have at most 1 000 000",
     ):
         build_portfolio(oracle, mu=0.01, alpha=0.2)
     assert oracle.asked == []

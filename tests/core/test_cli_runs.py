@@ -196,11 +196,11 @@ def test_status_and_runs_tell_how_far_runs_are(palm: Palm, tmp_path: Path) -> No
         (["build", "task.toml", "--out", "r", "--executor", "slurm"], "slurm"),
         (
             ["build", "task.toml", "--out", "r", "--address", "auto"],
-            "address = 'auto': goes with executor = 'ray' only",
+            "address = 'auto': requires executor = 'ray'",
         ),
         (
             ["build", "task.toml", "--out", "r", "--executor", "here", "--workers", "2"],
-            "executor = 'here' makes one call at a time",
+            "workers = 2: must be 1",
         ),
         (["build", "late.toml", "--out", "r"], "late.toml [run] timeout = 0"),
         (["build", "keys.toml", "--out", "r"], "did you mean 'workers'?"),
@@ -252,7 +252,7 @@ def test_two_at_once_and_a_look_at_it_meanwhile(palm: Palm, tmp_path: Path) -> N
         second = palm("build", file, "--out", "run")
         assert second.code == 2
         assert second.err.startswith(
-            f"palm: run: another process works on this run (process {first.pid} on "
+            f"palm: run: another process is using this run (process {first.pid} on "
         )
         seen = palm.json("status", "run")
         assert seen["state"] == "running"
@@ -269,12 +269,12 @@ def test_two_at_once_and_a_look_at_it_meanwhile(palm: Palm, tmp_path: Path) -> N
     assert first.returncode == 130
     lines = told.splitlines()
     assert lines[0].startswith("Stopped; ")
-    assert f"To go on: palm build {file.name} --out run" in lines[0]
+    assert f"To resume: palm build {file.name} --out run" in lines[0]
     assert lines[-1] == "palm: stopped"
     status = palm.json("status", "run")
     assert (status["state"], status["running"], status["failed"]) == ("stopped", 0, 0)
     assert status["interrupted_attempts"] >= 1
-    assert "To go on: palm build TASK --out run" in palm("status", "run").out
+    assert "To resume: palm build TASK --out run" in palm("status", "run").out
 
 
 def test_a_stopped_run_goes_on_as_its_last_words_say(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_stopped_run_goes_on_as_its_last_words_say(tmp_path: Path) -> None:
     first.send_signal(signal.SIGTERM)  # as a scheduler does before it kills
     _, told = first.communicate(timeout=60)
     assert first.returncode == 143
-    words = told.splitlines()[0].split("To go on: palm ")[1].split()
+    words = told.splitlines()[0].split("To resume: palm ")[1].split()
     kept = answered(tmp_path / "run")
     again = subprocess.run(
         [sys.executable, "-m", "palm_core", *words, "--json"],
@@ -294,7 +294,7 @@ def test_a_stopped_run_goes_on_as_its_last_words_say(tmp_path: Path) -> None:
         timeout=120,
     )
     assert again.returncode == 0, again
-    assert f"Going on where the run stood: {kept} call" in again.stderr
+    assert f"Resuming the run: {kept} call" in again.stderr
     assert json.loads(again.stdout)["certificate"]["epsilon"] <= 0.05
 
 

@@ -201,7 +201,7 @@ def test_one_id_for_two_policies_is_a_failure(tmp_path: Path) -> None:
     portfolio = build_portfolio(Confused(), mu=1.0, alpha=0.3, run_dir=tmp_path)
     assert [item.kind for item in portfolio.missing] == ["refused"] * len(portfolio.missing)
     assert portfolio.missing
-    assert "answered twice with different rewards" in portfolio.missing[0].message
+    assert "two answers with different rewards" in portfolio.missing[0].message
 
 
 @given(st.integers(2, 4), st.integers(0, 10**6))

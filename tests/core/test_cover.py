@@ -290,7 +290,7 @@ def test_best_of_a_larger_set_measures_a_smaller_one() -> None:
     best = best_policies(everyone, weights)
     part = cover_weights(everyone.subset([0, 1]), weights, mu=0.2, best=best)
     np.testing.assert_array_equal(part.matrix(), [[1, 0, 0], [0, 0, 1]])
-    with pytest.raises(InputError, match="cover: weight 1 is covered by no policy"):
+    with pytest.raises(InputError, match="cover: no policy covers weight vector 1"):
         greedy(part)
     with pytest.raises(InputError, match="best: holds 3 weights, must hold 1"):
         cover_weights(everyone, [0.5, 0.5], mu=0.1, best=best)

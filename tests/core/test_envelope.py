@@ -112,7 +112,7 @@ def test_intervals_of_a_hundred_thousand_policies() -> None:
 
 
 def test_intervals_need_two_objectives() -> None:
-    with pytest.raises(InputError, match="3 objectives, intervals need exactly 2"):
+    with pytest.raises(InputError, match="3 objectives, must have 2"):
         serving_intervals(np.eye(3))
 
 
@@ -156,7 +156,7 @@ def test_corners_do_not_depend_on_units(d: int, m: int, seed: int) -> None:
 
 def test_corners_off_the_envelope_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envelope, "_CORNER_TOLERANCE", -1.0)
-    with pytest.raises(WorkError, match="qhull's lie off the envelope"):
+    with pytest.raises(WorkError, match="qhull's are not on the envelope"):
         corner_weights(made(4, 3, 0))
 
 

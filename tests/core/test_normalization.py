@@ -46,7 +46,7 @@ def test_none_is_the_identity() -> None:
 
 def test_an_objective_without_spread_is_refused_by_name() -> None:
     policies = PolicySet([[1.0, 0.1 + 0.2], [2.0, 0.3]], objectives=["a", "flat"])
-    with pytest.raises(InputError, match="objective 'flat': every policy scores 0.3"):
+    with pytest.raises(InputError, match="objective 'flat': all values are 0.3"):
         Normalization.fit(policies, "minmax", over="test")
 
 

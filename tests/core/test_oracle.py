@@ -163,7 +163,7 @@ class TestCheckAnswer:
 
     def test_it_must_answer_the_weights_asked_for(self) -> None:
         assert refused(replace(GOOD, weights=ASKED[::-1])) == (
-            "policy 'p' answers weights (0.75, 0.25), was asked for (0.25, 0.75)"
+            "policy 'p': weights = (0.75, 0.25): must be (0.25, 0.75)"
         )
         assert "answers weights" in refused(replace(GOOD, weights=ASKED + 0.01 * TILT))
         assert "must have shape (2), has (3,)" in refused(replace(GOOD, weights=np.ones(3) / 3))

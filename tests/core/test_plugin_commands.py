@@ -57,7 +57,7 @@ def test_they_are_listed_the_broken_ones_with_a_reason(capsys: pytest.CaptureFix
     assert run(["--help"]) == 0
     listed = " ".join(capsys.readouterr().out.split())
     assert "Say hello to somebody." in listed
-    assert "does not load: ModuleNotFoundError: No module named 'no_such_module'" in listed
+    assert "cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'" in listed
     assert "twice" not in listed  # which of the two?
 
 

@@ -179,7 +179,7 @@ def test_a_file_cut_short_anywhere_is_refused(
     file = make().save(tmp_path_factory.mktemp("p") / "portfolio.json")
     content = file.read_bytes().rstrip()
     file.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(InputError, match="cut short or not JSON") as caught:
+    with pytest.raises(InputError, match="incomplete or not JSON") as caught:
         Portfolio.load(file)
     assert "\n" not in str(caught.value)
 
@@ -187,14 +187,17 @@ def test_a_file_cut_short_anywhere_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "written in portfolio format 2, this palm-core reads up to 1; upgrade"),
+        ({"version": 2}, "version = 2: must be at most 1; upgrade"),
         ({"version": "1"}, "is not a portfolio"),
         ({"format": "other"}, "format = 'other': must be 'palm-portfolio'"),
         ({"objectives": ["one"]}, "objectives"),
         ({"objectives": ["a", "a", "b"]}, "duplicate name 'a'"),
         ({"objectives": ["a", "b"]}, "must have 2"),
         ({"policies": []}, "policies"),
-        ({"normalization": {"method": "none", "lower": [0], "upper": [1]}}, "must have 3 limits"),
+        (
+            {"normalization": {"method": "none", "lower": [0], "upper": [1]}},
+            "must have 3 lower and upper limits",
+        ),
         (
             {"normalization": {"method": "minmax", "lower": [0, 0, 1], "upper": [1, 1, 1]}},
             "upper limits must be above",
@@ -235,7 +238,7 @@ def test_policies_that_no_portfolio_has(
 
 
 def test_places_without_a_portfolio(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="directory without a portfolio.json"):
+    with pytest.raises(InputError, match="folder without a portfolio.json"):
         Portfolio.load(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         Portfolio.load(tmp_path / "none.json")

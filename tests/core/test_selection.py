@@ -191,7 +191,7 @@ def test_as_a_portfolio() -> None:
 def test_what_cannot_be_asked_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         select_models(PolicySet([[1.0, 0.0], [0.0, 1.0]]), **change)
-    with pytest.raises(InputError, match="at least 2 models are needed to select from, got 1"):
+    with pytest.raises(InputError, match="must have at least 2 models, has 1"):
         select_models(PolicySet([[1.0, 0.0]]))
 
 

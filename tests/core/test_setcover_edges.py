@@ -315,7 +315,7 @@ def test_a_solver_is_believed_what_it_says_and_no_more(
 def test_a_minimum_that_covers_nothing_is_an_error_of_the_solver(monkeypatch) -> None:
     wrong = Answering(pulp.LpStatusOptimal, pulp.LpSolutionOptimal, (0,))
     monkeypatch.setattr(_integer, "_engine", lambda *_, **__: wrong)
-    with pytest.raises(WorkError, match="answered with rows that leave columns"):
+    with pytest.raises(WorkError, match="returned rows that leave columns"):
         _integer.integer_program(circulant(5, 2), solver="cbc", seconds=9.0)
 
 

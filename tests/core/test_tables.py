@@ -87,19 +87,19 @@ def test_numbers_survive_being_written(
         ("model,a,b\nx,1,2\ny,1_0,3\n", {}, "'1_0' is not a number"),
         ("model,a,c\nx,1,2\ny,1,3\n", {}, "no column 'b'; it has the columns model, a, c"),
         ("model,a,bb\nx,1,2\ny,1,3\n", {}, "no column 'b'; did you mean 'bb'"),
-        ("model,a,a\nx,1,2\n", {}, "two columns are named 'a'"),
+        ("model,a,a\nx,1,2\n", {}, "duplicate column 'a'"),
         ("model,,b\nx,1,2\n", {}, "column 2 has no name"),
-        ("model,a,b\nx,1\n", {}, "line 2 has 2 cells, the first line has 3"),
+        ("model,a,b\nx,1\n", {}, "line 2 has 2 cells, must have 3"),
         ("", {}, "the file is empty"),
         ("\n\n", {}, "the file is empty"),
-        ("model,a,b\n", {}, "at least 2 models are needed to select from, it has 0"),
-        ("model,a,b\nx,1,2\n", {}, "at least 2 models are needed to select from, it has 1"),
-        ("model,a,b\nx,1,2\nx,2,1\n", {}, "line 3: 'x' already stands in line 2"),
+        ("model,a,b\n", {}, "must have at least 2 models, has 0"),
+        ("model,a,b\nx,1,2\n", {}, "must have at least 2 models, has 1"),
+        ("model,a,b\nx,1,2\nx,2,1\n", {}, "line 3: duplicate name 'x', also in line 2"),
         ("model,a,b\nx,1,2\n ,2,1\n", {}, "the name is empty"),
         ('model,a,b\n"x,1,2\n', {}, "line 2"),
-        ("model,a,b\nx,1,2\ny,2,1\n", {"minimize": []}, "only 'a' is given"),
-        ("model,a,b\nx,1,2\ny,2,1\n", {"maximize": [], "minimize": []}, "none is given"),
-        ("model,a,b\nx,1,2\ny,2,1\n", {"minimize": ["a"]}, "'a' is named twice"),
+        ("model,a,b\nx,1,2\ny,2,1\n", {"minimize": []}, "got 'a' only"),
+        ("model,a,b\nx,1,2\ny,2,1\n", {"maximize": [], "minimize": []}, "needed, got none"),
+        ("model,a,b\nx,1,2\ny,2,1\n", {"minimize": ["a"]}, "duplicate objective: column 'a'"),
     ],
 )
 def test_bad_tables_are_refused_with_their_place(
@@ -119,7 +119,7 @@ def test_bad_tables_are_refused_with_their_place(
         ("t.json", b"[1, 2]", "must be a list of objects or an object of lists"),
         ("t.json", b"{", "is not JSON"),
         ("t.json", b"[" * 100_000, "is not JSON"),
-        ("t.json", b'{"a": [1], "b": [1, 2]}', "equally long, got 'a' 1, 'b' 2"),
+        ("t.json", b'{"a": [1], "b": [1, 2]}', "equal lengths, got 'a' 1, 'b' 2"),
         ("t.npy", b"nothing", "is not a NumPy file"),
         ("t.npz", b"PK\x03\x04", "is not a NumPy file"),
         ("t.parquet", b"nothing", "is not a Parquet file"),
@@ -140,7 +140,7 @@ def test_no_pickle_is_read(tmp_path: Path) -> None:
 
 def test_places_that_are_not_files(tmp_path: Path) -> None:
     (tmp_path / "d.csv").mkdir()
-    with pytest.raises(InputError, match="is a directory"):
+    with pytest.raises(InputError, match="is a folder, must be"):
         read_table(tmp_path / "d.csv")
     with pytest.raises(InputError, match="no such file"):
         read_table(tmp_path / "none.csv")

@@ -306,7 +306,7 @@ GOOD = np.ones((2, 3, 2))
         ({"reference": [[1.5, -0.5, 0], [1, 0, 0]]}, "prompt '0': has a negative reference"),
         ({"beta": 0.0}, "beta = 0.0: must be a finite number above 0"),
         ({"beta": float("nan")}, "beta = nan"),
-        ({"objectives": ("a",)}, "1 names for 2 objectives"),
+        ({"objectives": ("a",)}, "objectives: has 1 names, must have 2"),
         ({"objectives": ("a", "a")}, "duplicate name 'a'"),
         ({"objectives": ("a", "")}, "must be names"),
         ({"prompt_weights": [1.0]}, r"prompt_weights: must have shape \(2,\)"),
@@ -323,7 +323,7 @@ def test_unusable_tables_are_refused(arguments, message):
 
 
 def test_probabilities_take_one_weight_vector():
-    with pytest.raises(InputError, match="must be one weight vector, got 2"):
+    with pytest.raises(InputError, match="weights: has 2 rows, must be one"):
         TabularOracle(GOOD).probabilities(np.eye(2))
 
 
@@ -470,7 +470,7 @@ def test_load_makes_the_default_task():
         ({"table": 7}, "table = 7: must be the path of a file"),
         ({"table": "no/such.csv"}, "no/such.csv: no such file"),
         ({"table": "no/such.npz"}, "no/such.npz: no such file"),
-        ({"table": "tests"}, "tests is a directory, must be a file"),
+        ({"table": "tests"}, "tests: is a folder, must be a file"),
         ({"table": "no/such.xlsx"}, "must be a table file ending in"),
     ],
 )
@@ -521,7 +521,7 @@ def test_prompts_of_a_csv_may_have_different_numbers_of_responses(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (",reference", "", "line 2 has 5 cells, the first line has 4"),
+        (",reference", "", "line 2 has 5 cells, must have 4"),
         ("reference", "p_ref", "no column 'reference'"),
         ("prompt,", "question,", "no column 'prompt'"),
         ("0.8", "nan", "column 'helpful', line 4: 'nan' is not finite"),
@@ -529,11 +529,11 @@ def test_prompts_of_a_csv_may_have_different_numbers_of_responses(tmp_path):
         ("0.8", "good", "column 'helpful', line 4: 'good' is not a number"),
         ("0.75", "0.70", "prompt 'p1': reference adds to 0.95, must add to 1"),
         ("0.25", "-0.25", "prompt 'p1': has a negative reference probability"),
-        ("long", "short", "prompt 'p1' has two responses 'short'"),
+        ("long", "short", "prompt 'p1': duplicate response 'short'"),
         ("p1,long,0.75,0.8,0.1\n", "", "prompt 'p1': reference adds to 0.25"),
-        ("brief", "helpful", "two columns are named 'helpful'"),
+        ("brief", "helpful", "duplicate column 'helpful'"),
         (CSV, "", "the file is empty"),
-        (CSV, CSV.splitlines()[0] + "\n", "there are no responses in it"),
+        (CSV, CSV.splitlines()[0] + "\n", "has no responses"),
         (CSV, "prompt,response,reference,helpful\np,r,1,0.5\n", "at least 2 objectives .* got 1"),
     ],
 )
@@ -563,11 +563,11 @@ def npz(path, **arrays):
         ({"rewards": GOOD + 1j, "reference": np.ones((2, 3)) / 3}, "must be numbers"),
         (
             {"rewards": GOOD, "reference": np.ones((2, 3)) / 3, "objectives": np.array(["a"])},
-            "1 names for 2 objectives",
+            "objectives: has 1 names, must have 2",
         ),
         (
             {"rewards": np.array([{}], dtype=object), "reference": np.ones((2, 3))},
-            "is not a NumPy file of numbers: Object arrays cannot be loaded",
+            "is not a NumPy file of numbers: Object arrays are refused",
         ),
     ],
 )

@@ -92,7 +92,7 @@ def test_bad_tasks_are_refused_in_one_line(tmp_path: Path, line: str, message: s
 
 
 def test_places_that_are_not_tasks(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a directory"):
+    with pytest.raises(InputError, match="is a folder, must be"):
         load_task(tmp_path)
     with pytest.raises(InputError, match="no such task file"):
         load_task(tmp_path / "none.toml")

@@ -218,7 +218,7 @@ def test_raw_weights_of_another_number_of_objectives_are_refused_by_count():
 def test_a_spread_of_a_few_last_places_is_none_whatever_the_size():
     for size in (1e-9, 1.0, 1e9):
         flat = [[size, 1.0], [size * (1 + 6 * 2.0**-52), 2.0]]
-        with pytest.raises(InputError, match="objective 'objective 1': every policy scores"):
+        with pytest.raises(InputError, match="objective 'objective 1': all values are"):
             Normalization.fit(PolicySet(flat), "minmax", over="test")
         told_apart = [[size, 1.0], [size * (1 + 20 * 2.0**-52), 2.0]]
         assert Normalization.fit(PolicySet(told_apart), "minmax", over="test").lower[0] == size
@@ -247,4 +247,4 @@ def test_the_smallest_alpha_that_floats_resolve_is_allowed():
 
 def test_the_limit_is_a_count():
     assert refusal(construct_grid, 2, 1.0, 1.0, limit=0) == "limit = 0: must be at least 1"
-    assert refusal(construct_grid, 2, 1.0, 1.0, limit=1).startswith("this grid has 3 weights")
+    assert refusal(construct_grid, 2, 1.0, 1.0, limit=1).startswith("the grid has 3 weights")

@@ -95,13 +95,13 @@ def test_command(runs: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFix
     assert palm(["compare", *folders]) == 0
     out = capsys.readouterr().out
     assert "Measured against the 5 policies of all runs together" in out
-    assert out.count(", all found") == 2
+    assert out.count(", all policies") == 2
     assert palm(["compare", *folders, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["runs"][folders[0]]["found"]["epsilon"] == 0.0
     assert document["runs"][folders[1]]["portfolio"]["size"] >= 1
     assert palm(["compare", folders[0], folders[0]]) == 2
-    assert "was given twice" in capsys.readouterr().err
+    assert "duplicate" in capsys.readouterr().err
     assert palm(["compare", folders[0], str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
     assert palm(["compare", *folders, "--samples", "0"]) == 2

@@ -167,8 +167,8 @@ def test_names_that_no_font_has_are_told(
         (["RUN", "--out", "x", "--cells", "0.1,nan"], "--cells, δ' = nan: must be a finite", 2),
         (["RUN", "--out", "x", "--cells=-1,0"], "--cells, ε' = -1.0: must be a finite", 2),
         (["RUN", "--out", "x", "--task", "none.toml"], "none.toml", 2),
-        (["RUN", "--out", "x", "--task", "other.toml"], "is not the task of", 2),
-        (["RUN", "--out", "file/x"], "is no folder and cannot be made", 2),
+        (["RUN", "--out", "x", "--task", "other.toml"], "must be the task of", 2),
+        (["RUN", "--out", "file/x"], "file is a file", 2),
     ],
 )
 def test_bad_requests_are_one_line(

@@ -182,7 +182,7 @@ def test_people_are_told_in_one_line(made, capsys) -> None:
     assert line in said.out
     assert "measured p0.0000 on 30 prompts, " in said.err
     assert "Against every policy there is, at every weight:\n  certified ε " in said.out
-    assert "with the error of measuring on 30 prompts: ε at most " in said.out
+    assert "with the measurement error on 30 prompts: ε at most " in said.out
     assert "(95% confidence, 400 resamples)" in said.out
 
 
@@ -195,7 +195,7 @@ def test_an_oracle_that_cannot_is_named(built, made, capsys) -> None:
     told = "--prompts: oracle 'circles:Again' cannot measure a policy again (it has no method"
     assert told in capsys.readouterr().err
     assert palm(["evaluate", run, "--prompts", "30"]) == 2
-    assert "--prompts 30: needs --task, whose oracle measures" in capsys.readouterr().err
+    assert "--prompts 30: requires --task" in capsys.readouterr().err
 
 
 class Simple:
@@ -242,7 +242,7 @@ def models(tmp_path):
         (None, "policy 'p': has no artifact, cannot be measured again"),
         ("s3://there", "policy 'p': lies at s3://there, cannot be measured again"),
         ("/no/where", "policy 'p': there is no /no/where, cannot be measured again"),
-        ("gone", "policy 'p': cannot be measured again: artifact 'gone': there is no such file"),
+        ("gone", "policy 'p': cannot be measured again: artifact 'gone': no such file"),
         ("../run", "policy 'p': cannot be measured again: artifact '../run': must be a path"),
     ],
 )

@@ -446,7 +446,7 @@ class TestWhereTheBaseIs:
             (tmp_path / f"{name}.toml").write_text(f"{TABULAR}beta = {beta}\n{GRID}")
         build(tmp_path / "task.toml", tmp_path / "run")
         line = refused(capsys, tmp_path / "run", "--to", "hf", "--task", tmp_path / "other.toml")
-        assert "is not the task of" in line
+        assert "must be the task of" in line
         line = refused(capsys, tmp_path / "run", "--to", "hf", "--task", tmp_path / "task.toml")
         assert "has no model to export" in line
 

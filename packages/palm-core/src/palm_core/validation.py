@@ -63,7 +63,7 @@ def check_weights(
         raise InputError(f"{name}: must have shape (d,) or (k, d), has {rows.shape}")
     if n_objectives is not None and rows.shape[1] != n_objectives:
         raise InputError(
-            f"{name}: {rows.shape[1]} values a row, must be {n_objectives}, one per objective"
+            f"{name}: {rows.shape[1]} values per row, must be {n_objectives}, one per objective"
         )
     if rows.shape[1] < 2:
         raise InputError(f"{name}: at least 2 objectives are needed, got {rows.shape[1]}")
@@ -245,7 +245,7 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
 
 
 def error_reason(error: Exception) -> str:
-    """The text of ``error`` on one line, with its type where the text alone is no sentence."""
+    """The text of ``error`` on one line, with its type unless the text is a sentence."""
     text = " ".join(str(error).split())
     if len(text) > LONGEST_REASON:
         text = text[:LONGEST_REASON] + " …"

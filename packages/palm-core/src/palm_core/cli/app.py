@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 LONGEST_ERROR = 4000
-HELP = """Few policies for many preferences, and proof that they are enough.
+HELP = """Few policies for many preferences, with a proof of how good they are.
 
     palm select models.csv --maximize helpful --minimize cost --epsilon 0.02
     palm build task.toml --out runs/first
     palm COMMAND --help
 """
-FLAGS = {"--help": "Say what a command does and takes.", "--version": "Tell what is installed."}
+FLAGS = {"--help": "Print help for a command.", "--version": "Print the installed versions."}
 OWN = (
     model_commands.select,
     model_commands.route,
@@ -89,11 +89,11 @@ def run(arguments: Sequence[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except CycloptsError as error:
-        return _fail(errors.told(error), 2)
+        return _fail(errors.message(error), 2)
     except PalmError as error:
         return _fail(str(error), 2 if isinstance(error, InputError) else 1)
     except MemoryError:
-        return _fail("this needs more memory than there is", 1)
+        return _fail("out of memory", 1)
     except KeyboardInterrupt as error:
         return _fail("stopped", 143 if type(error).__name__ == "Terminated" else 130)
     except BrokenPipeError:
@@ -156,22 +156,22 @@ def add_completion(app: App) -> None:
     """Add the command ``completion`` to the application."""
 
     def completion(shell: Shell, /, *, install: Flag = False) -> None:
-        """Let the Tab key complete commands and options.
+        """Print or install a shell completion script.
 
             palm completion bash --install
 
-        Without --install the script is printed, to be put where you keep such things.
+        Without --install the script is printed to standard output.
 
         Parameters
         ----------
         shell
-            The shell that you type commands in.
+            The shell to complete commands in.
         install
-            Write the script to its usual place, and have the shell's startup file read it.
+            Write the script to its standard place and load it from the shell's startup file.
         """
         if install:
             place = app.install_completion(shell=shell)
-            output.say(f"Written to {place}. It works in shells that are started from now on.")
+            output.say(f"Written to {place}. Start a new shell to use it.")
         else:
             sys.stdout.write(app.generate_completion(shell=shell))
 
@@ -213,11 +213,11 @@ class HelpPages:
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
         """Print commands or options, required ones first."""
-        needed = [entry for entry in panel.entries if entry.required]
-        others = [entry for entry in panel.entries if not entry.required]
-        parts = [(str(panel.title), others)]
+        required = [entry for entry in panel.entries if entry.required]
+        optional = [entry for entry in panel.entries if not entry.required]
+        parts = [(str(panel.title), optional)]
         if panel.format == "parameter":
-            parts = [("Needed", needed), ("Options", others)]
+            parts = [("Required", required), ("Options", optional)]
         longest = max((len(_label(entry)) for entry in panel.entries), default=0)
         for title, entries in parts:
             if entries:

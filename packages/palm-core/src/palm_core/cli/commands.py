@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     from cyclopts import App
 
+_OTHERS = "From other packages"
 _LISTED = {
-    "From a table of models": ("select", "route"),
-    "From an oracle": ("oracles", "plan", "build"),
-    "A run": ("status", "runs", "prune", "evaluate", "compare", "report", "export"),
-    "As in the paper": ("tables", "figures", "reproduce"),
-    "From other packages": (),
-    "This program": ("completion", "--help", "--version"),
+    "Select from a table of models": ("select", "route"),
+    "Build with an oracle": ("oracles", "plan", "build"),
+    "Work with runs": ("status", "runs", "prune", "evaluate", "compare", "report", "export"),
+    "Reproduce the paper": ("tables", "figures", "reproduce"),
+    _OTHERS: (),
+    "Setup and help": ("completion", "--help", "--version"),
 }
 #: Heading of a command's parameters in its help.
 PARAMETERS = Group("Parameters")
@@ -34,7 +35,7 @@ def group_of(command: str) -> tuple[Group, int]:
     for title, names in _LISTED.items():
         if command in names:
             return _GROUPS[title], names.index(command)
-    return _GROUPS["From other packages"], 0
+    return _GROUPS[_OTHERS], 0
 
 
 GROUP = "palm.commands"
@@ -78,17 +79,17 @@ def _loaded(entry: EntryPoint) -> Callable[..., Any]:
     try:
         function = entry.load()
         if not callable(function):
-            raise TypeError(f"{entry.value} is no function")
+            raise TypeError(f"{entry.value} is not a function")
     except Exception as error:  # noqa: BLE001  a broken plugin must not break other commands
         reason = one_line(f"{type(error).__name__}: {error}")
 
         def broken(*_: str) -> None:
-            raise InputError(f"palm {entry.name} comes with {package} but does not load: {reason}")
+            raise InputError(f"palm {entry.name}: {package} cannot be loaded: {reason}")
 
-        broken.__doc__ = f"(comes with {package} but does not load: {reason})"
+        broken.__doc__ = f"({package} cannot be loaded: {reason})"
         return broken
     return function  # type: ignore[no-any-return]  # checked to be callable
 
 
 def _unloaded() -> None:
-    raise AssertionError("a command that was not named")
+    raise AssertionError("the command was not loaded")

@@ -39,7 +39,7 @@ SAME = {
 }
 
 
-def told(error: CycloptsError) -> str:
+def message(error: CycloptsError) -> str:
     """Translate an error of cyclopts into a message of PALM."""
     name = " ".join(error.command_chain or ["palm"])
     unknown = _unknown_option(error)
@@ -51,7 +51,7 @@ def told(error: CycloptsError) -> str:
         case UnusedCliTokensError():
             line = _too_many(error.unused_tokens or [], name)
         case RepeatArgumentError():
-            line = f"{error.token.keyword} is given twice"
+            line = f"{error.token.keyword}: duplicate option"
         case MissingArgumentError():
             line = _missing(error, name)
         case CoercionError():
@@ -63,8 +63,8 @@ def told(error: CycloptsError) -> str:
 
 def _too_many(extra: Sequence[str], name: str) -> str:
     words = " ".join(map(repr, extra))
-    many = "is one argument" if len(extra) == 1 else "are arguments"
-    return f"{words} {many} too many; palm {name} --help tells what it takes"
+    what = "unexpected argument" if len(extra) == 1 else "unexpected arguments"
+    return f"{what} {words}; see palm {name} --help"
 
 
 def _unknown_option(error: CycloptsError) -> str | None:
@@ -85,15 +85,15 @@ def _near_option(given: str, error: CycloptsError, name: str) -> str:
     near = difflib.get_close_matches(given, known, n=1)
     starts = [option for option in known if len(given) > 3 and option.startswith(given)]
     found = [*starts, *near]
-    return f"; did you mean {found[0]}?" if found else f"; palm {name} --help lists them"
+    return f"; did you mean {found[0]}?" if found else f"; see palm {name} --help"
 
 
 def _options(error: CycloptsError) -> list[str]:
     app = error.app
     if app is None or error.target is None:
         return []
-    found = app.assemble_argument_collection()
-    return [name for one in found for name in one.names if name.startswith("-")]
+    arguments = app.assemble_argument_collection()
+    return [name for argument in arguments for name in argument.names if name.startswith("-")]
 
 
 def _unknown_command(given: str, error: CycloptsError) -> str:
@@ -101,7 +101,7 @@ def _unknown_command(given: str, error: CycloptsError) -> str:
     if given.startswith("-"):
         near = nearest(given, ("--help", "--version"))
         ask = f"; did you mean {near}?" if near else ""
-        return f"no option {given}{ask or ': a command comes first; palm --help lists them'}"
+        return f"unknown option {given}{ask or '; options follow a command, see palm --help'}"
     packages = providers("commands").get(given)
     if packages:
         return (
@@ -109,7 +109,7 @@ def _unknown_command(given: str, error: CycloptsError) -> str:
             f"{how_to_install(packages)}"
         )
     ask = did_you_mean(given, known) or _command_for(given)
-    return f"unknown command {given!r}{ask or '; palm --help lists the commands'}"
+    return f"unknown command {given!r}{ask or '; see palm --help'}"
 
 
 def _command_for(given: str) -> str:
@@ -133,7 +133,7 @@ def _missing(error: MissingArgumentError, name: str) -> str:
     accepted = _choices(error.argument.hint)
     ask = f" ({_either(accepted)})" if accepted else ""
     example = first_example(error.target)
-    more = f"; for example: {example}" if example else f"; palm {name} --help says what it is"
+    more = f"; for example: {example}" if example else f"; see palm {name} --help"
     return f"{name} needs {option}{ask}{more}"
 
 
@@ -150,7 +150,7 @@ def _refused(error: CoercionError) -> str:
     accepted = _choices(error.target_type) or ([] if argument is None else _choices(argument.hint))
     if accepted:
         return f"{name} {given!r}: must be {_either(accepted)}{did_you_mean(given, accepted)}"
-    reason = error.msg if error.msg is not None else "must be left out or given without a value"
+    reason = error.msg if error.msg is not None else "must not have a value"
     return f"{name} {given!r}: {reason}"
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from palm_core.tables.select import Selection
 
-#: The largest size on a curve, where nothing else is asked for.
+#: The default of the largest size on a curve.
 MOST = 8
 
 
@@ -54,37 +54,39 @@ def select(
     save: File | None = None,
     json: Flag = False,
 ) -> None:
-    """Find the fewest models worth keeping, out of models you have.
+    """Select the fewest models that are near the best at every weight.
 
         palm select models.csv --maximize helpful --minimize cost --epsilon 0.02
 
-    For every weight vector of the objectives, the best of the selected models is
-    within the tolerance of the best of all models. The gap is exact.
+    At every weight vector of the objectives, the best selected model is within the
+    tolerance of the best of all models. The gaps are exact.
 
     Parameters
     ----------
     scores
-        Models and their scores: .csv, .tsv, .json, .parquet, .npy or .npz.
+        Table of models and their scores: .csv, .tsv, .json, .parquet, .npy or .npz.
     maximize
-        Columns where more is better.
+        Columns where higher is better.
     minimize
-        Columns where less is better.
+        Columns where lower is better.
     epsilon
-        How far from the best is near enough, as a share: 0.02 is 2 %. By default 0.01.
+        ε in [0, 1]: the share of the best value that may be lost, at every weight. By
+        default 0.01.
     delta
-        The same as an amount, added to it, in (normalised) units of score. By default 0.
+        δ: the amount that may be lost in addition, in (normalised) units of score. By
+        default 0.
     normalize
         Scale each column to 0-1 over the table, or keep raw scores.
     solver
-        Integer program solver; cbc comes with PuLP. Left out: cbc, or highs where cbc fails.
+        Integer programming solver. By default cbc, or highs if cbc fails.
     time_limit
-        Seconds for the search and its proof; with --curve, for the whole curve.
+        Time limit of the search in seconds; with --curve, of the whole curve.
     curve
-        Show what each further model buys instead: the least gap of every size.
+        Show the least gap of every size instead.
     most
-        The largest size that --curve looks for, by default 8.
+        The largest size of --curve. By default 8.
     save
-        Write the selection as a portfolio file, for palm route.
+        Write the selection to a portfolio file, for palm route.
     json
         Print one JSON document instead.
     """
@@ -112,7 +114,7 @@ def select(
             json=json,
         )
         return
-    with output.waiting("looking for the fewest models", time_limit):
+    with output.waiting("searching for the fewest models", time_limit):
         found = select_models(
             candidates,
             epsilon=0.01 if epsilon is None else epsilon,
@@ -132,7 +134,7 @@ def select(
         example = output.example_weights(found.objectives)
         output.note(f"Saved to {save}: palm route {save} --weights {example}")
         if has_command("report"):
-            output.note(f"A page to explore it: palm report {save} --models {scores}")
+            output.note(f"An interactive page: palm report {save} --models {scores}")
 
 
 def route(
@@ -143,19 +145,19 @@ def route(
     table: File | None = None,
     json: Flag = False,
 ) -> None:
-    """Say which policy of a portfolio serves a weight vector best.
+    """Print the best policy of a portfolio for each weight vector.
 
         palm route runs/first --weights helpful=0.7,brief=0.3
 
     Parameters
     ----------
     source
-        A run's folder, or a portfolio file.
+        Folder of a run, or a portfolio file.
     weights
-        One weight vector each, as name=value,name=value; an objective left out
-        weighs 0, and the values add to 1.
+        Weight vectors, each as name=value,name=value. The values must add to 1;
+        omitted objectives have weight 0.
     table
-        A table with one weight vector per row and one column per objective.
+        Table with one weight vector per row and one column per objective.
     json
         Print one JSON document instead.
     """
@@ -173,12 +175,12 @@ def route(
     objectives = portfolio.objectives
     rows = [np.array(read_weight_vectors(weights, objectives)).reshape(-1, len(objectives))]
     if table is not None:
-        given = read_table(table)
-        columns = np.column_stack([given.numbers(name) for name in objectives])
+        read = read_table(table)
+        columns = np.column_stack([read.numbers(name) for name in objectives])
         rows.append(check_weights(columns, len(objectives), name=str(table)))
     if not sum(map(len, rows)):
         example = output.example_weights(objectives)
-        raise InputError(f"--weights or --table is needed; for example --weights {example}")
+        raise InputError(f"--weights or --table is missing; for example --weights {example}")
     asked = check_weights(np.concatenate(rows), len(objectives))
     chosen = portfolio.route_indices(asked)
     values = np.einsum("kd,kd->k", asked, portfolio.policy_set.vertex_values[chosen])
@@ -255,8 +257,8 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
             output.say(f"No {size - 1} models can do that (proven).")
     else:
         output.tell(
-            f"At least {found.lower_bound} are needed; whether fewer than {size} will do was not "
-            "settled in the time (--time-limit)."
+            f"At least {found.lower_bound} are needed; whether fewer than {size} are enough was "
+            "not decided within the time limit (--time-limit)."
         )
     output.say()
     serves = f"serves weight on {found.objectives[0]}" if d == 2 else "serves share of weights"
@@ -278,12 +280,12 @@ def _show_selection(found: Selection, minimized: Sequence[str]) -> None:
     output.say()
     if found.not_computed:
         output.tell(
-            f"—: for {found.not_computed} of the models there was no time to compute the gap "
-            "without them (--time-limit)."
+            f"—: the gap without {found.not_computed} of the models was not computed within the "
+            "time limit (--time-limit)."
         )
     elif len(rows) > 1 and any(model.gap_without is None for model in found.models):
         output.tell(
-            "—: without it the loss is where the best value is not positive, no share of it."
+            "—: without it there is a loss where the best value is not positive: no share of it."
         )
     if found.normalization.method == "minmax":
         output.tell("Scores were scaled to 0–1 per column (--normalize none keeps them raw).")
@@ -315,30 +317,30 @@ def export(
     base: Annotated[str | None, Parameter(metavar="MODEL")] = None,
     json: Flag = False,
 ) -> None:
-    """Copy a portfolio's models to be served or published.
+    """Copy the models of a portfolio into a folder to serve or publish.
 
         palm export runs/first --to vllm --out served
 
-    Every model is checked against the hash that the run recorded: what is exported is what
-    was measured.
+    Every model is verified against the hash that the run recorded, so that the exported
+    model is the measured one.
 
     Parameters
     ----------
     run
-        The folder of a run that palm build made, or its portfolio.json.
+        Folder of a run made by palm build, or its portfolio.json.
     to
-        The target: vllm (adapters or models, the command that serves them, and a routing
-        table from weights to model names), hf (a folder for each model, with a model card),
-        or one that another package announces.
+        The target: vllm (adapters or models, the command that serves them, a routing table
+        from weights to model names), hf (one folder with a model card per model), or a
+        target that another package provides.
     out
-        The folder to write, which may be an earlier export; by default export/NAME in the
-        run's folder.
+        Folder to write; may be an earlier export. By default export/NAME in the run's
+        folder.
     task
-        The task file of the run: adapters of a model in a folder beside it need it, and then
-        that model, too, is checked against what the run recorded.
+        Task file of the run; required for adapters of a base model in a folder beside it.
+        That model is then verified too.
     base
-        The model that adapters are for, where it is elsewhere now: a folder, or a name on
-        the hub, "name@revision". Nothing checks that it is the same.
+        Base model of the adapters, if it was moved: a folder, or "name@revision" on the
+        Hugging Face hub. It is not verified.
     json
         Print one JSON document instead.
     """
@@ -347,7 +349,7 @@ def export(
     options = {"out": out, "task": task, "base": base}
     options = {name: value for name, value in options.items() if value is not None}
     exporter = load_exporter(to, options)
-    with output.waiting("checking and copying", None):
+    with output.waiting("verifying and copying", None):
         made = exporter(run, **options)
     if json:
         output.print_json({name: value for name, value in made.items() if name != "next"})

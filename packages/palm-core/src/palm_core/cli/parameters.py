@@ -34,7 +34,7 @@ def _wholes(_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
     try:
         return tuple(int(token.value) for token in tokens)
     except ValueError:
-        raise ValueError("must be whole numbers with spaces between: 1 2 3") from None
+        raise ValueError("must be whole numbers separated by spaces: 1 2 3") from None
 
 
 def _number(_: Any, tokens: Sequence[Token]) -> float:
@@ -53,7 +53,7 @@ def _meant(text: str) -> str:
         value = float(written)
     except ValueError:
         return ""
-    return f"; {written} % is {value / 100:g}" if share else f", with a point: {written}"
+    return f"; {written} % is {value / 100:g}" if share else f" with a decimal point: {written}"
 
 
 def _path(_: Any, tokens: Sequence[Token]) -> Path:
@@ -63,13 +63,13 @@ def _path(_: Any, tokens: Sequence[Token]) -> Path:
     try:
         return Path(text).expanduser()  # shells do not expand --out=~/runs
     except RuntimeError:
-        raise ValueError("no such home folder") from None
+        raise ValueError("the home folder does not exist") from None
 
 
 def _task(type_: Any, tokens: Sequence[Token]) -> Path:
     file = _path(type_, tokens)
     if file.suffix.lower() in _TABLES:
-        raise ValueError("must be a task, a .toml file; palm select is for tables of models")
+        raise ValueError("must be a task, a .toml file; for a table of models use palm select")
     return file
 
 
@@ -124,9 +124,9 @@ def check_curve(curve: bool, most: object, others: Mapping[str, Any]) -> None:
     """Refuse options without effect beside ``--curve``, and ``--most`` without it."""
     for name, value in others.items():
         if curve and value is not None:
-            raise InputError(f"--curve finds all sizes itself: it does not go with --{name}")
+            raise InputError(f"--curve and --{name} exclude each other; --curve shows all sizes")
     if most is not None and not curve:
-        raise InputError(f"--most {most}: goes with --curve only")
+        raise InputError(f"--most {most}: requires --curve")
 
 
 def check_portfolio_file(save: Path | None) -> None:
@@ -144,14 +144,14 @@ def check_output_folder(folder: Path, option: str = "--out") -> None:
     try:
         if folder.is_file():
             raise InputError(f"{name}: is a file, must be a folder")
-        place = next(one for one in (folder, *folder.parents) if one.exists())
+        place = next(path for path in (folder, *folder.parents) if path.exists())
     except (OSError, ValueError) as error:
         reason = one_line(getattr(error, "strerror", None) or error)
-        raise InputError(f"{name}: is no folder and cannot be made: {reason}") from error
+        raise InputError(f"{name}: cannot be created: {reason}") from error
     if not place.is_dir():
-        raise InputError(f"{name}: is no folder and cannot be made: {one_line(place)} is a file")
+        raise InputError(f"{name}: cannot be created: {one_line(place)} is a file")
     if not os.access(place, os.W_OK):
-        raise InputError(f"{name}: cannot be written to")
+        raise InputError(f"{name}: is not writable")
 
 
 def check_apart(option: str, names: Iterable[str], columns: Collection[str]) -> None:
@@ -160,7 +160,7 @@ def check_apart(option: str, names: Iterable[str], columns: Collection[str]) -> 
         parts = [part.strip() for part in name.split(",") if part.strip()]
         if name not in columns and "," in name and all(part in columns for part in parts):
             raise InputError(
-                f"--{option} {one_line(name)}: names take spaces between: --{option} "
+                f"--{option} {one_line(name)}: names must be separated by spaces: --{option} "
                 f"{' '.join(parts)}"
             )
 
@@ -199,7 +199,7 @@ def check_new_file(file: Path, option: str, kind: str, mark: bytes) -> None:
         mark: bytes near the beginning of such a file.
 
     Raises:
-        InputError: the file is there and is not of that kind.
+        InputError: the file exists and is not of that kind.
     """
     name = f"{option} {one_line(file)}"
     if is_special(file):
@@ -214,14 +214,14 @@ def check_new_file(file: Path, option: str, kind: str, mark: bytes) -> None:
     except (OSError, ValueError):
         return  # the later write reports the error
     if beginning and mark not in beginning:
-        raise InputError(f"{name}: is there already and is no {kind}; name another file")
+        raise InputError(f"{name}: exists and is not a {kind}; must be a new file or a {kind}")
 
 
 def read_weight_vectors(texts: Sequence[str], objectives: Sequence[str]) -> list[list[float]]:
     """Parse weights, one row per text, in the order of the objectives; omitted ones are 0.
 
     Raises:
-        InputError: a text is no weight vector of these objectives; what one would be.
+        InputError: a text is not a weight vector of these objectives.
     """
     found = [_named(text, objectives) for text in texts]
     for text, named in zip(texts, found, strict=True):
@@ -237,18 +237,19 @@ def _named(text: str, objectives: Sequence[str]) -> dict[str, float]:
         name = name.strip()
         if not equals:
             example = output.example_weights(objectives)
-            raise InputError(f"{shown}: {part!r} must be name=value; for example {example}")
+            raise InputError(f"{shown}: {part!r}: must be name=value; for example {example}")
         if name not in objectives:
-            ask = did_you_mean(name, objectives) or f"; it has {', '.join(objectives)}"
-            raise InputError(f"{shown}: the portfolio has no objective {name!r}{ask}")
+            ask = did_you_mean(name, objectives)
+            accepted = f"must be one of {', '.join(objectives)}{ask}"
+            raise InputError(f"{shown}: unknown objective {name!r}: {accepted}")
         if name in found:
-            raise InputError(f"{shown}: {name!r} is given twice")
+            raise InputError(f"{shown}: duplicate objective {name!r}")
         try:
             found[name] = read_number(value)
         except (ValueError, ZeroDivisionError):
-            raise InputError(f"{shown}: {value!r} is not a number such as 0.5") from None
+            raise InputError(f"{shown}: {value!r}: must be a number such as 0.5") from None
         if not math.isfinite(found[name]) or found[name] < 0:
-            raise InputError(f"{shown}: {name} must be a number in [0, 1]")
+            raise InputError(f"{shown}: {name} = {value}: must be in [0, 1]")
     return found
 
 
@@ -259,11 +260,11 @@ def _check(text: str, named: Mapping[str, float], others: Sequence[Mapping[str, 
         return
     ask = ""
     if total > 0:
-        ask = f"; in that proportion: {_written(_in_proportion(named, total))}"
+        ask = f"; in the same proportions: {_written(_in_proportion(named, total))}"
     together = {name: value for other in others for name, value in other.items()}
     apart = len(others) > 1 and len(together) == sum(map(len, others))
     if apart and abs(math.fsum(together.values()) - 1.0) <= SUM_TOLERANCE:
-        ask = f"; one weight vector is one word: {_written(together)}"
+        ask = f"; write one weight vector without spaces: {_written(together)}"
     numbers = " and ".join(f"{value:g}" for value in named.values())
     adds = f"{numbers} add to {total:g}" if len(named) > 1 else f"adds to {total:g}"
     raise InputError(f"--weights {one_line(text, 200)}: {adds}, must add to 1{ask}")

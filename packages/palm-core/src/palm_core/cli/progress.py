@@ -82,7 +82,7 @@ class ProgressDisplay:
     def __call__(self, now: Progress) -> None:
         """Update the display."""
         if self.last is None and now.done:
-            output.note(f"Going on where the run stood: {calls(now.done)} finished before.")
+            output.note(f"Resuming the run: {calls(now.done)} already finished.")
         self.last = now
         parts = [f"{now.running} running"] if now.running else []
         if now.failed:
@@ -119,8 +119,8 @@ def resumable(watch: ProgressDisplay, again: Sequence[str]) -> Iterator[None]:
         with stopped_by_sigterm(), watch:
             yield
     except KeyboardInterrupt:
-        kept = calls(0 if watch.last is None else watch.last.done)
-        output.note(f"Stopped; {kept} finished and kept. To go on: {shlex.join(again)}")
+        saved = calls(0 if watch.last is None else watch.last.done)
+        output.note(f"Stopped; {saved} finished and saved. To resume: {shlex.join(again)}")
         raise
 
 

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 def oracles(*, json: Flag = False) -> None:
-    """List the oracles that a task can name.
+    """List the oracles that a task file can name.
 
         palm oracles
 
-    Those that are not installed are listed too, with what to install.
+    Oracles that are not installed are listed with the packages to install.
 
     Parameters
     ----------
@@ -72,18 +72,18 @@ def oracles(*, json: Flag = False) -> None:
     ]
     output.table(["oracle", "package", ""], rows, left=3)
     output.say()
-    output.say('An oracle of your own needs no package: [oracle] name = "module:factory"')
+    output.say('Your own oracle needs no package: [oracle] name = "module:factory"')
 
 
 def plan(task_file: TaskFile, /, *, json: Flag = False) -> None:
-    """Say what a task costs and guarantees, before anything is spent.
+    """Show a task's number of oracle calls and its guarantee.
 
         palm plan task.toml
 
     Parameters
     ----------
     task_file
-        The task, a .toml file.
+        Task file (.toml).
     json
         Print one JSON document instead.
     """
@@ -133,38 +133,40 @@ def build(
     extend: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Ask the oracle for policies and keep the few that are enough.
+    """Call the oracle for policies and select the portfolio.
 
         palm build task.toml --out runs/first --workers 2
 
-    It is asked at the weights of the task's grid, or where the certified gap is
-    largest ([adaptive] in the task, or --target). Every answer is kept as it
-    arrives: run the same command again and it goes on where it stood.
+    The oracle is called at the weights of the task's grid, or adaptively where the
+    certified gap is largest ([adaptive] in the task, or --target). Every answer is
+    saved as it arrives: to resume an interrupted run, run the same command again.
 
-    Without [prune] mu in the task, the fewest policies are kept that are within 5 % of
-    the best found; with its method greedy or exact, within the grid's μ, as in the paper.
+    By default the portfolio is the smallest set of policies within 5 % of the best
+    found at every weight. With method = "greedy" or "exact" in [prune] it is within
+    the grid's μ at the weights asked, as in the paper.
 
     Parameters
     ----------
     task_file
-        The task, a .toml file.
+        Task file (.toml).
     out
-        The run's folder, made where there is none.
+        Folder of the run; created if it does not exist.
     target
-        Ask adaptively, until the portfolio is certified to be within this share
-        of the best there is at every weight; in place of the task's grid.
+        Call adaptively, until the portfolio is certified to be within this share
+        of the optimum at every weight; replaces the task's grid.
     max_calls
-        Stop asking after so many calls; the certificate is then wider.
+        With an adaptive grid, stop after this many calls, even above the target.
     workers
-        How many oracle calls at once, each in a process of its own.
+        Number of parallel oracle calls, each in a separate process.
     executor
-        Who makes the calls: worker processes of this machine (local), a Ray
-        cluster (ray), or this process (here; nothing outlives a crash of the oracle).
+        Where the calls run: worker processes on this machine (local), a Ray
+        cluster (ray), or this process (here; a crash of the oracle ends the run).
     address
-        Of the Ray cluster; without it one that is here already, or a local one.
+        Address of the Ray cluster. By default a cluster that runs on this machine,
+        or a new local one.
     extend
-        Go on with a run whose grid, target or pruning was another: its answers
-        stay valid.
+        Resume a run that had another grid, target or pruning; its answers stay
+        valid.
     json
         Print one JSON document instead.
     """
@@ -200,13 +202,13 @@ def build(
     )
     output.show(portfolio)
     if portfolio.missing:
-        output.say(f"To try them again: run the same command. Why they failed: {out}/logs")
+        output.say(f"To retry them, run the same command. Logs of the failures: {out}/logs")
     output.say()
-    output.say(f"Saved in {out}. Other sizes, no oracle call: palm prune {out} --curve")
+    output.say(f"Saved in {out}. Other sizes, without oracle calls: palm prune {out} --curve")
     example = output.example_weights(portfolio.objectives)
-    output.say(f"Which policy for whom: palm route {out} --weights {example}")
+    output.say(f"The policy for given weights: palm route {out} --weights {example}")
     if has_command("report"):
-        output.say(f"A page to explore it: palm report {out}")
+        output.say(f"An interactive page: palm report {out}")
 
 
 def prune(
@@ -225,7 +227,7 @@ def prune(
     save: File | None = None,
     json: Flag = False,
 ) -> None:
-    """Choose another size out of a run, without an oracle call.
+    """Select another portfolio from a run, without oracle calls.
 
         palm prune runs/first --epsilon 0.02
         palm prune runs/first --curve
@@ -233,28 +235,29 @@ def prune(
     Parameters
     ----------
     run
-        The folder of a run that palm build made.
+        Folder of a run made by palm build.
     epsilon
         ε in [0, 1]: the share of the best value that may be lost, at every weight.
     delta
-        δ: the amount that may be lost besides, at every weight, in units of reward.
+        δ: the amount that may be lost in addition, at every weight, in units of reward.
     mu
         μ' in [0, 1]: the share that may be lost at the weights asked (greedy, exact).
     alpha
-        α': the amount that may be lost besides at the weights asked, in units of reward.
+        α': the amount that may be lost in addition at the weights asked, in units of
+        reward (greedy, exact).
     method
-        minimal (fewest for every weight), or for the weights asked only: greedy
-        (fast) or exact (fewest).
+        minimal (fewest policies for every weight), or for the weights asked only:
+        greedy (fast) or exact (fewest).
     solver
-        Integer program solver; cbc comes with PuLP. Left out: cbc, or highs where cbc fails.
+        Integer programming solver. By default cbc, or highs if cbc fails.
     time_limit
-        Seconds for the whole search; with --curve, for the whole curve.
+        Time limit of the search in seconds; with --curve, of the whole curve.
     curve
-        Show what each further policy buys: the least gap of every size.
+        Show the least gap of every size instead.
     most
-        The largest size that --curve looks for, by default 8.
+        The largest size of --curve. By default 8.
     save
-        Write the portfolio to this file (the run's own is left as it is).
+        Write the portfolio to this file; the run's own portfolio does not change.
     json
         Print one JSON document instead.
     """
@@ -278,8 +281,10 @@ def prune(
         )
         return
     if method is None and all(value is None for value in tolerance.values()):
-        raise InputError("--epsilon, --mu or --method is needed; --curve shows all sizes")
-    with output.waiting("looking for the fewest policies", settings.pruning.time_limit):
+        raise InputError(
+            "--epsilon, --delta, --mu, --alpha or --method is missing; --curve shows all sizes"
+        )
+    with output.waiting("searching for the smallest portfolio", settings.pruning.time_limit):
         portfolio = made.prune(settings)
     if save is not None:
         save = portfolio.save(save)
@@ -298,16 +303,16 @@ def status(
     verify: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Say how far a run is, also while it is being built.
+    """Show the progress of a run, also while palm build works on it.
 
         palm status runs/first
 
     Parameters
     ----------
     run
-        The folder of a run that palm build made or is making.
+        Folder of a run.
     verify
-        Read every artifact again and compare it with the content hash that was recorded.
+        Read every artifact and compare it with its recorded content hash.
     json
         Print one JSON document instead.
     """
@@ -324,7 +329,7 @@ def status(
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         raise WorkError(f"{run}: {damaged[0]}{more}")
     if verify and not json:
-        output.say("Every artifact is as it was recorded.")
+        output.say("Every artifact matches its recorded hash.")
 
 
 def _show(found: RunStatus) -> None:
@@ -350,7 +355,7 @@ def _show(found: RunStatus) -> None:
     if len(found.missing) > 5:
         output.say(f"  and {len(found.missing) - 5} more")
     if found.state == "stopped":
-        output.say(f"To go on: palm build TASK --out {run}")
+        output.say(f"To resume: palm build TASK --out {run}")
 
 
 def runs(
@@ -359,7 +364,7 @@ def runs(
     *,
     json: Flag = False,
 ) -> None:
-    """List the runs in a folder and below it.
+    """List the runs in a folder and its subfolders.
 
         palm runs
         palm runs /data/experiments
@@ -367,7 +372,7 @@ def runs(
     Parameters
     ----------
     folder
-        Where to look; by default here.
+        The folder to search. By default the current one.
     json
         Print one JSON document instead.
     """
@@ -388,9 +393,9 @@ def runs(
     if json:
         output.print_json({"runs": documents})
     elif rows:
-        output.table(["run", "", "calls", "oracle", "begun (UTC)"], rows, left=5)
+        output.table(["run", "", "calls", "oracle", "started (UTC)"], rows, left=5)
     else:
-        output.say(f"No runs in {folder}. palm build TASK --out {folder / 'first'} makes one.")
+        output.say(f"No runs in {folder}. To make one: palm build TASK --out {folder / 'first'}")
 
 
 def _state(found: RunStatus) -> str:

@@ -266,7 +266,7 @@ def greedy(cover: CoverMatrix) -> NDArray[np.int64]:
     n_chosen = _kernels.greedy_cover(cover.bits, left, cover.counts(), chosen)
     missed = _unpacked(left, cover.n_weights)
     if missed.any():
-        raise InputError(f"cover: weight {int(np.argmax(missed))} is covered by no policy")
+        raise InputError(f"cover: no policy covers weight vector {int(np.argmax(missed))}")
     return chosen[:n_chosen].copy()
 
 

@@ -35,7 +35,7 @@ def check_solver(solver: object) -> None:
     check_choice(solver, SOLVERS, name="solver")
     if solver == "highs" and find_spec("highspy") is None:
         raise InputError(
-            "solver = 'highs': needs the extra palm-core[highs]; 'cbc' is always there"
+            "solver = 'highs': requires the extra palm-core[highs]; 'cbc' comes with palm-core"
         )
 
 
@@ -72,9 +72,7 @@ def integer_program(
         try:
             return "cbc", *_by_pulp(table, "cbc", seconds, start, most)
         except WorkError as error:
-            raise WorkError(
-                f"{error}; install pulp again, or leave the solver out: HiGHS takes its place"
-            ) from error
+            raise WorkError(f"{error}; reinstall pulp, or omit the solver to use HiGHS") from error
     if solver is not None:
         return solver, *_by_pulp(table, solver, seconds, start, most)
     begun = time.perf_counter()
@@ -84,7 +82,7 @@ def integer_program(
             return "cbc", *_by_pulp(table, "cbc", seconds, start, most)
         except WorkError as error:
             _failed.add(path)
-            warnings.warn(f"{error}; HiGHS of SciPy takes its place", PalmWarning, stacklevel=2)
+            warnings.warn(f"{error}; SciPy's HiGHS is used instead", PalmWarning, stacklevel=2)
     left = seconds - (time.perf_counter() - begun)
     return "highs", *_by_scipy(table, max(left, seconds / 10), most)
 
@@ -116,7 +114,7 @@ def _by_scipy(
 def _checked(
     name: str, table: NDArray[np.bool_], chosen: Indices, *, proven: bool
 ) -> tuple[bool, Indices | None]:
-    """Validate a solver's answer; ``None`` where it is no cover.
+    """Validate a solver's answer; ``None`` if it is not a cover.
 
     Raises:
         WorkError: it says that it is the smallest cover, and it is none.
@@ -124,7 +122,7 @@ def _checked(
     if table[chosen].any(axis=0).all():
         return proven, chosen
     if proven:
-        raise WorkError(f"{_title(name)} answered with rows that leave columns uncovered")
+        raise WorkError(f"{_title(name)} returned rows that leave columns uncovered")
     return False, None
 
 
@@ -185,7 +183,9 @@ def _engine(pulp: Any, name: str, seconds: float, *, warm: bool) -> Any:
             try:
                 importlib.import_module("highspy")
             except ImportError as error:
-                raise WorkError(f"the solver highs does not load: {error_reason(error)}") from error
+                raise WorkError(
+                    f"the solver highs cannot be loaded: {error_reason(error)}"
+                ) from error
         return engine
     # On set covers CBC is two to five times as fast without cuts and heuristics.
     engine = pulp.COIN_CMD(

@@ -64,7 +64,7 @@ def serving_intervals(policies: PolicySet | ArrayLike) -> NDArray[np.float64]:
     """
     values = vertex_values(policies)
     if values.shape[1] != 2:
-        raise InputError(f"policies: {values.shape[1]} objectives, intervals need exactly 2")
+        raise InputError(f"policies: have {values.shape[1]} objectives, must have 2 for intervals")
     best, ends = segments(values)
     intervals = np.full((len(values), 2), np.nan)
     intervals[best, 0], intervals[best, 1] = ends[1:, 0], ends[:-1, 0]

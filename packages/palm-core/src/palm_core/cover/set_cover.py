@@ -154,7 +154,7 @@ def solve_set_cover(
         limit is not met.
 
     Raises:
-        InputError: a column that no row covers, an incumbent that is no cover, an
+        InputError: a column that no row covers, an incumbent that is not a cover, an
             unknown or missing solver, arrays of the wrong shape.
         WorkError: the solver failed, or its answer is not a cover.
 
@@ -188,8 +188,8 @@ def solve_set_cover(
     chosen = known if known is not None and len(known) <= len(chosen) else chosen
     if len(chosen) < lower or len(uncovered(bits[chosen], n_columns)):
         raise WorkError(
-            f"set cover by {used}: {len(chosen)} rows are no cover, or fewer than "
-            f"{lower}, which was proven impossible"
+            f"set cover by {used}: {len(chosen)} rows are not a cover, or fewer than the proven "
+            f"lower bound {lower}"
         )
     return SetCover(
         chosen=chosen,
@@ -218,7 +218,7 @@ def _checked(bits: Bits, n_columns: int) -> Bits:
             bits[:, -1] &= inside
     missed = uncovered(bits, n_columns)
     if len(missed):
-        raise InputError(f"column {missed[0]} is covered by no row")
+        raise InputError(f"bits: no row covers column {missed[0]}")
     return bits
 
 

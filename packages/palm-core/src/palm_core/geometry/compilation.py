@@ -65,8 +65,8 @@ def _numba() -> Any:
         except Exception as error:
             given = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
             raise InputError(
-                f"numba does not start: {error_reason(error)}; it reads .numba_config.yaml in this "
-                f"folder and {' '.join(given) or 'no variable that is set'}"
+                f"numba cannot be configured: {error_reason(error)}; it reads .numba_config.yaml "
+                f"in this folder and the variables {' '.join(given) or 'NUMBA_*'}"
             ) from error
     for item in caught:
         unreadable = _UNREADABLE.match(str(item.message))

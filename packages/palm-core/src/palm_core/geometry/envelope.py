@@ -163,7 +163,7 @@ def _corners(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], Members]
     off = np.abs(points[:, -1] - envelope_values(values, weights))[under_lid]
     if not np.isfinite(points).all() or off.max(initial=0.0) > _CORNER_TOLERANCE:
         raise WorkError(
-            f"corner weights of {m} policies in {d} objectives: qhull's lie off the envelope"
+            f"corner weights of {m} policies in {d} objectives: qhull's are not on the envelope"
         )
     members = np.array([facet[:d] for facet in found.dual_facets], dtype=np.intp)[under_lid]
     # The vertices of the simplex: all other faces, and a policy that is best there.

@@ -92,7 +92,7 @@ class AdaptiveGrid:
     ) -> None:
         self.d = check_count(n_objectives, name="n_objectives", least=2)
         if target_epsilon is not None and target_delta is not None:
-            raise InputError("target_epsilon and target_delta exclude each other")
+            raise InputError("target_epsilon and target_delta exclude each other: keep one of them")
         if target_epsilon is not None:
             check_number(target_epsilon, name="target_epsilon", least=0.0, most=1.0)
         if target_delta is not None:
@@ -216,7 +216,7 @@ class AdaptiveGrid:
             regularizer: () or (k,) regulariser f of the policies; ``None`` means zero.
 
         Raises:
-            InputError: shapes that do not match, values that are no rewards or weights.
+            InputError: shapes that do not match, values that are not rewards or weights.
         """
         rows = clean_weights(weights, self.d)
         answered: list[Any] = [rewards, regularizer]

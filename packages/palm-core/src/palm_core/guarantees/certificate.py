@@ -77,7 +77,7 @@ class Accuracy:
     def __post_init__(self) -> None:
         check_number(self.epsilon, name="oracle_epsilon", least=0.0, most=1.0)
         if self.epsilon == 1:
-            raise InputError("oracle_epsilon = 1: must be below 1, else the oracle claims nothing")
+            raise InputError("oracle_epsilon = 1: must be in [0, 1)")
         check_number(self.delta, name="oracle_delta", least=0.0)
         check_number(self.error, name="evaluation_error", least=0.0)
 
@@ -347,7 +347,7 @@ def certify(
     chosen = _indices(portfolio, policies.n_policies, "portfolio")
     given = None if answers is None else _indices(answers, policies.n_policies, "answers")
     if given is not None and len(given) != len(rows):
-        raise InputError(f"answers: {len(given)} given for {len(rows)} weights")
+        raise InputError(f"answers: has {len(given)} entries, must have {len(rows)}, as weights")
     known = Answers(accuracy, rows, policies, given)
     if known.missing:
         name = policies.objectives[known.missing[0]]
@@ -645,5 +645,5 @@ def _indices(given: ArrayLike | None, m: int, name: str) -> Places:
         raise InputError(f"{name} = {given!r}: must be indices of policies, at least one")
     outside = (array < 0) | (array >= m)
     if outside.any():
-        raise InputError(f"{name}: index {array[outside][0]} of {m} policies, counted from 0")
+        raise InputError(f"{name}: index {array[outside][0]}: must be in [0, {m - 1}]")
     return array.astype(np.intp)

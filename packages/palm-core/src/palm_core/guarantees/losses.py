@@ -106,7 +106,7 @@ class Pair:
         ]
         if sets[0].n_objectives != sets[1].n_objectives:
             raise InputError(
-                f"portfolio: {sets[0].n_objectives} objectives, the candidates have "
+                f"portfolio: has {sets[0].n_objectives} objectives, must have the candidates' "
                 f"{sets[1].n_objectives}"
             )
         return sets

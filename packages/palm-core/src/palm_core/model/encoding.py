@@ -112,7 +112,7 @@ def _to_list(value: Any) -> Any:
 
 def _to_array(kind: Any, value: Any) -> Any:
     if get_origin(kind) is not np.ndarray:
-        raise NotImplementedError(f"{kind} is no field of a stored class")
+        raise NotImplementedError(f"{kind} is not a type of stored fields")
     number = int if kind == Indices else float
     deep = isinstance(value, list) and any(isinstance(item, list) for item in value)
     try:

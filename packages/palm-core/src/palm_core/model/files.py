@@ -82,7 +82,7 @@ def may_be_meant(missing: Path) -> str:
         with os.scandir(folder) as entries:
             names = [Path(entry.name) for entry in islice(entries, MOST_NAMES)]
     except FileNotFoundError:
-        return f" (there is no folder {one_line(folder)})"
+        return f" (the folder {one_line(folder)} does not exist)"
     except (OSError, ValueError):
         return ""
     # By stem, since many share the suffix.
@@ -93,13 +93,13 @@ def may_be_meant(missing: Path) -> str:
 
 
 def not_a_folder(path: Path, kind: str) -> InputError:
-    """The error for a path that is no folder: missing, or of another kind."""
+    """The error for a path that is not a folder: missing, or of another kind."""
     name = one_line(path)
     try:
-        there = path.exists()
+        exists = path.exists()
     except (OSError, ValueError):
-        there = False
-    if there:
+        exists = False
+    if exists:
         return InputError(f"{name}: is a file, must be a {kind}")
     return InputError(f"{name}: no such {kind}{may_be_meant(path)}")
 
@@ -111,7 +111,7 @@ def unportable_name(name: str) -> str | None:
     if name.endswith((".", " ")):
         return "ends in a dot or a space"
     if name.partition(".")[0].strip().upper() in _DEVICES:
-        return "is a device's on Windows"
+        return "is reserved on Windows"
     if len(name.encode(errors="replace")) > LONGEST_NAME:
         return f"is longer than {LONGEST_NAME} bytes"
     return None
@@ -147,7 +147,7 @@ _BINARY = getattr(os, "O_BINARY", 0)  # for Windows
 
 def _check_regular(found: os.stat_result, name: str, kind: str) -> None:
     if stat.S_ISDIR(found.st_mode):
-        raise InputError(f"{name} is a directory, must be a {kind}")
+        raise InputError(f"{name}: is a folder, must be a {kind}")
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{name}: is a pipe, a socket or a device, must be a {kind}")
 

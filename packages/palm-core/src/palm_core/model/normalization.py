@@ -69,8 +69,8 @@ class Normalization:
         if flat.any():
             index = int(np.argmax(flat))
             raise InputError(
-                f"objective {policies.objectives[index]!r}: every policy scores {low[index]:g}, "
-                "so it cannot tell them apart; leave it out"
+                f"objective {policies.objectives[index]!r}: all values are {low[index]:g}, must "
+                "differ for minmax; omit the objective"
             )
         return cls(method="minmax", lower=_floats(low), upper=_floats(high), over=over)
 

@@ -189,7 +189,7 @@ def add_policy(policy: Policy, by_id: dict[str, Policy]) -> None:
     other = by_id.setdefault(policy.id, policy)
     if not np.array_equal(other.rewards, policy.rewards) or other.regularizer != policy.regularizer:
         raise OracleAnswerError(
-            f"policy id {policy.id!r} was answered twice with different rewards; "
+            f"policy id {policy.id!r}: two answers with different rewards, "
             "ids must be unique in a run"
         )
 
@@ -411,7 +411,7 @@ def _names(
         return tuple(default(i) for i in range(count))
     names = tuple(str(item) for item in given)
     if len(names) != count:
-        raise InputError(f"{name}: {len(names)} given for {count} {of}")
+        raise InputError(f"{name}: has {len(names)} entries, must have {count}, as many as {of}")
     if len(set(names)) != count:
         twice = next(item for item in names if names.count(item) > 1)
         raise InputError(f"{name}: duplicate name {twice!r}, every name must be unique")

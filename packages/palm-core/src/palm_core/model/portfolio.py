@@ -135,7 +135,9 @@ class Portfolio:
     def __post_init__(self) -> None:
         limits = self.normalization
         if not len(limits.lower) == len(limits.upper) == len(self.objectives):
-            raise InputError(f"normalization: must have {len(self.objectives)} limits each way")
+            raise InputError(
+                f"normalization: must have {len(self.objectives)} lower and upper limits"
+            )
         if not (np.abs([limits.lower, limits.upper]) <= LARGEST_REWARD).all():
             raise InputError("normalization: limits must be finite numbers below 1e300")
         if not (limits.spread > 0).all():
@@ -234,8 +236,8 @@ class Portfolio:
         data = msgspec.json.format(msgspec.json.encode(self.document()))
         if len(data) > LARGEST_FILE:
             raise WorkError(
-                f"{one_line(file)}: a portfolio of {len(data)} bytes, must be at most "
-                f"{LARGEST_FILE}; keep less in the info of its policies"
+                f"{one_line(file)}: {len(data)} bytes, must be at most {LARGEST_FILE}; reduce the "
+                "info of its policies"
             )
         write_atomically(file, data)
         return file
@@ -254,7 +256,7 @@ class Portfolio:
         if is_folder(file):
             file = file / PORTFOLIO_FILE
             if not file.exists():
-                raise InputError(f"{one_line(path)} is a directory without a portfolio.json")
+                raise InputError(f"{one_line(path)}: is a folder without a portfolio.json")
         return cls.parse(read_bounded(file, LARGEST_FILE), one_line(file))
 
     @classmethod
@@ -310,24 +312,23 @@ class _Head(msgspec.Struct):
 
 def _decode(data: bytes) -> Any:
     if data.count(b"{") + data.count(b"[") > MOST_CONTAINERS:
-        raise InputError("nested lists and objects by the million, not a portfolio")
+        raise InputError(f"more than {MOST_CONTAINERS} lists and objects, must have fewer")
     try:
         head = msgspec.json.decode(data, type=_Head)
     except msgspec.ValidationError:
-        raise InputError("is not a portfolio (no format and version)") from None
+        raise InputError("is not a portfolio: format and version are missing") from None
     except _NO_JSON as error:
-        raise InputError(f"is cut short or not JSON: {error}") from error
+        raise InputError(f"is incomplete or not JSON: {error}") from error
     if head.format != FORMAT:
         raise InputError(f"format = {one_line(repr(head.format), 80)}: must be {FORMAT!r}")
     if head.version > VERSION:
         raise InputError(
-            f"written in portfolio format {head.version}, this palm-core reads up to "
-            f"{VERSION}; upgrade palm-core to read it"
+            f"version = {head.version}: must be at most {VERSION}; upgrade palm-core to read it"
         )
     try:
         return msgspec.json.decode(data)
     except _NO_JSON as error:
-        raise InputError(f"is cut short or not JSON: {error}") from error
+        raise InputError(f"is incomplete or not JSON: {error}") from error
 
 
 def _current(document: Any) -> Any:

@@ -343,7 +343,7 @@ class Reference(Record):
         if self.values.ndim != 2 or self.values.shape[1] != d or p == 0:
             raise InputError(f"reference: values: must be at least one row of {d} numbers")
         if len(self.names) not in ({p} if self.kind == "candidates" else {0}):
-            raise InputError(f"reference: names: {len(self.names)} given for {p} values")
+            raise InputError(f"reference: names: has {len(self.names)} entries, must have {p}")
 
     def loss(self, portfolio: PolicySet, weights: Array) -> tuple[Array, Array]:
         """Upper bounds on ε and δ of a portfolio at each weight vector.

@@ -124,16 +124,15 @@ def claims(oracle: Oracle) -> Claims:
 
 
 def check_certifiable(claimed: Claims) -> None:
-    """Refuse an adaptive grid where no answer could certify anything.
+    """Refuse an adaptive grid if the oracle's claim allows no certificate.
 
     Raises:
-        InputError: the oracle claims no more than that its answers may be as bad as any.
+        InputError: the oracle claims a slack of epsilon = 1, so that no gap can be certified.
     """
     if claimed.epsilon >= 1:
         raise InputError(
-            f"[adaptive] with an oracle that claims epsilon = {claimed.epsilon:g}, nothing of its "
-            "answers: no gap can be certified; must be [grid], or an oracle that claims less "
-            "than 1"
+            f"[adaptive]: the oracle claims epsilon = {claimed.epsilon:g}, must claim less than 1 "
+            "to certify a gap; or use [grid]"
         )
 
 
@@ -187,17 +186,17 @@ def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[st
         objectives: the d objectives of the task.
 
     Raises:
-        OracleAnswerError: not a policy; an id or artifact that is no name; another
+        OracleAnswerError: not a policy; an invalid id or artifact; another
             weight vector than the one asked for; rewards or regulariser of the wrong
             shape, not finite, or (regulariser) negative; ``info`` that is not JSON.
     """
     if not isinstance(answer, Policy):
         raise OracleAnswerError(
-            f"the oracle answered a {type(answer).__name__}, must be a palm_core.Policy"
+            f"the oracle yielded a {type(answer).__name__}, must be a palm_core.Policy"
         )
     name = answer.id
     if not isinstance(name, str) or not name.strip():
-        raise OracleAnswerError(f"policy id = {name!r}: must be a name")
+        raise OracleAnswerError(f"policy id = {name!r}: must be text that is not empty")
     _check_name(name, "policy id")
     d = len(objectives)
     asked = _array(answer.weights, (d,), f"policy {name!r}: weights")
@@ -205,7 +204,7 @@ def check_answer(answer: Any, weights: NDArray[np.float64], objectives: tuple[st
     # up to a round trip through float32.
     if not np.allclose(asked, weights, rtol=0.0, atol=1e-6):
         raise OracleAnswerError(
-            f"policy {name!r} answers weights {_shown(asked)}, was asked for {_shown(weights)}"
+            f"policy {name!r}: weights = {_shown(asked)}: must be {_shown(weights)}"
         )
     rewards = _array(answer.rewards, (d,), f"policy {name!r}: rewards")
     regularizer = _array(answer.regularizer, (), f"policy {name!r}: regularizer")

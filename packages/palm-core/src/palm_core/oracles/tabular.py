@@ -44,7 +44,7 @@ class TabularOracle:
 
     Raises:
         InputError: what :class:`palm_core.oracles.task_table.TaskTable` refuses, β ≤ 0, or
-            prompt weights that are no distribution.
+            prompt weights that are not a distribution.
 
     Example:
         >>> oracle = TabularOracle([[[1.0, 0.0], [0.0, 1.0]]], beta=0.1)
@@ -147,7 +147,7 @@ class TabularOracle:
         """π_w(y|x) for one weight vector (d,): array (n_prompts, n_responses)."""
         rows = check_weights(weights, len(self.objectives))
         if len(rows) != 1:
-            raise InputError(f"weights: must be one weight vector, got {len(rows)}")
+            raise InputError(f"weights: has {len(rows)} rows, must be one weight vector")
         return self._tilt(rows[0])[0]
 
     def _policy(self, weights: NDArray[np.float64]) -> Policy:
@@ -232,7 +232,7 @@ def load(
             seed=0 if seed is None else seed,
         )
     elif given:
-        raise InputError(f"table and {given[0]} exclude each other: a file is not generated")
+        raise InputError(f"table and {given[0]} exclude each other: keep one of them")
     elif isinstance(table, (str, Path)):
         task = read_task(table, objectives)
     else:

@@ -255,7 +255,7 @@ def read_task(path: str | Path, objectives: Sequence[str] | None = None) -> Task
     """
     file = Path(path)
     if is_folder(file):
-        raise InputError(f"{one_line(file)} is a directory, must be a file")
+        raise InputError(f"{one_line(file)}: is a folder, must be a file")
     if isinstance(objectives, str):
         raise InputError(f"objectives = {objectives!r}: must be a list of names")
     if file.suffix.lower() == ".npz":
@@ -276,7 +276,7 @@ def task_of_table(table: Table, objectives: Sequence[str] | None = None) -> Task
                 f"{', '.join(COLUMNS)} and one per objective"
             )
     if table.n_rows == 0:
-        raise InputError(f"{file}: there are no responses in it")
+        raise InputError(f"{file}: has no responses, must have at least one")
     if len(wanted) < 2:
         raise InputError(f"{file}: at least 2 objectives are needed, got {len(wanted)}")
     # assign row and column to every (prompt, response)
@@ -287,7 +287,7 @@ def task_of_table(table: Table, objectives: Sequence[str] | None = None) -> Task
     for index, (prompt, response) in enumerate(labels):
         responses = prompts.setdefault(prompt, {})
         if response in responses:
-            raise InputError(f"{file}: prompt {prompt!r} has two responses {response!r}")
+            raise InputError(f"{file}: prompt {prompt!r}: duplicate response {response!r}")
         responses[response] = len(responses)
         place[index] = order.setdefault(prompt, len(order)), responses[response]
     shape = (len(prompts), max(map(len, prompts.values())))
@@ -367,7 +367,7 @@ def _objectives(given: Sequence[str] | None, d: int) -> tuple[str, ...]:
         unfit = next(name for name in names if not is_plain(name))
         raise InputError(f"objectives: {unfit!r} has characters that cannot be shown in a name")
     if len(names) != d:
-        raise InputError(f"objectives: {len(names)} names for {d} objectives")
+        raise InputError(f"objectives: has {len(names)} names, must have {d}")
     if len(set(names)) != d:
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"objectives: duplicate name {twice!r}, every name must be unique")

@@ -66,14 +66,15 @@ def write_artifact(folder: str | Path, name: str) -> Iterator[Path]:
         InputError: ``name`` is not a plain file name.
         OSError: as the file system says, for the oracle to pass on.
     """
-    ours = name.startswith((_TEMPORARY, _REPLACED))
+    reserved = name.startswith((_TEMPORARY, _REPLACED))
     # Path.name differs from a Windows path with a drive.
-    if not name or ours or name in {".", ".."} or not _is_plain(name) or Path(name).name != name:
+    nameless = not name or reserved or name in {".", ".."}
+    if nameless or not _is_plain(name) or Path(name).name != name:
         shown = one_line(repr(name), 80)
         raise InputError(f"name = {shown}: must be a plain file name, without slashes")
     if unfit := unportable_name(name):
         raise InputError(
-            f"name = {one_line(repr(name), 80)}: {unfit}; must be one that files have on every "
+            f"name = {one_line(repr(name), 80)}: {unfit}; must be a valid file name on every "
             'system, without < > : " | ? *'
         )
     parent = Path(folder)
@@ -135,7 +136,7 @@ def locate_artifact(folder: str | Path, name: str) -> Path:
 
     Raises:
         InputError: ``name`` is absolute, leads out of ``folder`` (by its parts or by a
-            link), or there is no such file.
+            link), or the file does not exist.
     """
     parts, shown = PurePosixPath(name).parts, f"artifact {_shown(name)}"
     if not parts or name.startswith(("/", "\\")) or ".." in parts or not all(map(_is_plain, parts)):
@@ -144,9 +145,9 @@ def locate_artifact(folder: str | Path, name: str) -> Path:
         root = Path(folder).resolve()
         found = (root / name).resolve(strict=True)
     except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of links
-        raise InputError(f"{shown}: there is no such file in {one_line(folder)}") from None
+        raise InputError(f"{shown}: no such file in {one_line(folder)}") from None
     if not found.is_relative_to(root):
-        raise InputError(f"{shown}: must not lead out of {one_line(folder)}")
+        raise InputError(f"{shown}: must be inside {one_line(folder)}")
     return found
 
 

@@ -72,8 +72,8 @@ def load_task_oracle(task: Task, artifact_dir: Path | None = None) -> Oracle:
         # Only this kind of error is about the content of the file.
         if not task.source or type(error) is not InputError:
             raise
-        told = str(error).removeprefix("[oracle] ")
-        raise InputError(f"{task.source} [oracle] {told}") from error
+        reason = str(error).removeprefix("[oracle] ")
+        raise InputError(f"{task.source} [oracle] {reason}") from error
 
 
 @dataclass(frozen=True)
@@ -198,16 +198,14 @@ class Execution:
             if not isinstance(self.address, str) or not self.address:
                 raise InputError(f"address = {self.address!r}: must be the address of a cluster")
             if self.executor != "ray":
-                raise InputError(f"address = {self.address!r}: goes with executor = 'ray' only")
+                raise InputError(f"address = {self.address!r}: requires executor = 'ray'")
         if self.executor == "here":
             if self.workers != 1:
-                raise InputError(
-                    f"workers = {self.workers}: executor = 'here' makes one call at a time"
-                )
+                raise InputError(f"workers = {self.workers}: must be 1 with executor = 'here'")
             if self.timeout is not None:
                 raise InputError(
                     f"timeout = {self.timeout:g}: executor = 'here' cannot interrupt a call; "
-                    "use 'local'"
+                    "requires executor = 'local'"
                 )
 
     @property
@@ -225,7 +223,7 @@ class Execution:
             visible: ``CUDA_VISIBLE_DEVICES`` of this process.
 
         Raises:
-            InputError: more devices are asked for than are listed.
+            InputError: the workers need more devices than are listed.
         """
         if self.num_gpus == 0:
             return None
@@ -238,8 +236,8 @@ class Execution:
         listed = [name.strip() for name in visible.split(",") if name.strip()]
         if wanted.stop > len(listed):
             raise InputError(
-                f"num_gpus = {self.num_gpus:g} for {self.workers} workers: "
-                f"CUDA_VISIBLE_DEVICES lists {len(listed)}"
+                f"num_gpus = {self.num_gpus:g} for {self.workers} workers: must be at most the "
+                f"{len(listed)} devices in CUDA_VISIBLE_DEVICES"
             )
         return ",".join(listed[i] for i in wanted)
 
@@ -405,8 +403,8 @@ class Settings:
             raise InputError(f"{where}: is missing, must be in (0, 1]; {TARGET_HINT}")
         elif prune.get("normalize", "none") != "none":
             raise InputError(
-                f"{name('prune', 'normalize')} = {prune['normalize']!r}: goes with a grid only; "
-                "asked adaptively, the oracle's rewards have to be on one scale already"
+                f"{name('prune', 'normalize')} = {prune['normalize']!r}: requires a grid; an "
+                "adaptive run needs an oracle whose rewards are already on one scale"
             )
         else:
             asked = Adaptive(**given["adaptive"])
@@ -562,7 +560,7 @@ def load_task(
         content["adaptive"] = {"target_epsilon": target_epsilon}
     if max_calls is not None:
         if not isinstance(content.get("adaptive"), dict):
-            raise InputError(f"max_calls = {max_calls}: goes with a target only")
+            raise InputError(f"max_calls = {max_calls}: requires a target")
         content["adaptive"]["max_calls"] = max_calls
     try:
         return replace(parse_task(content, folder=file.parent), source=one_line(file.name))
@@ -583,7 +581,7 @@ def read_toml(data: bytes, source: str) -> dict[str, Any]:
     try:
         text = data.decode("utf-8-sig")  # some editors write a byte order mark
         if _LONG_KEY.search(text):
-            raise InputError(f"{source}: a name of more than {DEEPEST} dotted parts")
+            raise InputError(f"{source}: a key has more than {DEEPEST} dotted parts")
         content = tomllib.loads(text)
     except InputError:
         raise
@@ -605,7 +603,7 @@ def _check_plain(content: dict[str, Any], source: str) -> None:
         inner = [x for node in level for x in (node.values() if isinstance(node, dict) else node)]
         for value in inner:
             if isinstance(value, int) and not -_LARGEST_INT <= value < _LARGEST_INT:
-                raise InputError(f"{source}: a whole number of more than 64 bits")
+                raise InputError(f"{source}: a whole number has more than 64 bits")
         level = [x for x in inner if isinstance(x, (dict, list))]
         if not level:
             return

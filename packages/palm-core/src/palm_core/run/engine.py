@@ -218,8 +218,8 @@ class Collector:
             if grid.stopped == "failures" and grid.certificate is None:
                 raise self._stopped(
                     self.missing[-1].kind,
-                    "the oracle failed at a vertex of the simplex, without which nothing is "
-                    f"certified; last: {self.missing[-1].message}",
+                    "the oracle failed at a vertex of the simplex, which a certificate "
+                    f"requires; last: {self.missing[-1].message}",
                 )
             if grid.stopped is not None:
                 return grid.stopped
@@ -235,12 +235,12 @@ class Collector:
 
     def _tell(self, grid: AdaptiveGrid, weights: NDArray[np.float64]) -> None:
         found = [self._known.get(row.tobytes()) for row in weights]
-        told = [answer for answer in found if answer is not None]
-        if told:
+        answers = [answer for answer in found if answer is not None]
+        if answers:
             grid.tell(
-                np.array([answer.weights for answer in told]),
-                np.array([answer.policy.rewards for answer in told]),
-                np.array([answer.policy.regularizer for answer in told]),
+                np.array([answer.weights for answer in answers]),
+                np.array([answer.policy.rewards for answer in answers]),
+                np.array([answer.policy.regularizer for answer in answers]),
             )
         for row, answer in zip(weights, found, strict=True):
             if answer is None:
@@ -375,8 +375,8 @@ class Collector:
             raise self._stopped(failure.kind, f"the oracle failed at {at}; last: {failure.message}")
 
     def _stopped(self, failure: str, message: str) -> WorkError:
-        kept = len(self.answers)
-        safe = f"; the {kept} calls finished before are kept" if self._ledger and kept else ""
+        n = len(self.answers)
+        safe = f"; the {n} finished calls are saved" if self._ledger and n else ""
         kind = OracleAnswerError if failure == "refused" else WorkError
         return kind(message + safe)
 
@@ -564,7 +564,7 @@ def build_portfolio(
         alpha: the grid's additive threshold α in (0, 1].
         target_epsilon: the gap to certify in (0, 1]; half of it is for the calls and
             the rest for pruning, unless ``epsilon`` sets the share of pruning. Where
-            that is no less, the target is for the calls.
+            that is not smaller, the target is for the calls.
         max_calls: stop after that many calls; the certificate is then wider.
         epsilon: ε in [0, 1] to the best of all policies found, at every weight, for
             "minimal"; ``None`` takes 0.05 on a grid, else what the calls leave of the target.
@@ -606,7 +606,7 @@ def build_portfolio(
             ``run_dir`` the finished calls are kept.
     """
     if max_calls is not None and target_epsilon is None:
-        raise InputError(f"max_calls = {max_calls}: goes with target_epsilon only")
+        raise InputError(f"max_calls = {max_calls}: requires target_epsilon")
     everywhere = target_epsilon is not None or (epsilon, delta) != (None, None)
     tables: dict[str, dict[str, Any]] = {
         "grid": {"mu": mu, "alpha": alpha},
@@ -713,8 +713,8 @@ def grid_of(grid: Grid, n_objectives: int) -> NDArray[np.float64]:
     size = grid_size(n_objectives, grid.mu, grid.alpha)
     if size > MOST_CALLS:
         raise InputError(
-            f"this grid has {spaced(size)} weights; the oracle would be called for each. "
-            "Raise mu or alpha, or ask adaptively (target_epsilon)"
+            f"the grid has {spaced(size)} weights, must have at most {spaced(MOST_CALLS)}; raise "
+            "mu or alpha, or use an adaptive grid (target_epsilon)"
         )
     return construct_grid(n_objectives, grid.mu, grid.alpha)
 

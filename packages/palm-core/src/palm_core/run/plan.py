@@ -182,5 +182,5 @@ def make_plan(task: Task, oracle: Oracle) -> Plan:
 def _estimate(oracle: Oracle, calls: int | None) -> dict[str, str]:
     """The oracle's estimate of the cost; empty without one."""
     asked = getattr(oracle, "estimate", None)
-    told = asked(calls) if callable(asked) else {}
-    return {one_line(name, 40): one_line(text, 400) for name, text in dict(told).items()}
+    rows = asked(calls) if callable(asked) else {}
+    return {one_line(name, 40): one_line(text, 400) for name, text in dict(rows).items()}

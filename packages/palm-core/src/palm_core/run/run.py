@@ -216,7 +216,7 @@ class Run:
             places = np.concatenate([point.indices for point in points])
             known = places.min() >= 0 and places.max() < len(self.policies)
             if not (known and large and (proven or stored["time_limit"] >= time_limit)):
-                raise ValueError("not of this run, or for another request")
+                raise ValueError("the stored result is of another run or request")
             return [point for point in points if most is None or point.size <= most]
 
         pruning = self.settings.pruning
@@ -511,7 +511,9 @@ def _runs_below(root: Path) -> Iterator[Path]:
         for folder in level:
             looked += 1
             if looked > MOST_FOLDERS:
-                raise InputError(f"{root}: more than {MOST_FOLDERS} folders, name one with runs")
+                raise InputError(
+                    f"{root}: more than {MOST_FOLDERS} folders; choose a folder with runs"
+                )
             try:
                 entries = list(os.scandir(folder))
             except OSError:

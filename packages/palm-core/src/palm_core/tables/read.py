@@ -45,7 +45,7 @@ def read_npy(data: bytes, source: str) -> NDArray[Any]:
     Raises:
         InputError: anything else, in one line with ``source``.
     """
-    with _told(source):
+    with _numpy_errors(source):
         return _array(data)
 
 
@@ -63,7 +63,7 @@ def read_npz(
     Raises:
         InputError: not such an archive, or larger, in one line with ``source``.
     """
-    with _told(source):
+    with _numpy_errors(source):
         if data.count(_ENTRY) > _MOST_ARRAYS:
             raise ValueError(f"must hold at most {_MOST_ARRAYS} arrays")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -72,12 +72,12 @@ def read_npz(
             if size > most:
                 raise ValueError(f"must hold at most {limit or f'{most} bytes'}")
             if size > max(_SMALL, _MOST_COMPRESSED * len(data)):
-                raise ValueError(f"its {len(data)} bytes unpack to {size}")
+                raise ValueError(f"{len(data)} bytes unpack to {size}")
             found: dict[str, NDArray[Any]] = {}
             for item in items:
                 name = item.filename.removesuffix(".npy")
                 if name in found:
-                    raise ValueError(f"two arrays are named {name!r}")
+                    raise ValueError(f"duplicate array {name!r}")
                 found[name] = _array(archive.read(item))
             return found
 
@@ -86,10 +86,10 @@ def _array(data: bytes) -> NDArray[Any]:
     stream = io.BytesIO(data)
     version = npy.read_magic(stream)
     if version not in _HEADERS:
-        raise ValueError(f"version {version} of the format is not read")
+        raise ValueError(f"format version {version} is not supported")
     shape, _, dtype = _HEADERS[version](stream)
     if dtype.hasobject:
-        raise ValueError("Object arrays cannot be loaded: they are programs, not data")
+        raise ValueError("Object arrays are refused: loading them can run code")
     if dtype.kind not in "biufcSUMm" or dtype.shape:
         raise ValueError(f"holds {dtype}, must hold numbers or texts")
     declared = math.prod(shape) * max(dtype.itemsize, 1)
@@ -100,12 +100,12 @@ def _array(data: bytes) -> NDArray[Any]:
     if dtype.kind == "U" and array.size:
         codes = np.frombuffer(array.astype(dtype.newbyteorder("=")).tobytes(), dtype=np.uint32)
         if codes.max(initial=0) > _LARGEST_CHARACTER:
-            raise ValueError("holds characters that do not exist")
+            raise ValueError("has code points that are not characters")
     return array
 
 
 @contextmanager
-def _told(source: str) -> Iterator[None]:
+def _numpy_errors(source: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a foreign reader on foreign bytes raises anything
@@ -165,7 +165,7 @@ def _check(schema: Any, about: Any, most_cells: int, most_bytes: int) -> list[st
     from pyarrow import types
 
     if len(set(schema.names)) != len(schema.names):
-        raise InputError("two columns have the same name")
+        raise InputError("duplicate column name")
     texts = []
     for field in schema:
         kind = getattr(field.type, "value_type", field.type)
@@ -289,7 +289,7 @@ class Table:
                 _check_name(name, where)
                 if name in seen:
                     other = self._place(seen[name])
-                    raise InputError(f"{where}: {_shown(name)} already stands in {other}")
+                    raise InputError(f"{where}: duplicate name {_shown(name)}, also in {other}")
                 seen[name] = index
             return list(seen)
         return [str(index) for index in range(self.n_rows)]
@@ -309,17 +309,15 @@ class Table:
             self._column(column)
         if len(set(objectives)) != len(objectives):
             twice = next(name for name in objectives if objectives.count(name) > 1)
-            raise InputError(f"column {_shown(twice)} is named twice among the objectives")
+            raise InputError(f"duplicate objective: column {_shown(twice)}")
         if len(objectives) < 2:
-            have = f"only {_shown(objectives[0])} is given" if objectives else "none is given"
+            have = f"got {_shown(objectives[0])} only" if objectives else "got none"
             raise InputError(
                 f"at least 2 columns to maximise or minimise are needed, {have}; "
                 f"{self.source} has {_listed(self.columns)}"
             )
         if self.n_rows < 2:
-            raise InputError(
-                f"{self.source}: at least 2 models are needed to select from, it has {self.n_rows}"
-            )
+            raise InputError(f"{self.source}: must have at least 2 models, has {self.n_rows}")
         signs = [1.0] * len(maximize) + [-1.0] * len(minimize)
         rewards = np.column_stack(
             [sign * np.array(self.numbers(c)) for sign, c in zip(signs, objectives, strict=True)]
@@ -350,7 +348,7 @@ def read_table(path: str | Path) -> Table:
     if file.suffix.lower() not in _READERS:
         accepted = ", ".join(_READERS)
         if is_folder(file):
-            raise InputError(f"{one_line(file)} is a directory, must be a table: {accepted}")
+            raise InputError(f"{one_line(file)}: is a folder, must be a table: {accepted}")
         raise InputError(f"{one_line(file)}: must be a table file ending in one of {accepted}")
     return parse_table(read_bounded(file, LARGEST_FILE), file.suffix, one_line(file))
 
@@ -406,12 +404,12 @@ def _read_csv(data: bytes, source: str) -> Table:
         if not name:
             raise InputError(f"{source}: column {index + 1} has no name in the first line")
         if name in seen:
-            raise InputError(f"{source}: two columns are named {_shown(name)}")
+            raise InputError(f"{source}: duplicate column {_shown(name)}")
         seen.add(name)
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             raise InputError(
-                f"{source}: line {line} has {len(row)} cells, the first line has {len(header)}"
+                f"{source}: line {line} has {len(row)} cells, must have {len(header)} as line 1"
             )
     cells = list(zip(*rows[1:], strict=True)) or [()] * len(header)
     return Table(dict(zip(header, cells, strict=True)), source, lines[1:])
@@ -486,7 +484,7 @@ def _equal(columns: Mapping[str, Sequence[Any]], source: str) -> Table:
     lengths = {name: len(cells) for name, cells in columns.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name!r} {length}" for name, length in list(lengths.items())[:12])
-        raise InputError(f"{source}: columns must be equally long, got {one_line(shown)}")
+        raise InputError(f"{source}: columns must have equal lengths, got {one_line(shown)}")
     return Table(columns, source)
 
 
@@ -529,7 +527,8 @@ def _listed(names: Mapping[str, Any]) -> str:
 def _meant(cell: Any) -> str:
     """Suggestion for a number with a decimal comma."""
     with_point = cell.replace(",", ".") if isinstance(cell, str) and cell.count(",") == 1 else ""
-    return f"; with a point it is: {with_point.strip()}" if _number(with_point) is not None else ""
+    is_number = _number(with_point) is not None
+    return f"; with a decimal point: {with_point.strip()}" if is_number else ""
 
 
 def _shown(value: Any) -> str:

@@ -151,7 +151,7 @@ def select_models(
 
     begun = time.perf_counter()
     if len(candidates) < 2:
-        raise InputError(f"at least 2 models are needed to select from, got {len(candidates)}")
+        raise InputError(f"candidates: must have at least 2 models, has {len(candidates)}")
     epsilon = check_number(epsilon, name="epsilon", least=0.0, most=1.0)
     delta = check_number(delta, name="delta", least=0.0)
     normalization = Normalization.fit(

@@ -49,7 +49,7 @@ def grid_values(mu: float, alpha: float) -> NDArray[np.float64]:
     """
     n = _n_values(mu, alpha)
     if n > LARGEST_GRID:
-        raise InputError(f"1dgrid has {spaced(n)} values. Raise mu or alpha.")
+        raise InputError(f"the one-dimensional grid has {spaced(n)} values; raise mu or alpha")
     values = np.empty(n)
     values[0] = 0.0
     # Through the logarithm: 1 + μ itself would round a small μ.
@@ -124,8 +124,8 @@ def construct_grid(
     size = grid_size(n_objectives, mu, alpha)
     if size > check_count(limit, name="limit", least=1):
         raise InputError(
-            f"this grid has {spaced(size)} weights; the oracle would be called for each. "
-            f"Raise mu or alpha (or limit = {spaced(limit)})."
+            f"the grid has {spaced(size)} weights, must have at most {spaced(limit)}; raise mu or "
+            "alpha, or limit"
         )
     values, d = grid_values(mu, alpha), n_objectives
     rows = np.empty((size, d))
@@ -153,7 +153,7 @@ def _n_values(mu: float, alpha: float) -> int:
     alpha = check_number(alpha, name="alpha", above=0.0, most=1.0, hint=ALPHA_HINT)
     if alpha < _TINY:
         raise InputError(
-            f"alpha = {alpha!r}: must be at least {_TINY:.3g}; below, floats are coarse"
+            f"alpha = {alpha!r}: must be at least {_TINY:.3g}, for the precision of float64"
         )
     # Fractions of floats are exact and do not overflow for the tiniest μ.
     step = Fraction(math.log1p(mu))

@@ -28,7 +28,7 @@ def oracle_of(made: Run, run: Path, file: Path) -> Oracle:
     oracle = load_task_oracle(task, run.absolute() / BASELINES / ARTIFACTS)
     differences = oracle_differences(made.task, with_fingerprint(task.resolved(), oracle))
     if differences:
-        raise InputError(f"--task {file}: is not the task of {run}: {'; '.join(differences)}")
+        raise InputError(f"--task {file}: must be the task of {run}: {'; '.join(differences)}")
     return oracle
 
 
@@ -42,7 +42,7 @@ def opened_runs(folders: Sequence[Path]) -> dict[str, Run]:
         opened = open_run(folder)
         place = folder.resolve()
         if place in places:
-            raise InputError(f"{folder}: was given twice")
+            raise InputError(f"{folder}: duplicate run")
         places.add(place)
         runs[str(folder)] = opened
     return runs

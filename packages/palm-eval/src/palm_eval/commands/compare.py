@@ -1,4 +1,4 @@
-"""``palm compare``: runs of different oracles side by side."""
+"""``palm compare``: comparison of runs of different oracles."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def compare(
     seed: Count = 0,
     json: Flag = False,
 ) -> None:
-    """Set runs of different oracles side by side.
+    """Compare runs of different oracles.
 
         palm compare runs/safety-mini runs/safety-soup
 
-    For every weight vector, what each run's policies lose to the best of all of them.
+    For each run: the gaps of its policies to the best policies of all runs.
 
     Parameters
     ----------
     run
-        The folder of a run that palm build made.
+        Folder of a run made by palm build.
     other
-        Another, for the same objectives, rewards and prompts.
+        Another run, with the same objectives, rewards and prompts.
     more
-        And more of them.
+        Further runs.
     normalize
-        minmax over the policies of all runs, or none; by default as the runs.
+        minmax over the policies of all runs, or none. By default as in the runs.
     samples
-        How many weights are sampled.
+        Number of sampled weights.
     seed
-        Of the samples.
+        Seed of the sampled weights.
     json
         Print one JSON document instead.
     """
@@ -62,24 +62,24 @@ def _show(found: Rivals) -> None:
     output.say()
     headers = ["", "policies", "calls", "ε", "δ", "perplexity", "utility"]
     rows = []
-    for name, one in found.runs.items():
-        rows.append(_row(f"{name}, portfolio", one.portfolio))
-        rows.append(_row(f"{name}, all found", one.found))
+    for name, run in found.runs.items():
+        rows.append(_row(f"{name}, portfolio", run.portfolio))
+        rows.append(_row(f"{name}, all policies", run.found))
     output.table(headers, rows)
     output.say()
     output.tell(
-        "ε and δ: the most that is lost, at any weights, to the best policy of any run, exactly. "
-        "The runs' rewards and prompts must be the same; that is for you to know."
+        "ε and δ: exact gaps to the best policies of all runs, at every weight. The rewards and "
+        "prompts of the runs must be the same; this is not checked."
     )
 
 
-def _row(name: str, one: Figures) -> list[str]:
+def _row(name: str, figures: Figures) -> list[str]:
     return [
         name,
-        str(one.size),
-        str(one.oracle_calls),
-        percent_text(one.epsilon, up=True),
-        number_text(one.delta, up=True),
-        number_text(one.perplexity),
-        number_text(one.expected_utility),
+        str(figures.size),
+        str(figures.oracle_calls),
+        percent_text(figures.epsilon, up=True),
+        number_text(figures.delta, up=True),
+        number_text(figures.perplexity),
+        number_text(figures.expected_utility),
     ]

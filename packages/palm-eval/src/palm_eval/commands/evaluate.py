@@ -1,4 +1,4 @@
-"""``palm evaluate``: a run beside the baselines of the literature."""
+"""``palm evaluate``: metrics of a run and of baselines."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ def evaluate(
     metric: Names = (),
     json: Flag = False,
 ) -> None:
-    """Measure a run as the literature does, beside baselines.
+    """Compute the metrics of a run and of baselines.
 
         palm evaluate runs/first --task task.toml
 
-    Gaps (exact and sampled), usage, utility and their intervals, beside portfolios that
-    other methods choose at equal size.
+    Gaps (exact and sampled), usage and utility with confidence intervals, for the run's
+    portfolio and for portfolios of the same size by other methods.
 
     Parameters
     ----------
     run
-        The folder of a run that palm build made.
+        Folder of a run made by palm build.
     task
-        The task file of the run: its oracle is asked for the baselines, at weights that
-        the run has no policy for. Without it those baselines are left out.
+        Task file of the run. Its oracle is called for baselines at weights that the run
+        has no answer for; without it these baselines are omitted.
     prompts
-        Let that oracle measure every policy again, on so many prompts of its evaluation,
-        without training. What was measured is kept in the run's folder.
+        Measure every policy again on this number of evaluation prompts, without training;
+        requires --task. The results are saved in the run's folder.
     normalize
-        minmax over all policies, as in the paper, or none; by default as the run.
+        minmax over all policies, as in the paper, or none. By default as in the run.
     samples
-        How many weights are sampled.
+        Number of sampled weights.
     seed
-        Of the samples, the baselines and the bootstrap.
+        Seed of the sampled weights, the baselines and the bootstrap.
     metric
-        Measure this too: the name of an installed metric, or module:function for one of
-        your own. May be given several times.
+        An additional metric: the name of an installed one, or module:function. May be
+        repeated.
     json
         Print one JSON document instead.
     """
@@ -77,7 +77,7 @@ def evaluate(
     metrics = {name: load_metric(name) for name in metric}
     made = open_run(run)
     if prompts is not None and task is None:
-        raise InputError(f"--prompts {prompts}: needs --task, whose oracle measures")
+        raise InputError(f"--prompts {prompts}: requires --task, whose oracle measures")
     oracle, chosen, again = None, None, None
     if task is not None:
         oracle = oracle_of(made, run, task)
@@ -114,7 +114,7 @@ def evaluate(
     _show(found)
     output.say()
     if certificate is None:
-        output.tell(f"Nothing is certified against policies that were not found: {uncertified}.")
+        output.tell(f"No certificate against all policies: {uncertified}.")
     else:
         _show_certificate(certificate)
     output.say()
@@ -198,7 +198,7 @@ def _show_certificate(one: RunCertificate) -> None:
     output.say("Against every policy there is, at every weight:")
     output.tell(str(found), indent=2)
     if one.no_limits:
-        output.tell(f"without limits for the error of measuring: {one.no_limits}", indent=2)
+        output.tell(f"without limits for the measurement error: {one.no_limits}", indent=2)
         return
     share = (
         "no ε is certain"
@@ -206,7 +206,7 @@ def _show_certificate(one: RunCertificate) -> None:
         else f"ε at most {bound_text(one.epsilon_upper, percent=True)} %"
     )
     output.tell(
-        f"with the error of measuring on {one.prompts} prompts: {share}, δ at most "
+        f"with the measurement error on {one.prompts} prompts: {share}, δ at most "
         f"{bound_text(one.delta_upper or 0.0)} ({LEVEL:.0%} confidence, {one.resamples} resamples)",
         indent=2,
     )
@@ -215,7 +215,7 @@ def _show_certificate(one: RunCertificate) -> None:
 def _show_diversity(found: RunDiversity) -> None:
     each = "one answer" if found.completions == 1 else f"{found.completions} answers"
     output.tell(
-        f"How different answers to the same prompt are, {each} from each policy "
+        f"Diversity of the answers to the same prompt, {each} from each policy "
         f"({found.prompts} prompts, means with 95% intervals):"
     )
     named = {f"{name} alone": own for name, own in found.alone.items()}

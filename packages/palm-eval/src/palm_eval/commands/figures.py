@@ -42,32 +42,32 @@ def figures(
     seed: Count = 0,
     json: Flag = False,
 ) -> None:
-    """Draw a run: who serves whom, the front, the gap of each size.
+    """Plot a run: served weights, the front, the size–gap curve.
 
         palm figures runs/first --out pictures
 
-    Also the weights that were asked for, and what each of them covers.
+    Also the weights asked, and the region that each of them covers.
 
     Parameters
     ----------
     run
-        The folder of a run that palm build made, or with --models a portfolio file.
+        Folder of a run made by palm build, or with --models a portfolio file.
     out
-        The folder for the figures, made where there is none.
+        Folder for the figures; created if it does not exist.
     format
-        Vectors (svg, pdf) or pixels (png).
+        File format: vector graphics (svg, pdf) or pixels (png).
     task
-        The task file of the run: its oracle is asked for the baselines, at weights that
-        the run has no policy for. Without it those baselines are left out.
+        Task file of the run. Its oracle is called for baselines at weights that the run
+        has no answer for; without it these baselines are omitted.
     models
-        The table that a portfolio file was selected from; of it are drawn who serves
-        whom, the front and the gap of each size.
+        The table that a portfolio file was selected from. Its figures are the served
+        weights, the front and the size–gap curve.
     most
-        The largest size on the curve.
+        The largest size on the size–gap curve.
     cells
-        What a weight covers: ε' and δ' of Lemma 3.3, as numbers or fractions.
+        ε' and δ' of the region that a weight covers (Lemma 3.3), as numbers or fractions.
     seed
-        Of the random weights, the baselines and the bootstrap.
+        Seed of the random weights, the baselines and the bootstrap.
     json
         Print one JSON document instead.
     """
@@ -119,21 +119,21 @@ def _drawing(
     if os.path.isfile(run):  # noqa: PTH113  pathlib raises where nothing may be read
         portfolio = Portfolio.load(run)
         if task is not None:
-            raise InputError(f"--task {task}: {run} is no run, whose oracle could be asked")
+            raise InputError(f"--task {task}: {run} is a portfolio file, must be a run's folder")
         if cells != _reach(CELLS):
-            raise InputError(f"--cells: {run} is no run, nobody was asked at any weights")
+            raise InputError(f"--cells: {run} is a portfolio file, must be a run's folder")
         if models is None:
             raise InputError(
-                f"{run}: is a portfolio by itself; its figures need the other models: "
-                "--models TABLE, which it was selected from"
+                f"{run}: is a portfolio file without its candidates; requires --models TABLE, "
+                "the table it was selected from"
                 if is_selected(portfolio)
-                else f"{run}: is a portfolio by itself; its figures are made of its run's folder"
+                else f"{run}: is a portfolio file without its candidates, must be its run's folder"
             )
         table = models_of(portfolio, read_table(models))
         return lambda: selection_figures(portfolio, table, most=most)
     made = open_run(run)
     if models is not None:
-        raise InputError(f"--models {models}: {run} is a run, which has its policies itself")
+        raise InputError(f"--models {models}: is for a portfolio file, {run} is a run's folder")
     oracle = None if task is None else oracle_of(made, run, task)
     return lambda: run_figures(made, most=most, oracle=oracle, cells=cells, seed=seed)
 

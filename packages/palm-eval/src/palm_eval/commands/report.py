@@ -30,33 +30,33 @@ def report(
     open: Flag = False,  # noqa: A002  as users call it
     json: Flag = False,
 ) -> None:
-    """Make a page of a run: move the weights, see who serves them.
+    """Write an interactive HTML page about a run.
 
         palm report runs/first --task task.toml --open
 
-    One HTML file that asks for nothing else: answers side by side, how we know, figures,
-    how it was made.
+    One self-contained file: a control for the weights, the policies' answers side by
+    side, the guarantees, figures, and how the run was made.
 
     Parameters
     ----------
     run
-        The folder of a run that palm build made, or a portfolio file.
+        Folder of a run made by palm build, or a portfolio file.
     out
-        The file to write; by default report.html in the run's folder.
+        File to write. By default report.html in the run's folder.
     task
-        The task file of the run: its oracle is asked for the baselines, at weights that
-        the run has no policy for. Without it those baselines are left out.
+        Task file of the run. Its oracle is called for baselines at weights that the run
+        has no answer for; without it these baselines are omitted.
     models
-        The table that a portfolio file was selected from: its other models give
-        distances at each weight vector, and figures.
+        The table that a portfolio file was selected from, for the loss at each weight
+        vector and the figures.
     prompts
-        The most prompts whose answers are shown.
+        The largest number of prompts whose answers are shown.
     most
         The largest size on the size–gap curve.
     seed
-        Of the baselines and the bootstrap.
+        Seed of the baselines and the bootstrap.
     open
-        Open it in the browser.
+        Open the page in the browser.
     json
         Print one JSON document instead.
     """
@@ -70,7 +70,7 @@ def report(
     oracle = None
     if task is not None:
         if not is_folder(run):
-            raise InputError(f"--task {task}: {run} is no run, whose oracle could be asked")
+            raise InputError(f"--task {task}: {run} is a portfolio file, must be a run's folder")
         oracle = oracle_of(open_run(run), run, task)
     table = None if models is None else read_table(models)
     with output.waiting("measuring and drawing", None):

@@ -1,4 +1,4 @@
-"""``palm reproduce``: the paper's experiments on a task, and which of its claims hold there."""
+"""``palm reproduce``: the paper's experiments and claims on a task."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ def reproduce(
     responses: Count = 2000,
     json: Flag = False,
 ) -> None:
-    """Do the experiments of the paper's section 4 on a task.
+    """Run the experiments of the paper's section 4 on a task.
 
         palm reproduce examples/safety_mini.toml --out runs/safety-study
 
-    The oracle is asked at the weights of every grid of [study], of V and of all baselines;
-    a study that was stopped goes on where it stood. A page tells what came out: tables,
-    figures, and which of the paper's claims hold.
+    The oracle is called at the weights of every grid in [study], of V and of all
+    baselines. To resume an interrupted study, run the same command again. The results
+    are a page with tables, figures and the paper's claims, each checked on the task.
 
     Parameters
     ----------
     task
-        A task file with a table [study].
+        Task file (.toml) with a table [study].
     out
-        The folder of the study, which keeps every answer; by default runs/study-NAME.
+        Folder of the study and its answers. By default runs/study-NAME.
     page
-        A folder for the page, its tables and figures; by default page, in the study's.
+        Folder for the page, its tables and figures. By default page in the study's folder.
     workers
-        How many oracle calls at once; by default as the task says.
+        Number of parallel oracle calls. By default as in the task.
     simulate
-        Also so many simulated tasks with an exact oracle: how often the claims hold.
+        Number of simulated tasks with an exact oracle on which the claims are also
+        checked.
     prompts
-        Of each simulated task.
+        Number of prompts of each simulated task.
     responses
-        To each prompt of a simulated task.
+        Number of responses to each prompt of a simulated task.
     json
         Print one JSON document instead.
     """
@@ -128,8 +129,8 @@ def reproduce(
         return
     _show(found, simulated)
     output.say()
-    output.say(f"The page, with all tables and figures: {files[0]}")
-    output.say(f"Every answer is kept in {folder}.")
+    output.say(f"Page with all tables and figures: {files[0]}")
+    output.say(f"All answers are saved in {folder}.")
 
 
 def _simulated(
@@ -138,13 +139,13 @@ def _simulated(
     from palm_core.plugin import progress_bar
     from palm_eval.paper.study import simulate
 
-    with progress_bar("simulated tasks", size["seeds"]) as told:
+    with progress_bar("simulated tasks", size["seeds"]) as update:
         return simulate(
             study,
             objectives,
             **size,
             workers=workers,
-            progress=lambda done, _: told(done),
+            progress=lambda done, _: update(done),
         )
 
 
@@ -153,10 +154,10 @@ def document(found: Experiment, simulated: Sequence[Drawn]) -> dict[str, Any]:
     from palm_eval.paper.claims import Numbers, verdicts
     from palm_eval.paper.study import claim_rates
 
-    def plain(told: Mapping[str, Verdict]) -> dict[str, Any]:
+    def plain(verdict_of: Mapping[str, Verdict]) -> dict[str, Any]:
         return {
-            key: {"holds": one.holds, "held": one.held, "of": len(one.checks)}
-            for key, one in told.items()
+            key: {"holds": verdict.holds, "held": verdict.held, "of": len(verdict.checks)}
+            for key, verdict in verdict_of.items()
         }
 
     return {

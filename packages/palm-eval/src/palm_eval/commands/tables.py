@@ -42,38 +42,39 @@ def tables(
     seed: Count = 0,
     json: Flag = False,
 ) -> None:
-    """Write the paper's tables of a run: text, Markdown, LaTeX, CSV.
+    """Print the paper's tables for a run: text, Markdown, LaTeX, CSV.
 
         palm tables runs/first --task task.toml --format markdown
 
-    PALM beside its baselines, by size and by oracle calls.
+    PALM and its baselines, by portfolio size and by number of oracle calls.
 
     Parameters
     ----------
     run
-        The folder of a run that palm build made.
+        Folder of a run made by palm build.
     more
-        Further runs of the same oracle, as with other grids.
+        Further runs of the same oracle, for example on other grids.
     task
-        The task file of the runs: its oracle is asked for the baselines, at weights that
-        the runs have no policy for. Without it those entries are missing.
+        Task file of the runs. Its oracle is called for baselines at weights that the runs
+        have no answer for; without it these entries are missing.
     out
-        A folder for one file per table, made where there is none; else they are printed.
+        Folder for one file per table; created if it does not exist. By default the tables
+        are printed.
     format
-        Text for a terminal, Markdown, LaTeX (booktabs), or CSV.
+        Plain text, Markdown, LaTeX (booktabs), or CSV.
     table
         1 (gaps by size), 3 (usage by size), 4 (gaps by oracle calls) or 5 (all prunings;
-        Tables 5 and 6 of the paper); may be repeated. All by default.
+        Tables 5 and 6 of the paper). May be repeated. By default all.
     sizes
-        Of the portfolios in Tables 1 and 3; by default up to one more than the runs have.
+        Portfolio sizes in Tables 1 and 3. By default up to one more than the runs' largest.
     gaps
-        Exact over all weights, or sampled as in the paper.
+        Exact gaps over all weights, or sampled ones as in the paper.
     normalize
-        minmax over all policies, as in the paper, or none; by default as the runs.
+        minmax over all policies, as in the paper, or none. By default as in the runs.
     samples
-        How many weights are sampled.
+        Number of sampled weights.
     seed
-        Of the samples and the baselines.
+        Seed of the sampled weights and the baselines.
     json
         Print one JSON document instead, with all numbers.
     """
@@ -83,7 +84,7 @@ def tables(
 
     numbers = [number for number in TABLES if number in table or not table]
     if format == "csv" and out is None and len(numbers) > 1 and not json:
-        raise InputError("format = csv: prints one table only; say which (--table), or --out DIR")
+        raise InputError("--format csv: one table can be printed; requires --table N or --out DIR")
     if out is not None:
         check_output_folder(out)
     runs = opened_runs([run, *more])

@@ -185,13 +185,13 @@ class RunLock:
         try:
             self._lock.acquire(timeout=PATIENCE, poll_interval=0.02)
         except Timeout:
-            raise InputError(f"{self._folder}: another process works on this run") from None
+            raise InputError(f"{self._folder}: another process is using this run") from None
         except NotImplementedError:  # filelock's, where old, for a file system without locks
             raise WorkError(
-                f"{self._folder}: its file system does not lock files; put the run on a local disk"
+                f"{self._folder}: the file system has no locks; move the run to a local disk"
             ) from None
         except OSError as error:
-            cure = "; put the run on a local disk" if error.errno in NO_LOCKS else ""
+            cure = "; move the run to a local disk" if error.errno in NO_LOCKS else ""
             raise WorkError(
                 f"{self._folder}: cannot be written: {error.strerror or error}{cure}"
             ) from error

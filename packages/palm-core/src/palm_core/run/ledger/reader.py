@@ -14,7 +14,7 @@ from palm_core.model.results import Missing
 from palm_core.oracles.protocol import Claims
 from palm_core.run.artifacts import Artifact
 from palm_core.run.ledger import schema
-from palm_core.run.ledger.schema import Answer, policy_of, told, weights_of
+from palm_core.run.ledger.schema import Answer, policy_of, sqlite_errors, weights_of
 from palm_core.validation import one_line
 
 if TYPE_CHECKING:
@@ -125,7 +125,10 @@ class Records:
             f"SELECT ifnull(max({_SIZE}), 0), ifnull(sum({_SIZE}), 0) FROM answer"
         )
         if largest > schema.LARGEST_VALUE or total > schema.LARGEST_LEDGER:
-            raise InputError(f"{self.file}: its answers are larger than those of any run")
+            raise InputError(
+                f"{self.file}: answers of {total} bytes, must be at most {schema.LARGEST_LEDGER}, "
+                f"each at most {schema.LARGEST_VALUE}"
+            )
         d = len(self.objectives)
         rows = self._rows(
             "SELECT weights, policy, prompt_rewards, prompt_regularizer, digest, seconds,"
@@ -238,5 +241,5 @@ class Records:
             ) from error
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
-        with told(self.file):
+        with sqlite_errors(self.file):
             return self._connection.execute(statement, values).fetchall()

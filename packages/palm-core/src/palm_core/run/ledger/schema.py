@@ -68,7 +68,7 @@ def policy_of(
 
     Raises:
         ValueError: it is not what was stored.
-        msgspec.MsgspecError: it is no policy.
+        msgspec.MsgspecError: it is not a policy.
     """
     if digest != answer_digest(key, record, rewards, regularizer):
         raise ValueError("its digest does not match")
@@ -171,7 +171,7 @@ def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.
     """Open an untrusted SQLite file with all features disabled that a ledger does not need.
 
     Raises:
-        InputError: it is no regular file.
+        InputError: it is not a regular file.
         WorkError: it cannot be opened.
     """
     try:
@@ -185,12 +185,12 @@ def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.
         # with other readers. Without a log the file is complete.
         if log_of(file) is not None:
             raise WorkError(
-                f"{file}: its run was killed or is at work with a write-ahead log, which cannot "
-                f"be read here ({_why_not(file, write=write)}); look at it on the machine where "
-                "it runs, go on with it there, or copy the run to read it"
+                f"{file}: the write-ahead log of a killed or running process cannot be read here "
+                f"({_why_not(file, write=write)}); read or resume the run on the machine where it "
+                "runs, or copy the run to read it"
             )
         mode = "ro&immutable=1"
-    with told(file):
+    with sqlite_errors(file):
         connection = sqlite3.connect(
             f"{file.resolve().as_uri()}?mode={mode}",
             uri=True,
@@ -199,7 +199,7 @@ def connect(file: Path, *, create: bool = False, write: bool = True) -> sqlite3.
         )
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * LARGEST_VALUE)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    with told(file, connection):
+    with sqlite_errors(file, connection):
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
     return connection
@@ -219,15 +219,15 @@ def check_file(file: Path, connection: sqlite3.Connection) -> None:
     Raises:
         InputError: not a ledger, one of another palm-core, or one with other tables.
     """
-    with told(file):
+    with sqlite_errors(file):
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = _tables(connection)
     if application != APPLICATION:
-        raise InputError(f"{file}: is not the ledger of a PALM run")
+        raise InputError(f"{file}: must be the ledger of a PALM run")
     if version > VERSION:
         raise InputError(
-            f"{file}: ledger version {version}, this palm-core reads up to {VERSION}; "
+            f"{file}: ledger version {version}, must be at most {VERSION}; "
             "upgrade palm-core to read it"
         )
     if version != VERSION or tables != _expected():
@@ -248,7 +248,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def told(file: Path, connection: sqlite3.Connection | None = None) -> Iterator[None]:
+def sqlite_errors(file: Path, connection: sqlite3.Connection | None = None) -> Iterator[None]:
     """Convert SQLite's errors to InputError or WorkError, with a message of one line.
 
     ``connection`` is closed on errors.
@@ -263,34 +263,34 @@ def told(file: Path, connection: sqlite3.Connection | None = None) -> Iterator[N
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT):
             raise InputError(f"{file}: is not a readable ledger: {text}") from error
         if code == sqlite3.SQLITE_FULL:
-            raise WorkError(f"{file}: the disk is full; the answers recorded are kept") from error
+            raise WorkError(f"{file}: the disk is full; recorded answers are safe") from error
         busy = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
         if busy and locks(file):
             raise WorkError(
-                f"{file}: another program has it locked ({text}), also after {PATIENCE:g} s; the "
-                "answers recorded are kept. Close what has it open (a database browser, a "
-                "backup) and run the same command again"
+                f"{file}: another program has locked it ({text}) for more than {PATIENCE:g} s; "
+                "recorded answers are safe. Close that program (a database browser, a backup) "
+                "and run the same command again"
             ) from error
         if busy or code in (sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOLFS):
             raise not_fit(file, text) from error
         if getattr(error, "sqlite_errorcode", 0) in _LEFT_UNDONE:
             raise WorkError(
-                f"{file}: its run was killed or is at work, and the folder cannot be written; "
+                f"{file}: its process was killed or is running, and the folder is not writable; "
                 "copy the run to read it"
             ) from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             raise WorkError(f"{file}: cannot be opened for writing: {text}") from error
         if isinstance(error, sqlite3.OperationalError):
-            raise WorkError(f"{file}: {text}; the answers recorded are kept") from error
+            raise WorkError(f"{file}: {text}; recorded answers are safe") from error
         raise InputError(f"{file}: is not a readable ledger: {text}") from error
 
 
 def not_fit(file: Path, text: str) -> WorkError:
     """The error for a file system without the features that a ledger needs."""
     return WorkError(
-        f"{file}: its file system ({_type(file)}) does not lock, read or write it as a ledger "
-        f"needs ({text}); the answers recorded are kept. Put the run on a local disk, or mount "
-        "this one with locks"
+        f"{file}: the file system ({_type(file)}) does not support the locks, reads or writes of "
+        f"a ledger ({text}); recorded answers are safe. Move the run to a local disk, or mount "
+        "this file system with locks"
     )
 
 

@@ -18,7 +18,7 @@ from palm_core.run.ledger import lock as _journal
 from palm_core.run.ledger import schema
 from palm_core.run.ledger.lock import RunLock
 from palm_core.run.ledger.reader import Records
-from palm_core.run.ledger.schema import key_of, row_of, told, transaction
+from palm_core.run.ledger.schema import key_of, row_of, sqlite_errors, transaction
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,7 +58,7 @@ def is_extension(
     """Whether ``task`` extends the run of another task, if ``asked``; false if it is the same.
 
     Raises:
-        InputError: it differs where earlier answers are no answers to it, or nobody asked.
+        InputError: earlier answers are not valid for it, or it differs and ``asked`` is false.
     """
     folder = records.file.parent
     if records.objectives != objectives:
@@ -152,17 +152,17 @@ class Ledger(Records):
 
         Raises:
             InputError: the folder holds another task's run (naming the fields that
-                differ), another process works on it, or the file is no ledger or a
+                differ), another process is using it, or the file is not a ledger or a
                 newer one.
             WorkError: the folder cannot be written.
         """
         file = folder / FILE_NAME
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is a file, must be a folder for the run")
+            raise InputError(f"{folder}: is a file, must be a folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise WorkError(f"{folder}: cannot be made: {error.strerror or error}") from error
+            raise WorkError(f"{folder}: cannot be created: {error.strerror or error}") from error
         lock = RunLock(folder)
         try:
             lock.acquire()
@@ -188,21 +188,21 @@ class Ledger(Records):
         """Open the ledger of a run read-only, also while another process works on it.
 
         Raises:
-            InputError: no such run, or a file that is no ledger or a newer one.
+            InputError: no such run, or a file that is not a ledger or is a newer one.
             WorkError: it cannot be opened.
         """
         file = folder / FILE_NAME
         if not is_folder(folder):
             raise not_a_folder(folder, "run folder")
         if not file.exists():
-            raise InputError(f"{folder}: is not a run (it has no {FILE_NAME})")
+            raise InputError(f"{folder}: is not a run, it has no {FILE_NAME}")
         # After a kill the write-ahead log needs a checkpoint, so the ledger is opened for
         # writing where possible.
         writable = os.access(file, os.W_OK) and os.access(folder, os.W_OK)
         ledger = cls(file, schema.connect(file, write=writable))
         try:
             schema.check_file(file, ledger._connection)
-            with told(file):
+            with sqlite_errors(file):
                 ledger._connection.execute("PRAGMA query_only = ON")
         except BaseException:
             ledger.close()
@@ -334,7 +334,7 @@ class Ledger(Records):
         *,
         extend: bool,
     ) -> None:
-        with told(self.file):
+        with sqlite_errors(self.file):
             self._connection = _journal.begin_writing(
                 self._connection, self.file, lambda: schema.connect(self.file, create=True)
             )
@@ -383,7 +383,7 @@ class Ledger(Records):
     @contextmanager
     def _written(self, *, durable: bool = True) -> Iterator[None]:
         """A transaction; a durable one is flushed to disk at its end."""
-        with told(self.file):
+        with sqlite_errors(self.file):
             # A rollback journal needs a further flush: EXTRA for its folder.
             levels = ("FULL", "NORMAL") if self._has_log else ("EXTRA", "FULL")
             self._connection.execute(f"PRAGMA synchronous = {levels[0 if durable else 1]}")
