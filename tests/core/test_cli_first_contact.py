@@ -47,18 +47,18 @@ def test_orientation_is_one_screen_that_names_every_command(asked: tuple[str, ..
     assert len(lines) <= 36
     assert max(map(len, lines)) <= 80
     for name in set(make_app()) - {"-h", "--help", "--version"}:
-        listed = [line for line in lines if line.startswith(f"  {name} ")]
+        listed = [line for line in lines if line.strip("│ ").startswith(f"{name} ")]
         assert len(listed) == 1, name
-        assert listed[0].endswith("."), "a line each"
-    commands = [line.split()[0] for line in lines if line.startswith("  ")]
+        assert listed[0].rstrip("│ ").endswith("."), "a line each"
+    commands = [line.split()[1] for line in lines if line.startswith("│")]
     assert commands.index("select") < commands.index("build")
-    assert "From other packages" not in lines, "ours have a place"
+    assert "other packages" not in told.out, "ours have a place"
 
 
 def test_examples_of_the_orientation_are_understood() -> None:
     examples = [line.split()[1:] for line in HELP.splitlines() if line.startswith("    palm ")]
-    assert len(examples) == 3
-    for words in examples[:2]:
+    assert len(examples) == 2
+    for words in examples:
         assert make_app(words).parse_args(words, exit_on_error=False)[0].__name__ == words[0]
 
 

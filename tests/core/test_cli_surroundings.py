@@ -141,7 +141,7 @@ for name in ("fork", "forkpty", "setsid", "killpg", "getpgid", "getuid", "geteui
     delattr(os, name)
 for name in ("SIGKILL", "SIGHUP", "SIGALRM", "SIGQUIT", "pthread_sigmask", "setitimer"):
     delattr(signal, name)
-from palm_command import run
+from palm_core.cli.app import run
 import palm_core
 [getattr(palm_core, name) for name in palm_core.__all__]
 for line in sys.argv[1:]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-import textwrap
 import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.text import Text
 
 from palm_core import __version__
 from palm_core.cli import errors, model_commands, output, run_commands
@@ -23,15 +20,13 @@ from palm_core.validation import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cyclopts.help import HelpEntry, HelpPanel
-    from rich.console import Console, ConsoleOptions
 
 LONGEST_ERROR = 4000
 HELP = """Few policies for many preferences, with a proof of how good they are.
 
     palm select models.csv --maximize helpful --minimize cost --epsilon 0.02
+
     palm build task.toml --out runs/first
-    palm COMMAND --help
 """
 FLAGS = {"--help": "Print help for a command.", "--version": "Print the installed versions."}
 OWN = (
@@ -52,10 +47,10 @@ def make_app(arguments: Sequence[str] = ()) -> App:
     app = App(
         name="palm",
         help=HELP,
-        help_format="plaintext",
-        help_formatter=HelpPages(),
-        console=output.out(),
+        help_format="markdown",
+        console=output.Lines(highlight=False, emoji=False),
         version=_versions,
+        version_format="plaintext",
         exit_on_error=False,
         print_error=False,
         help_on_error=False,
@@ -177,97 +172,3 @@ def add_completion(app: App) -> None:
 
     group, place = group_of("completion")
     app.command(completion, group=group, sort_key=place)
-
-
-#: Line length of prose, and the least terminal width for names and descriptions side by side.
-WIDEST, NARROW = 92, 60
-#: The longest option name that is printed beside its description.
-LONGEST_LABEL = 26
-
-
-class HelpPages:
-    """Formatter of help pages: plain lines; on a terminal, headings and names are highlighted.
-
-    Paragraphs of a docstring whose lines begin with "palm" are examples, printed verbatim.
-    """
-
-    def render_usage(self, console: Console, _: ConsoleOptions, usage: Any) -> None:
-        """Print the usage line."""
-        line = str(usage).strip().removeprefix("Usage: ")
-        line = re.sub(r"(\w+) \[ARGS\.\.\.\]", r"\1 [\1...]", line)
-        _print(console, Text.assemble(("Usage: ", "bold"), line))
-        console.print()
-
-    def render_description(
-        self, console: Console, options: ConsoleOptions, description: Any
-    ) -> None:
-        """Print the description and the examples of the command."""
-        for paragraph in _plain(description).split("\n\n"):
-            lines = [line.strip() for line in paragraph.splitlines()]
-            if all(line.startswith("palm ") for line in lines):
-                for line in lines:
-                    _print(console, Text(f"  {line}", style="green"))
-            else:
-                _print(console, Text(_filled(paragraph, _width(options))))
-            console.print()
-
-    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
-        """Print commands or options, required ones first."""
-        required = [entry for entry in panel.entries if entry.required]
-        optional = [entry for entry in panel.entries if not entry.required]
-        parts = [(str(panel.title), optional)]
-        if panel.format == "parameter":
-            parts = [("Required", required), ("Options", optional)]
-        longest = max((len(_label(entry)) for entry in panel.entries), default=0)
-        for title, entries in parts:
-            if entries:
-                _print(console, Text(title, style="bold"))
-                for entry in entries:
-                    for line in _lines(entry, min(longest, LONGEST_LABEL), _width(options)):
-                        _print(console, line)
-        if panel.format == "parameter":
-            console.print()
-
-
-def _lines(entry: HelpEntry, column: int, width: int) -> Iterator[Text]:
-    label, described = _label(entry), _described(entry)
-    beside = len(label) <= column and width >= NARROW
-    left = column + 4 if width >= NARROW else 6
-    wrapped = _filled(described, width - left).split("\n")
-    if beside:
-        first = f"{'':{column - len(label) + 2}}{wrapped.pop(0)}"
-        yield Text.assemble("  ", (label, "cyan"), first)
-    else:
-        yield Text.assemble("  ", (label, "cyan"))
-    for line in wrapped:
-        yield Text(f"{'':{left}}{line}")
-
-
-def _label(entry: HelpEntry) -> str:
-    if entry.positional_label or not entry.choices:
-        return ", ".join(entry.display_labels_with_metavar)
-    return f"{', '.join(entry.all_options)} {'|'.join(entry.choices)}"
-
-
-def _described(entry: HelpEntry) -> str:
-    text = " ".join(_plain(entry.description).split())
-    return text if entry.default is None else f"{text} By default {entry.default}."
-
-
-def _plain(described: Any) -> str:
-    """The plain text of a value from cyclopts, which is configured to render plain text."""
-    if described is None or not hasattr(described, "primary_renderable"):
-        return str(described or "")
-    return str(described.primary_renderable).rstrip()
-
-
-def _filled(text: str, width: int) -> str:
-    return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False)
-
-
-def _width(options: ConsoleOptions) -> int:
-    return max(20, min(options.max_width, WIDEST))
-
-
-def _print(console: Console, line: Text) -> None:
-    console.print(line, highlight=False, soft_wrap=True)

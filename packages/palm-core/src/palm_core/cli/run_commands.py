@@ -230,6 +230,7 @@ def prune(
     """Select another portfolio from a run, without oracle calls.
 
         palm prune runs/first --epsilon 0.02
+
         palm prune runs/first --curve
 
     Parameters
@@ -367,6 +368,7 @@ def runs(
     """List the runs in a folder and its subfolders.
 
         palm runs
+
         palm runs /data/experiments
 
     Parameters
