@@ -518,3 +518,15 @@ def test_a_terrible_policy_hides_no_gap(
         assert found.epsilon >= plain.epsilon
     else:
         assert (found.delta, found.epsilon) == (plain.delta, plain.epsilon)
+
+
+@pytest.mark.parametrize("share", [0.96, 0.5])
+def test_sentinels_at_both_ends_of_the_range_are_decided(share: float) -> None:
+    """Products of 1e300 and of weights near the smallest number: no pivot is taken twice."""
+    rows = [[0.5, 0.37, -1e300], [share, 1e300, -1e300], [-1e300, 0.14, -1e300]]
+    values = np.array([*rows, [-1e300, 0.44, 0.91], [0.02, 0.5, 0.33]])
+    found = gaps(values[[2]], values)
+    # Where objective 1 has weight 1 the loss is 0.5 + 1e300 or so of the best, 0.02 to 0.96.
+    assert found.delta == pytest.approx(1e300)
+    assert found.epsilon > 1e300
+    assert gap_frontier(values[[2]], values, [0.5])[0] == pytest.approx(1e300)

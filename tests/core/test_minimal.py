@@ -396,3 +396,8 @@ def test_a_tolerance_met_in_neither_reading_at_one_weight_ends():
         np.array(hundredths) / 100, epsilon=0.19489144316730517, time_limit=20.0
     )
     assert (found.status, len(found), found.lower_bound) == ("optimal", 3, 3)
+
+
+def test_intervals_of_the_smallest_numbers_there_are() -> None:
+    found = minimal_portfolio([[-1.5e-323, 1e-323], [2e-323, 0.0], [0.42, 0.0]])
+    assert (list(found), found.status) == ([0, 2], "optimal")

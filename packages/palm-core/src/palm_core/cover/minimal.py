@@ -75,7 +75,7 @@ def covered_intervals(values: Array, epsilon: float, delta: float) -> Array | No
         last = _last(excess, lowest, step, len(ends))
         beyond = np.clip(last + step, 0, len(ends) - 1)
         inside, outside = -excess(last), np.maximum(excess(beyond), 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             share = np.where(beyond == last, 0.0, inside / (inside + outside))[:, np.newaxis]
             edge = ends[last] * (1.0 - share) + ends[beyond] * share
             found[covers, side] = (edge[:, 1] / edge[:, 0])[covers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _LARGEST_GAIN = 40
 # Number of pivots in float64, for an initial basis.
 _MOST_GUESSES = 80
+# The smallest positive float64 number.
+_SMALLEST = 5e-324
 # In float64 a gain below this share of its operands counts as zero.
 _NO_GAIN = 1e-11
 
@@ -428,17 +431,18 @@ class _Simplex:
         """
         program = self.program
         d = program.d
-        weights, size = prices[:d], np.abs(prices[:d])
-        values = program.portfolio.floats
+        weights, values = prices[:d], program.portfolio.floats
         error = rounding_error(d)
+        # A weight near the smallest float64 number is rounded by as much as that number.
+        size = error * np.abs(weights) + 2 * _SMALLEST
         of_v = np.array([-np.inf if self.share else weights.sum() - one])
         parts = [of_v, values @ weights + prices[d]]
-        errors = [np.zeros(1), error * (np.abs(values) @ size + abs(prices[d])) + TINY]
+        errors = [np.zeros(1), np.abs(values) @ size + error * abs(prices[d]) + TINY]
         if program.everyone is not None:
             rivals = program.everyone.floats
             level = -one if self.share else (prices[d + 1] if self.n > d + 1 else 0.0)
             parts.append(rivals @ weights + level)
-            errors.append(error * (np.abs(rivals) @ size + abs(level)) + TINY)
+            errors.append(np.abs(rivals) @ size + error * abs(level) + TINY)
         parts.append(-weights)
         errors.append(np.zeros(d))
         if self.n > d + 1:
@@ -457,9 +461,9 @@ class _Simplex:
         # In a separate unit, to avoid overflow.
         unit = max(map(abs, prices)) or 1
         one = _ratio(self.det, unit)
-        gains, errors = self._gains(np.array([price / unit for price in prices]), one)
+        gains, errors = self._gains(np.array([_signed(price, unit) for price in prices]), one)
         if not self.share:  # no difference of products: exact
-            gains[0] = _ratio(sum(prices[:d]) - self.det, unit)
+            gains[0] = _signed(sum(prices[:d]) - self.det, unit)
         gains[self.basis] = -np.inf
         places = np.flatnonzero(gains > -errors)
         order = places if bland else places[np.argsort(-gains[places], kind="stable")]
@@ -521,8 +525,17 @@ class _Simplex:
 
 
 def _ratio(top: int, bottom: int) -> float:
-    """The nearest float64 number to a quotient; ±∞ beyond the largest."""
-    return nearest(Fraction(top, bottom))
+    """The nearest float64 number to a quotient, ``bottom`` > 0; ±∞ beyond the largest."""
+    try:
+        return top / bottom
+    except OverflowError:
+        return math.inf if top > 0 else -math.inf
+
+
+def _signed(top: int, bottom: int) -> float:
+    """:func:`_ratio` with the sign of the quotient where it is too small for a float64 number."""
+    ratio = _ratio(top, bottom)
+    return ratio or (_SMALLEST if top > 0 else -_SMALLEST if top < 0 else 0.0)
 
 
 def inverted(table: Any) -> Any:
