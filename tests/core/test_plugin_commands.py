@@ -66,13 +66,13 @@ def test_they_are_listed_the_broken_ones_with_a_reason(capsys: pytest.CaptureFix
     [
         ("broken", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("absent", "AttributeError: module 'greeting_for_palm' has no attribute 'other'"),
-        ("nothing", "TypeError: greeting_for_palm:nothing is no function"),
+        ("nothing", "TypeError: greeting_for_palm:nothing is not a function"),
     ],
 )
 def test_broken_ones_say_why(capsys: pytest.CaptureFixture[str], name: str, reason: str) -> None:
     assert run([name, "x"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"palm: palm {name} comes with ")
+    assert told.startswith(f"palm: palm {name}: ")
     assert reason in told
     assert told.count("\n") == 1
 

@@ -119,7 +119,7 @@ def test_refusals(score):
 
 
 def test_more_refusals():
-    with pytest.raises(InputError, match="1 policies given, at least 2"):
+    with pytest.raises(InputError, match="of 1 policies, must be of at least 2"):
         self_bleu([["a"]])
     with pytest.raises(InputError, match="n = 0: must be at least 1"):
         distinct_n([["a"]], 0)

@@ -315,7 +315,7 @@ def test_reward_pieces_are_functions_of_the_weights():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda leaves, rewards: ([], []), "leaves: none, must be at least one"),
+        (lambda leaves, rewards: ([], []), "leaves: must be at least one, got none"),
         (
             lambda leaves, rewards: (leaves, rewards[:-1]),
             r"rewards: have shape \(\d+, 2\), must be",

@@ -248,7 +248,7 @@ class TestForVllm:
         run = make_run(tmp_path / "run", base, change=change)
         line = refused(capsys, run, "--to", "vllm")
         assert said in line
-        assert "must be --to hf" in line
+        assert "requires --to hf" in line
         assert not (run / "export").exists()
 
 
@@ -414,7 +414,7 @@ class TestWhereTheBaseIs:
 
     def test_not_found(self, relative, capsys):
         line = refused(capsys, relative, "--to", "vllm")
-        assert "base model 'made/deep/model': is no folder here" in line
+        assert "base model 'made/deep/model': no such folder" in line
         assert "--task TASK" in line
 
     def test_beside_the_task(self, relative, tmp_path):
@@ -471,7 +471,7 @@ class TestNothingIsOverwritten:
     def test_a_file_or_the_run_itself(self, made, tmp_path, capsys):
         (tmp_path / "file").write_text("mine")
         assert "is a file" in refused(capsys, made, "--to", "hf", "--out", tmp_path / "file")
-        assert "has other things" in refused(capsys, made, "--to", "hf", "--out", made)
+        assert "has other files" in refused(capsys, made, "--to", "hf", "--out", made)
 
     def test_what_fails_leaves_nothing(self, made, tmp_path, capsys, monkeypatch):
         def fail(*_):

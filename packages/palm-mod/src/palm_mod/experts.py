@@ -120,7 +120,7 @@ class Experts:
         self.raw_logits = False
         self.cache_bytes = 0
         if sum(model.width for model in models) != len(self.names):
-            raise InputError(f"{len(self.names)} names for {len(models)} models")
+            raise InputError(f"names: has {len(self.names)} entries, must have {len(models)}")
 
     @property
     def device(self) -> torch.device:
@@ -417,7 +417,7 @@ def _sources(
     if (models is None) == (adapters is None):
         raise InputError("experts: must be given by 'models', or by 'base' and 'adapters'")
     if (base is None) != (adapters is None):
-        raise InputError("base: must be given with 'adapters', and only then")
+        raise InputError("base: must be given exactly if 'adapters' is given")
     field, given = ("models", models) if adapters is None else ("adapters", adapters)
     if isinstance(given, (str, Path)) or given is None or len(given) < 2:
         raise InputError(f"{field} = {given!r}: must be a list of at least 2")

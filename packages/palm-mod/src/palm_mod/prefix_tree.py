@@ -165,6 +165,9 @@ class Limits:
             and are recomputed (counted in :attr:`Counts.read_again`).
         stop: from a prompt's number and the tokens so far, whether the response is
             complete (for example at a stop string); or ``None``.
+
+    Raises:
+        InputError: a limit that is not a whole number in its range.
     """
 
     end_tokens: frozenset[int] = frozenset()

@@ -86,7 +86,11 @@ class Region:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """For d = 2, the least and the greatest w_1."""
+        """For d = 2, the least and the greatest w_1.
+
+        Raises:
+            InputError: not two objectives.
+        """
         if len(self.corners[0]) != 2:
             raise InputError(f"interval: {len(self.corners[0])} objectives, must be 2")
         return self.corners[0][0], self.corners[1][0]
@@ -100,7 +104,7 @@ def whole_simplex(n_experts: int, root: int = 0) -> Region:
     """
     if n_experts not in (2, 3):
         raise InputError(
-            f"experts: {n_experts}, must be 2 or 3 for regions of weights; decode a grid instead"
+            f"experts: has {n_experts}, must have 2 or 3 for regions; decode a grid instead"
         )
     corners = np.eye(n_experts)
     return Region(_tuples(corners if n_experts == 3 else corners[::-1]), root)

@@ -120,7 +120,7 @@ def failure(error: Exception, settings: GrpoSettings, where: str) -> PalmError:
         return WorkError(f"{where}: out of memory; {smaller(settings)}: {text}")
     if any(said in str(error) for said in _NOT_NUMBERS):
         return WorkError(
-            f"{where}: the weights are not finite any more; lower trainer.learning_rate = "
+            f"{where}: the weights are no longer finite; lower trainer.learning_rate = "
             f"{settings.options['learning_rate']:g}: {text}"
         )
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -259,10 +259,10 @@ def begin_from(model: Any, start: Path) -> None:
         wrong = sorted([*missing, *found.unexpected_keys])
     except Exception as error:
         raise InputError(
-            f"start = {one_line(start)}: cannot be taken: {error_reason(error)}"
+            f"start = {one_line(start)}: cannot be loaded: {error_reason(error)}"
         ) from error
     if wrong:
         raise InputError(
-            f"start = {one_line(start)}: is no adapter of this model with these options, "
+            f"start = {one_line(start)}: must be an adapter of this model with these options, "
             f"differs in {one_line(', '.join(wrong), 200)}"
         )

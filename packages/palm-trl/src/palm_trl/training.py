@@ -188,7 +188,7 @@ def prepared(
             model.float()
     ends = sorted(end_tokens(tokenizer, [model]))
     if not ends:
-        raise InputError(f"{place}: neither it nor its tokenizer says which token ends a text")
+        raise InputError(f"{place}: the model or its tokenizer must have an end-of-text token")
     _generate_freely(model, ends)
     task = _task(settings, tokenizer, model, config)
     config.model_init_kwargs = None if source.revision is None else {"revision": source.revision}
@@ -241,8 +241,8 @@ def _task(settings: GrpoSettings, tokenizer: Any, model: Any, config: Any) -> _T
     batch = config.generation_batch_size // config.num_generations
     if len(encoded.kept) < batch:
         raise InputError(
-            f"prompts: {len(encoded.kept)} to train on, must be at least {batch}: so many make a "
-            f"batch of {config.generation_batch_size} completions with trainer.num_generations = "
+            f"prompts: {len(encoded.kept)} to train on, must be at least {batch}, for one batch "
+            f"of {config.generation_batch_size} completions with trainer.num_generations = "
             f"{config.num_generations}; or lower trainer.gradient_accumulation_steps"
         )
     texts = [settings.put.text(tokenizer, prompts.texts[number]) for number in encoded.kept]

@@ -411,8 +411,8 @@ def models_of(portfolio: Portfolio, table: Table) -> PolicySet:
         if scale == limits and _agree(portfolio.gaps, models, own):
             return models
     raise InputError(
-        f"{table.source}: has the models of the portfolio, but others must have changed: their "
-        "limits and gaps are not those that were recorded; select from it again"
+        f"{table.source}: limits or gaps differ from those recorded in the portfolio, so other "
+        "models of the table have changed; select from it again"
     )
 
 

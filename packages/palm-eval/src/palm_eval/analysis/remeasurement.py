@@ -92,8 +92,8 @@ class Remeasurer:
         self.prompts = check_count(prompts, name="prompts", least=2)
         if not callable(getattr(oracle, "remeasure", None)):
             raise InputError(
-                f"--prompts: oracle {name!r} cannot measure a policy again (it has no method "
-                "remeasure), must be left out"
+                f"--prompts: oracle {name!r} has no method remeasure and cannot measure a policy "
+                "again, must be omitted"
             )
         self.folder = folder / FOLDER / str(prompts)
         self.count = 0

@@ -87,7 +87,7 @@ def source_identity(source: str, revision: str | None) -> str:
     except Exception as error:
         raise cannot_load("model", source, error) from error
     if commit is None:
-        raise InputError(f"model = {one_line(repr(source), 200)}: its commit cannot be told")
+        raise InputError(f"model = {one_line(repr(source), 200)}: its commit cannot be determined")
     return f"hub:{source}@{commit}"
 
 

@@ -244,7 +244,7 @@ def check_lengths(prompts: Sequence[Any], completions: Sequence[Any]) -> None:
             raise InputError(f"{name} is of type {type(values).__name__}: must be a list")
     if len(prompts) != len(completions):
         raise InputError(
-            f"{len(prompts)} prompts and {len(completions)} completions: must be as many"
+            f"completions: has {len(completions)} entries, must have {len(prompts)}, one per prompt"
         )
 
 

@@ -129,7 +129,7 @@ def check_served(gathered: Gathered) -> None:
         reason = unserved(model.files)
         if reason is not None:
             shown = one_line(repr(model.policy.id), 80)
-            raise InputError(f"policy {shown}: its adapter has {reason}; must be --to hf")
+            raise InputError(f"policy {shown}: its adapter has {reason}; requires --to hf")
 
 
 def serve_script(gathered: Gathered, asking: Asking) -> str:
