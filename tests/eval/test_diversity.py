@@ -110,7 +110,7 @@ def test_embeddings_that_are_none(vectors, message):
 def test_refusals(score):
     with pytest.raises(InputError, match="must have one for each prompt .*, have 1, 2"):
         score([["a"], ["a", "b"]])
-    with pytest.raises(InputError, match="responses: 0 policies given"):
+    with pytest.raises(InputError, match="responses: of 0 policies, must be"):
         score([])
     with pytest.raises(InputError, match=r"responses\[1\]\[0\] = None: must be text"):
         score([["a"], [None]])

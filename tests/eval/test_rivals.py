@@ -87,7 +87,7 @@ def test_what_cannot_be_compared(runs: dict[str, Run], tmp_path: Path) -> None:
     scaled = replace(
         runs["two"], settings=runs["two"].settings.with_pruning({"normalize": "minmax"})
     )
-    with pytest.raises(InputError, match="say which"):
+    with pytest.raises(InputError, match="normalize: differs between the runs"):
         compare_oracles({"one": runs["one"], "two": scaled})
 
 

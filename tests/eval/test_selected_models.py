@@ -227,7 +227,7 @@ class TestCommands:
         capsys.readouterr()
         for arguments, said in (
             (("report", run, "--models", table), f"{run} is a run, which has its policies itself"),
-            (("figures", run, "--models", table, *out), "is a run, which has its policies itself"),
+            (("figures", run, "--models", table, *out), "is a run's folder"),
             (("figures", file, *out), "requires --models TABLE"),
             (("figures", of_run, *out), "must be its run's folder"),
             (("figures", of_run, "--models", table, *out), "the portfolio is of a run"),

@@ -144,7 +144,7 @@ def test_scores_may_differ_within_the_tolerance() -> None:
     ("given", "message"),
     [
         ({"prompts": ["q"]}, "prompts, completions: must be given together"),
-        ({"prompts": ["q"], "completions": []}, "1 prompts and 0 completions"),
+        ({"prompts": ["q"], "completions": []}, "completions: has 0 entries, must have 1"),
         ({"columns": {"a": [1]}}, "column 'a' has 1 values, must be 8"),
         ({"tolerance": -1}, "tolerance = -1"),
     ],

@@ -293,7 +293,7 @@ def test_halving_ends_at_one_row(caplog):
 
 
 def test_names_must_be_as_many_as_predictions(untrained):
-    with pytest.raises(InputError, match="3 names for 2 models"):
+    with pytest.raises(InputError, match="names: has 3 entries, must have 2"):
         Experts(
             [untrained("llama"), untrained("gpt2")], ["a", "b", "c"], reference=False,
             tokenizer=None, vocabulary=320,

@@ -156,7 +156,7 @@ class TestWhatItAnswers:
 
     def test_jensen_shannon_differs_from_reverse_kl_and_needs_its_reference(self, task):
         # the published code takes one for the other
-        with pytest.raises(InputError, match="needs 'reference'"):
+        with pytest.raises(InputError, match="requires 'reference'"):
             ModOracle(**task(divergence="jensen-shannon"))
         options = task(divergence="jensen-shannon", reference=task.base, new_tokens=24)
         rows = np.linspace(0.05, 0.95, 19)
@@ -284,7 +284,7 @@ class TestWhatItRefuses:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ("{", "line 2: is no JSON"),
+            ("{", "line 2: is not JSON"),
             ("[1]", 'line 2: must be an object with "prompt"'),
             ('{"prompt": 1, "n": 1}', "line 2: prompt"),
             ('{"prompt": "a"}', "line 2: columns differ from those of the first"),

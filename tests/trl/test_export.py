@@ -440,7 +440,7 @@ class TestWhereTheBaseIs:
 
     def test_whole_models_have_none(self, whole, base, capsys):
         line = refused(capsys, whole, "--to", "vllm", "--base", base)
-        assert "the models are whole" in line
+        assert "requires adapters, has full models" in line
 
     def test_the_task_must_be_the_runs(self, tmp_path, capsys):
         for name, beta in (("task", 0.1), ("other", 0.2)):

@@ -154,10 +154,10 @@ class Experts:
         """
         from palm_eval.plugin import source_identity
 
-        told = [source_identity(source.name, source.revision) for source in self.sources]
-        told += [str(model.inner.dtype) for model in self.models]
-        told += [str(self.has_reference), str(self.vocabulary)]
-        return hashlib.sha256("\0".join(told).encode()).hexdigest()
+        parts = [source_identity(source.name, source.revision) for source in self.sources]
+        parts += [str(model.inner.dtype) for model in self.models]
+        parts += [str(self.has_reference), str(self.vocabulary)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def rows_that_fit(self, length: int, *, most: int = 256) -> int | None:
         """How many prefixes of ``length`` tokens fit in free memory, up to ``most``.

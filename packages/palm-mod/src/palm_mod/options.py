@@ -174,7 +174,7 @@ class LanguageSettings:
             models=[None if name is None else source_of(name) for name in named],
             prompts=[self.asked],
             rewards=self.functions,
-            settings={name: getattr(self, name) for name in self._told()},
+            settings={name: getattr(self, name) for name in self._fingerprint_names()},
         )
 
     @property
@@ -186,7 +186,7 @@ class LanguageSettings:
             return "beta * KL, exact: -log of the reference's probability of the response"
         return "beta * KL, exact at each step along the responses drawn"
 
-    def _told(self) -> list[str]:
+    def _fingerprint_names(self) -> list[str]:
         """Names of the settings that are part of the fingerprint."""
         elsewhere = {"rewards", "prompts", "models", "base", "adapters", "reference", "tokenizer"}
         unimportant = {"rows", "device", "folder", "cache", "artifact_dir", "epsilon", "delta"}

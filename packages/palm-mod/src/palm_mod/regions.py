@@ -118,7 +118,7 @@ def decode_regions(
     *,
     leaves: int = 1000,
     noise: Callable[[int, Sequence[int], Any], Tensor] | None = None,
-    told: Callable[[Leaf[Region]], None] | None = None,
+    on_complete: Callable[[Leaf[Region]], None] | None = None,
     progress: Callable[[Counts, int], None] | None = None,
 ) -> tuple[list[Leaf[Region]], Counts]:
     """Every response of some weights, with the region of those weights.
@@ -131,8 +131,8 @@ def decode_regions(
         leaves: maximum responses of a prompt. A region with too many parts is not divided
             further but decoded at its centre; ``exact`` is then False. (Which regions those
             are depends on the order of work, and so on ``limits.rows``.)
-        noise: as for :func:`palm_mod.prefix_tree.grow`, and so are ``told`` and ``progress``.
-        told: callback for each response as soon as it is complete.
+        noise: as for :func:`palm_mod.prefix_tree.grow`, as are ``on_complete``, ``progress``.
+        on_complete: callback for each response as soon as it is complete.
         progress: callback after each step.
 
     Returns:
@@ -150,7 +150,7 @@ def decode_regions(
         RegionSplitter(mixing, leaves),
         limits,
         noise=noise,
-        told=told,
+        on_complete=on_complete,
         progress=progress,
     )
 

@@ -486,10 +486,11 @@ class GrpoSettings:
             models=[self.source, self.tokenizer_source],
             prompts=[self.training_prompts, self.evaluation_prompts],
             rewards=self.functions,
-            settings={name: getattr(self, name) for name in self._told()} | self.options,
+            settings={name: getattr(self, name) for name in self._fingerprint_names()}
+            | self.options,
         )
 
-    def _told(self) -> list[str]:
+    def _fingerprint_names(self) -> list[str]:
         """Names of the settings that are part of the fingerprint."""
         elsewhere = {"rewards", "prompts", "evaluation", "model", "tokenizer", "trainer"}
         unimportant = {

@@ -92,8 +92,8 @@ def check_config(settings: GrpoSettings) -> None:
 
 def seed_of(run_seed: int, weights: NDArray[np.float64]) -> int:
     """The seed of a call, below 2³¹: a function of the run's seed and the weights (d,) only."""
-    told = json.dumps([run_seed, [float(one) for one in weights]])
-    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4], "big") % 2**31
+    content = json.dumps([run_seed, [float(one) for one in weights]])
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:4], "big") % 2**31
 
 
 def steps_of(settings: GrpoSettings, start: Path | None) -> int:

@@ -312,10 +312,10 @@ def run_figures(
             portfolio.policy_set, found.candidates, styles, scaled=found.normalization.method
         ),
     }
-    drawn["curve"], told = draw_curve(
+    drawn["curve"], curve_notes = draw_curve(
         run, portfolio, found, asked, most=most, resamples=resamples, seed=seed
     )
-    notes += told
+    notes += curve_notes
     if len(run.objectives) > 3:
         notes.append(
             f"weights, cells, grids: drawn for 2 and 3 objectives, not {found.weights.shape[1]}"

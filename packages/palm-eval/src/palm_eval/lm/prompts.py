@@ -42,8 +42,8 @@ class Prompts:
     @property
     def fingerprint(self) -> str:
         """Hash of all prompts and columns."""
-        told = json.dumps([self.texts, dict(self.columns)], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
+        content = json.dumps([self.texts, dict(self.columns)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def chosen(self, numbers: Sequence[int]) -> Prompts:
         """The prompts with these numbers, in that order, possibly repeated."""

@@ -185,8 +185,8 @@ def called(
     if by_position:
         scores = function(prompts, completions, **columns)
     else:
-        told = {name: value for name, value in given.items() if anything or name in names}
-        scores = function(**told, **columns)
+        extras = {name: value for name, value in given.items() if anything or name in names}
+        scores = function(**extras, **columns)
     found: Sequence[float | None] = awaited(scores)
     return found
 

@@ -434,6 +434,6 @@ def _named_base(models: Sequence[Model], asked: Mapping[str, Any]) -> tuple[str,
     ((given, model),) = names.items()
     revision = model.files.config.get("revision")
     if revision is None:  # the adapter may lack it; the task has "name@revision"
-        told = source_of(model.policy.info.get("base") or asked.get("base") or given)
-        revision = told.revision if told.name == given else None
+        source = source_of(model.policy.info.get("base") or asked.get("base") or given)
+        revision = source.revision if source.name == given else None
     return given, revision if isinstance(revision, str) else None
