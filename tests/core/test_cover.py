@@ -323,7 +323,7 @@ def test_one_weight_and_the_result_types() -> None:
         ([0.5, 0.5], {"mu": 0.1, "alpha": -1}, "alpha = -1: must be a finite number of at least 0"),
         ([0.5, 0.5], {"mu": 0.1, "alpha": float("inf")}, "alpha = inf"),
         ([0.5, 0.6], {"mu": 0.1}, "add to 1.1, must add to 1"),
-        ([0.2, 0.3, 0.5], {"mu": 0.1}, "3 values a row, must be 2"),
+        ([0.2, 0.3, 0.5], {"mu": 0.1}, "3 values per row, must be 2"),
     ],
 )
 def test_bad_arguments_are_named(weights: Any, options: Any, complaint: str) -> None:

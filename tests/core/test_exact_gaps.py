@@ -459,7 +459,9 @@ def test_a_hundred_thousand_candidates_of_two_objectives() -> None:
 
 
 def test_bad_requests_are_refused() -> None:
-    with pytest.raises(InputError, match="portfolio: 2 objectives, the candidates have 3"):
+    with pytest.raises(
+        InputError, match="portfolio: has 2 objectives, must have the candidates' 3"
+    ):
         gaps([[1.0, 0.0]], [[1.0, 0.0, 0.0]])
     with pytest.raises(InputError, match="method = 'simplex': must be one of auto, corners"):
         gaps([[1.0, 0.0]], [[1.0, 0.0]], method="simplex")

@@ -159,13 +159,18 @@ class TestCheckAnswer:
 
     @pytest.mark.parametrize("name", ["", "  ", None, 3])
     def test_it_must_have_a_name(self, name: Any) -> None:
-        assert refused(replace(GOOD, id=name)) == f"policy id = {name!r}: must be a name"
+        assert (
+            refused(replace(GOOD, id=name))
+            == f"policy id = {name!r}: must be text that is not empty"
+        )
 
     def test_it_must_answer_the_weights_asked_for(self) -> None:
         assert refused(replace(GOOD, weights=ASKED[::-1])) == (
             "policy 'p': weights = (0.75, 0.25): must be (0.25, 0.75)"
         )
-        assert "answers weights" in refused(replace(GOOD, weights=ASKED + 0.01 * TILT))
+        assert "weights = (0.26, 0.74): must be (0.25, 0.75)" in refused(
+            replace(GOOD, weights=ASKED + 0.01 * TILT)
+        )
         assert "must have shape (2), has (3,)" in refused(replace(GOOD, weights=np.ones(3) / 3))
 
     @pytest.mark.parametrize(

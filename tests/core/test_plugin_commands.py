@@ -72,7 +72,7 @@ def test_they_are_listed_the_broken_ones_with_a_reason(capsys: pytest.CaptureFix
 def test_broken_ones_say_why(capsys: pytest.CaptureFixture[str], name: str, reason: str) -> None:
     assert run([name, "x"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"palm: palm {name}")
+    assert told.startswith(f"palm: palm {name}: ")
     assert reason in told
     assert told.count("\n") == 1
 

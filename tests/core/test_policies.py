@@ -71,9 +71,9 @@ def test_from_policies_keeps_order_and_ids() -> None:
         ({"rewards": [[1, 2]], "regularizer": [-1.0]}, r"regularizer\[0\] = -1"),
         ({"rewards": [[1, 2]], "regularizer": [1.0, 2.0]}, r"must have shape \(1,\)"),
         ({"rewards": [[1, 2]], "regularizer": ["x"]}, "must be 1 numbers"),
-        ({"rewards": [[1, 2]], "names": ["a", "b"]}, "2 given for 1 policies"),
+        ({"rewards": [[1, 2]], "names": ["a", "b"]}, "names: 2 given, must be 1"),
         ({"rewards": [[1, 2], [2, 1]], "names": ["a", "a"]}, "duplicate name 'a'"),
-        ({"rewards": [[1, 2]], "objectives": ["a"]}, "1 given for 2 objectives"),
+        ({"rewards": [[1, 2]], "objectives": ["a"]}, "objectives: 1 given, must be 2"),
     ],
 )
 def test_refusals(arguments: dict[str, object], message: str) -> None:

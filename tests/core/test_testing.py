@@ -368,7 +368,7 @@ BROKEN: list[tuple[type, str, str]] = [
     (UsesOneBufferForWeights, "kept", r"row 1 came with weights \(0, 1, 0\)"),
     (SortsTheWeights, "order", r"row 0 is \(1, 0, 0\), its answer is for row 1, \(0, 1, 0\)"),
     (AnswersTuples, "answers", r"row 0, \(1, 0, 0\): the oracle yielded a tuple"),
-    (NormalisesToTheLargest, "answers", r"row 3, .*was asked for \(0\.333333"),
+    (NormalisesToTheLargest, "answers", r"row 3, .*weights = \(1, 1, 1\): must be \(0\.333333"),
     (RewardsOfTheWrongShape, "answers", r"must have shape \(3\), has \(2,\)"),
     (NotANumber, "answers", "must be finite numbers"),
     (NegativeRegularizer, "answers", r"regularizer = -0\.1: must be at least 0"),

@@ -155,12 +155,12 @@ def test_objectives_are_kept_from_policies():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"names": ["a", "b"]}, "names: 2 given for 3 policies"),
+        ({"names": ["a", "b"]}, "names: 2 given, must be 3, as many as policies"),
         (
             {"names": ["a", "b", "b"]},
             "names: duplicate name 'b', every name must be unique",
         ),
-        ({"objectives": ["a"]}, "objectives: 1 given for 2 objectives"),
+        ({"objectives": ["a"]}, "objectives: 1 given, must be 2, as many as columns of rewards"),
         ({"objectives": ["a", "a"]}, "objectives: duplicate name 'a', every name must be unique"),
         ({"regularizer": [0.5, 0.0, -1.0]}, "regularizer[2] = -1: must be at least 0"),
         (
@@ -176,7 +176,7 @@ def test_the_one_that_is_wrong_is_named(arguments, message):
 def test_weights_for_another_number_of_objectives_are_refused_by_count():
     policies = PolicySet([[1, 2], [2, 1]])
     assert refusal(policies.objective, [0.5, 0.25, 0.25]) == (
-        "weights: 3 values a row, must be 2, one per objective"
+        "weights: 3 values per row, must be 2, one per objective"
     )
 
 
@@ -210,7 +210,7 @@ def test_limits_names_and_words_are_kept():
 def test_raw_weights_of_another_number_of_objectives_are_refused_by_count():
     found = Normalization.fit(PolicySet([[3.0, 1.0], [1.0, 9.0]]), "minmax", over="two")
     assert refusal(found.raw_weights, [0.5, 0.25, 0.25]) == (
-        "weights: 3 values a row, must be 2, one per objective"
+        "weights: 3 values per row, must be 2, one per objective"
     )
     np.testing.assert_allclose(found.raw_weights([0.5, 0.5]), [[0.8, 0.2]])
 

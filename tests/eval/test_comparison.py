@@ -363,7 +363,7 @@ def test_runs_of_two_normalisations_need_a_word(tmp_path: Path) -> None:
     plain = built(tmp_path / "a", Few())
     scaled = built(tmp_path / "b", Few(), normalize="minmax")
     runs = {"a": plain, "b": scaled}
-    with pytest.raises(InputError, match="normalize: is minmax in one run, none in another"):
+    with pytest.raises(InputError, match=r"normalize: differs between the runs \(minmax, none\)"):
         compare_runs(runs, sizes=[2])
     assert compare_runs(runs, sizes=[2], normalize="minmax").normalization.startswith("minmax")
 

@@ -110,7 +110,7 @@ def test_embeddings_that_are_none(vectors, message):
 def test_refusals(score):
     with pytest.raises(InputError, match="must have one for each prompt .*, have 1, 2"):
         score([["a"], ["a", "b"]])
-    with pytest.raises(InputError, match="responses: 0 policies given"):
+    with pytest.raises(InputError, match="responses: of 0 policies, must be"):
         score([])
     with pytest.raises(InputError, match=r"responses\[1\]\[0\] = None: must be text"):
         score([["a"], [None]])
@@ -119,7 +119,7 @@ def test_refusals(score):
 
 
 def test_more_refusals():
-    with pytest.raises(InputError, match="1 policies given, at least 2"):
+    with pytest.raises(InputError, match="of 1 policies, must be of at least 2"):
         self_bleu([["a"]])
     with pytest.raises(InputError, match="n = 0: must be at least 1"):
         distinct_n([["a"]], 0)

@@ -79,7 +79,7 @@ def test_a_tokenizer_without_a_beginning():
     ("given", "said"),
     [
         ({"form": "USER:"}, "format = 'USER:': must be 'chat', 'plain', 'safety-alignment'"),
-        ({"system": "Be kind."}, "system = 'Be kind.': only format 'chat' has one"),
+        ({"system": "Be kind."}, "system = 'Be kind.': requires format = 'chat'"),
         ({"shortest": 0}, "shortest = 0: must be a whole number of at least 1|at least 1"),
         ({"shortest": 9, "longest": 8}, "longest = 8: must be at least 9"),
         ({"others": "cut"}, "others = 'cut': must be 'refuse' or 'drop'"),
@@ -307,7 +307,7 @@ class TestPromptFiles:
             (
                 [{"messages": [{"role": "system", "content": "a"}]}],
                 {},
-                "line 1: messages have none of role 'user'",
+                "line 1: messages must have at least one of role 'user'",
             ),
         ],
     )

@@ -145,7 +145,7 @@ def test_many_sets_at_once_are_each_one(seed, d):
 @pytest.mark.parametrize(
     ("ours", "theirs", "weights", "message"),
     [
-        ([[1, 0]], [[1, 0, 0]], [[1, 0]], "portfolio: 2 objectives, the candidates have 3"),
+        ([[1, 0]], [[1, 0, 0]], [[1, 0]], "portfolio: has 2 objectives, must have 3"),
         ([[1, 0]], [[1, 0]], [[0.5, 0.6]], "weights: 0.5, 0.6 add to 1.1"),
         ([[1, 0]], [[1, 0]], np.zeros((0, 2)), "weights: at least one is needed"),
     ],

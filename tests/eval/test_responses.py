@@ -59,7 +59,7 @@ def test_lines_are_json_that_others_can_read(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((["a"], []), "0 entries of completions for 1 prompts"),
+        ((["a"], []), "completions: has 0 entries, must have 1"),
         ((["a"], [[]]), "prompt 0 has no completion"),
         ((["a"], [3]), "prompt 0 has no completion"),
         (("a", ["b"]), "prompts is of type str: must be a list"),

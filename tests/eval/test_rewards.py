@@ -78,7 +78,7 @@ class TestTexts:
 
 class TestCalling:
     def test_as_many_prompts_as_completions(self):
-        with pytest.raises(InputError, match="2 prompts and 1 completions"):
+        with pytest.raises(InputError, match="completions: has 1 entries, must have 2"):
             length()(["a", "b"], ["c"])
 
     def test_a_missing_column_is_named(self):

@@ -192,7 +192,7 @@ def test_an_oracle_that_cannot_is_named(built, made, capsys) -> None:
     capsys.readouterr()
     run = str(made / "run")
     assert palm(["evaluate", run, "--task", str(task), "--prompts", "30"]) == 2
-    told = "--prompts: oracle 'circles:Again' cannot measure a policy again (it has no method"
+    told = "--prompts: oracle 'circles:Again' has no method remeasure and cannot"
     assert told in capsys.readouterr().err
     assert palm(["evaluate", run, "--prompts", "30"]) == 2
     assert "--prompts 30: requires --task" in capsys.readouterr().err

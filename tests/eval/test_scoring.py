@@ -197,7 +197,10 @@ class TestCache:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [(b"not a database at all" * 100, "cannot be used"), (b"sqlite", "is no cache of scores")],
+        [
+            (b"not a database at all" * 100, "cannot be used"),
+            (b"sqlite", "is not a cache of scores"),
+        ],
     )
     def test_a_file_that_is_no_cache_is_refused_and_left(self, tmp_path, content, message):
         file = tmp_path / "rewards.sqlite"
@@ -248,7 +251,7 @@ class TestColumns:
         for options, message in (
             ({}, "reward 'r' needs the column 'ground_truth'; given: none"),
             ({"columns": {"ground_truth": ["4", "5"]}}, "'ground_truth' has 2 values: must be 1"),
-            ({"columns": {"ground_truth": [math.nan]}}, "a value is none of JSON's"),
+            ({"columns": {"ground_truth": [math.nan]}}, "must hold JSON values"),
             ({"completion_columns": {"ids": [[1, 2]]}}, "'ids' of prompt 0 must have 1"),
             ({"columns": {"a": [1]}, "completion_columns": {"a": [[1]]}}, "'a' is in columns and"),
         ):
@@ -265,7 +268,7 @@ class TestRefused:
             ({"r": 3}, ["q"], ["a"], "'r' must be the name of an objective, with a function"),
             ({"": len}, ["q"], ["a"], "must be the name of an objective"),
             ({"r": length()}, [], [], "prompts: is empty"),
-            ({"r": length()}, ["q"], ["a", "b"], "2 entries of completions for 1 prompts"),
+            ({"r": length()}, ["q"], ["a", "b"], "completions: has 2 entries, must have 1"),
             ({"r": length()}, ["q"], [[]], "prompt 0 has no completion"),
         ],
     )

@@ -106,7 +106,7 @@ class Kept:
         (placed, "order: completion 7 scores 11.5, in a batch in reverse order 8"),
         (shared, "alone: completion 0 scores -2392, by itself 0"),
         (fussy, "alone: it raised RuntimeError: one is not enough"),
-        (empties, "unchanged: prompts, completions or columns are others after a call"),
+        (empties, "unchanged: prompts, completions or columns have changed after a call"),
         (Kept(), "fingerprint: 3: must be a text or None"),
     ],
 )
@@ -144,7 +144,7 @@ def test_scores_may_differ_within_the_tolerance() -> None:
     ("given", "message"),
     [
         ({"prompts": ["q"]}, "prompts, completions: must be given together"),
-        ({"prompts": ["q"], "completions": []}, "1 prompts and 0 completions"),
+        ({"prompts": ["q"], "completions": []}, "completions: has 0 entries, must have 1"),
         ({"columns": {"a": [1]}}, "column 'a' has 1 values, must be 8"),
         ({"tolerance": -1}, "tolerance = -1"),
     ],
@@ -198,7 +198,7 @@ def counting() -> Callable[..., float]:
         (counting(), "deterministic: d = 2: it is 0, asked again 1"),
         (first, "order: d = 2: it is .*, in reverse order "),
         (first_weight, "order: d = 2: it is .*, in reverse order "),
-        (writes, "unchanged: d = 2: the weights are others after the call"),
+        (writes, "unchanged: d = 2: the weights have changed after the call"),
         (needs_others, "everything: d = 2: it raised ZeroDivisionError"),
         (needs_two, "single: d = 2: value = nan"),
         (needs_a_plane, "value: d = 3: it raised ValueError: too many values"),

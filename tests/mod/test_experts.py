@@ -155,7 +155,9 @@ def test_a_model_that_is_wrong_in_batches_is_found():
         model.model.forward = lambda ignored=ignored, forward=forward, **given: forward(
             **{name: value for name, value in given.items() if name != ignored}
         )
-        with pytest.raises(WorkError, match=r"^\./gpt: GPT2LMHeadModel predicts otherwise in a b"):
+        with pytest.raises(
+            WorkError, match=r"^\./gpt: GPT2LMHeadModel predicts differently in a b"
+        ):
             causal_model.probe(model, 320)
 
 
@@ -165,7 +167,9 @@ def test_a_model_that_sees_what_follows_is_found():
         vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=16, initializer_range=0.5,
     )  # fmt: skip
-    with pytest.raises(WorkError, match="BertLMHeadModel predicts otherwise in a batch than alone"):
+    with pytest.raises(
+        WorkError, match="BertLMHeadModel predicts differently in a batch than alone"
+    ):
         causal_model.probe(CausalModel(BertLMHeadModel(config), "./bert"), 50)
 
 
@@ -173,7 +177,7 @@ def test_a_model_that_keeps_no_cache_is_found():
     model = CausalModel(tiny_models.new_model("gpt2", 320), "./gpt")
     forward = model.model.forward
     model.model.forward = lambda cache=None, past_key_values=None, **given: forward(**given)
-    with pytest.raises(WorkError, match=r"^\./gpt: GPT2LMHeadModel does not keep what it read"):
+    with pytest.raises(WorkError, match=r"^\./gpt: GPT2LMHeadModel does not fill the cache"):
         causal_model.probe(model, 320)
 
 
@@ -283,13 +287,13 @@ def test_what_says_out_of_memory():
 
 def test_halving_ends_at_one_row(caplog):
     assert memory.halved(9, MemoryError("no room")) == 4
-    assert "out of memory with 9 rows, going on with 4: no room" in caplog.text
+    assert "out of memory with 9 rows, retrying with 4: no room" in caplog.text
     with pytest.raises(WorkError, match="out of memory with a single row: no room"):
         memory.halved(1, MemoryError("no room\nmore"))
 
 
 def test_names_must_be_as_many_as_predictions(untrained):
-    with pytest.raises(InputError, match="3 names for 2 models"):
+    with pytest.raises(InputError, match="names: has 3 entries, must have 2"):
         Experts(
             [untrained("llama"), untrained("gpt2")], ["a", "b", "c"], reference=False,
             tokenizer=None, vocabulary=320,

@@ -85,7 +85,7 @@ def test_the_forest_is_naive_decoding(case):
         [everyone] * len(prompts),
         WeightSplitter(weights, mixing),
         limits,
-        told=told.append,
+        on_complete=told.append,
     )
     expected, margins, alone = {}, {}, 0
     for number, prompt in enumerate(prompts):
@@ -201,7 +201,7 @@ def test_what_told_raises_ends_it_and_breaks_nothing():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        grow(models, *arguments, limits, told=stop_after_three)
+        grow(models, *arguments, limits, on_complete=stop_after_three)
     assert len(told) == 3
     assert all(leaf in whole for leaf in told)
     assert grow(models, *arguments, limits)[0] == whole
@@ -302,7 +302,7 @@ def test_out_of_memory_halves_the_rows_and_loses_nothing(room, where):
     limits = Limits(new_tokens=4, rows=16)
     whole, free = grow(Forgetful(99, where), *arguments, limits)
     heard = []
-    found, counts = grow(Forgetful(room, where), *arguments, limits, told=heard.append)
+    found, counts = grow(Forgetful(room, where), *arguments, limits, on_complete=heard.append)
     assert found == whole
     assert sorted(heard, key=lambda leaf: (leaf.prompt, leaf.tokens)) == whole
     assert counts.halvings >= 1

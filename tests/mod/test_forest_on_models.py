@@ -57,7 +57,8 @@ def weights_of(d, count, seed=0):
 
 
 def decode(
-    experts, prompts, weights, *, mixing=None, rows=64, new_tokens=16, told=None, progress=None,
+    experts, prompts, weights, *, mixing=None, rows=64, new_tokens=16,
+    on_complete=None, progress=None,
     ends=None, **limits,
 ):  # fmt: skip
     """The forest's answers as {(prompt, weight): leaf}, and what they cost."""
@@ -69,7 +70,7 @@ def decode(
         [group] * len(prompts),
         splitter,
         Limits(end_tokens=ends or experts.end_tokens, new_tokens=new_tokens, rows=rows, **limits),
-        told=told,
+        on_complete=on_complete,
         progress=progress,
     )
     found = {(leaf.prompt, one): leaf for leaf in leaves for one in leaf.members}
@@ -290,7 +291,7 @@ def test_out_of_memory_halves_the_rows_and_goes_on(kind, families, monkeypatch, 
     assert plenty.halvings == 0
     small_memory(monkeypatch, 6)
     heard = []
-    found, counts = decode(experts, prompts, weights, told=heard.append)
+    found, counts = decode(experts, prompts, weights, on_complete=heard.append)
     assert counts.halvings >= 1
     assert "out of memory with " in caplog.text
     assert {place: leaf.tokens for place, leaf in found.items()} == {

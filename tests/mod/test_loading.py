@@ -104,8 +104,8 @@ def test_the_fingerprint_follows_the_weights(llama, folder):
     [
         ({}, "experts: must be given by 'models', or by 'base' and 'adapters'"),
         ({"models": ["a", "b"], "adapters": ["c", "d"]}, "experts: must be given by 'models'"),
-        ({"models": ["a", "b"], "base": "c"}, "base: must be given with 'adapters', and only"),
-        ({"adapters": ["a", "b"]}, "base: must be given with 'adapters'"),
+        ({"models": ["a", "b"], "base": "c"}, "base: must be given exactly if 'adapters'"),
+        ({"adapters": ["a", "b"]}, "base: must be given exactly if 'adapters'"),
         ({"models": ["a"]}, "models = ['a']: must be a list of at least 2"),
         ({"models": "ab"}, "models = 'ab': must be a list of at least 2"),
         ({"models": ["a", ""]}, "'': must be the name or folder of a model"),
@@ -148,7 +148,7 @@ def test_a_classifier_is_no_expert(llama, folder):
     config.num_labels = 1
     AutoModelForSequenceClassification.from_config(config).save_pretrained(path)
     said = refused(models=[llama["base"], path])
-    assert f"models[1] = {str(path)!r}: is no trained causal language model" in said
+    assert f"models[1] = {str(path)!r}: must be a trained causal language model" in said
     assert "lm_head.weight" in said
 
 
@@ -235,7 +235,7 @@ def test_without_peft_adapters_say_what_is_missing(adapters, monkeypatch):
     family = adapters("llama")
     monkeypatch.setattr("palm_mod.causal_model.find_spec", lambda name: None)
     said = refused(base=family["base"], adapters=family["adapters"])
-    assert said.startswith("adapters: need peft, not installed")
+    assert said.startswith("adapters: peft is not installed")
 
 
 def test_tokenizers_that_differ_are_named_by_their_first_difference(llama, folder):

@@ -352,7 +352,7 @@ def test_choose_takes_the_lowest_of_the_best_and_its_lead(scores):
         ({"divergence": "kl"}, "divergence = 'kl': must be one of reverse-kl, forward-kl"),
         ({"divergence": "alpha"}, "alpha: missing, divergence 'alpha' needs it"),
         ({"divergence": "alpha", "alpha": 0.0}, "alpha = 0.0"),
-        ({"divergence": "forward-kl", "alpha": 1.0}, "alpha = 1.0: only divergence 'alpha' has"),
+        ({"divergence": "forward-kl", "alpha": 1.0}, "alpha = 1.0: requires divergence = 'alpha'"),
     ],
 )
 def test_wrong_divergences(options, words):

@@ -152,7 +152,7 @@ class TestWhatItAnswers:
 
     def test_jensen_shannon_differs_from_reverse_kl_and_needs_its_reference(self, task):
         # the published code takes one for the other
-        with pytest.raises(InputError, match="needs 'reference'"):
+        with pytest.raises(InputError, match="requires 'reference'"):
             ModOracle(**task(divergence="jensen-shannon"))
         options = task(divergence="jensen-shannon", reference=task.base, new_tokens=24)
         rows = np.linspace(0.05, 0.95, 19)
@@ -243,7 +243,7 @@ class TestWhatItRefuses:
             ({"models": "a"}, "models = 'a': must be a list"),
             ({"models": ...}, "must be given by 'models', or by 'base' and 'adapters'"),
             ({"adapters": ["a", "b"]}, "must be given by 'models', or by"),
-            ({"base": "a"}, "base: must be given with 'adapters'"),
+            ({"base": "a"}, "base: must be given exactly if 'adapters'"),
             ({"rewards": {"long": words}}, "rewards = .*at least two"),
             ({"rewards": {"long": words, "kind": 3}}, "rewards.kind = 3: must be"),
             (
@@ -251,10 +251,10 @@ class TestWhatItRefuses:
                 "rewards.kind: .*patern.*did you mean 'pattern'",
             ),
             ({"prompts": Path("no/such.jsonl")}, "no/such.jsonl: no such file of prompts"),
-            ({"samples": 2}, "samples = 2: greedy decoding has one response"),
-            ({"beta": 0.1}, "beta = 0.1: needs 'reference'"),
+            ({"samples": 2}, "samples = 2: must be 1, or temperature above 0"),
+            ({"beta": 0.1}, "beta = 0.1: requires 'reference'"),
             ({"beta": -1.0}, "beta = -1"),
-            ({"reference": "r"}, "reference = 'r': would be run for nothing"),
+            ({"reference": "r"}, "reference = 'r': requires beta above 0"),
             ({"divergence": "jsd"}, "divergence = 'jsd': must be one of reverse-kl"),
             ({"format": "no place"}, "format = 'no place'"),
             ({"published": 1}, "published = 1: must be true or false"),
@@ -280,7 +280,7 @@ class TestWhatItRefuses:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ("{", "line 2: is no JSON"),
+            ("{", "line 2: is not JSON"),
             ("[1]", 'line 2: must be an object with "prompt"'),
             ('{"prompt": 1, "n": 1}', "line 2: prompt"),
             ('{"prompt": "a"}', "line 2: columns differ from those of the first"),

@@ -285,7 +285,7 @@ def test_too_many_cells_are_said_to_be():
     assert {tuple(one) for one in some.responses} <= every
     assert np.isnan(some.shares).all()
     assert some.exact == 1
-    with pytest.raises(InputError, match="policies: not complete"):
+    with pytest.raises(InputError, match="policies: must be complete"):
         some.at([1 / 3, 1 / 3, 1 / 3])
 
 
@@ -321,14 +321,14 @@ def test_reward_pieces_are_functions_of_the_weights():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda leaves, rewards: ([], []), "leaves: none, must be at least one"),
+        (lambda leaves, rewards: ([], []), "leaves: must be at least one, got none"),
         (
             lambda leaves, rewards: (leaves, rewards[:-1]),
             r"rewards: have shape \(\d+, 2\), must be",
         ),
         (lambda leaves, rewards: (leaves, rewards * np.nan), "rewards row 0: must be finite"),
         (lambda leaves, rewards: (leaves, "many"), "rewards: must be numbers"),
-        (lambda leaves, rewards: (leaves[1:], rewards[1:]), "the regions of prompt 0 take up 0"),
+        (lambda leaves, rewards: (leaves[1:], rewards[1:]), "the regions of prompt 0 cover 0"),
     ],
 )
 def test_rewards_that_do_not_fit_are_refused(change, words):
@@ -339,7 +339,7 @@ def test_rewards_that_do_not_fit_are_refused(change, words):
 
 def test_what_regions_cannot_do_is_refused():
     limits = Limits(new_tokens=1)
-    with pytest.raises(InputError, match="experts: 4, must be 2 or 3"):
+    with pytest.raises(InputError, match="experts: has 4, must have 2 or 3"):
         decode_regions(FakeModels(4), [[1]], Mixing(), limits)
     with pytest.raises(InputError, match="divergence = 'jensen-shannon': regions need"):
         decode_regions(FakeModels(2, reference=True), [[1]], Mixing("jensen-shannon"), limits)

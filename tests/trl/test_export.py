@@ -247,7 +247,7 @@ class TestForVllm:
         run = make_run(tmp_path / "run", base, change=change)
         line = refused(capsys, run, "--to", "vllm")
         assert said in line
-        assert "must be --to hf" in line
+        assert "requires --to hf" in line
         assert not (run / "export").exists()
 
 
@@ -413,7 +413,7 @@ class TestWhereTheBaseIs:
 
     def test_not_found(self, relative, capsys):
         line = refused(capsys, relative, "--to", "vllm")
-        assert "base model 'made/deep/model': is no folder here" in line
+        assert "base model 'made/deep/model': no such folder" in line
         assert "--task TASK" in line
 
     def test_beside_the_task(self, relative, tmp_path):
@@ -439,7 +439,7 @@ class TestWhereTheBaseIs:
 
     def test_whole_models_have_none(self, whole, base, capsys):
         line = refused(capsys, whole, "--to", "vllm", "--base", base)
-        assert "the models are whole" in line
+        assert "requires adapters, has full models" in line
 
     def test_the_task_must_be_the_runs(self, tmp_path, capsys):
         for name, beta in (("task", 0.1), ("other", 0.2)):
@@ -470,7 +470,7 @@ class TestNothingIsOverwritten:
     def test_a_file_or_the_run_itself(self, made, tmp_path, capsys):
         (tmp_path / "file").write_text("mine")
         assert "is a file" in refused(capsys, made, "--to", "hf", "--out", tmp_path / "file")
-        assert "has other things" in refused(capsys, made, "--to", "hf", "--out", made)
+        assert "has other files" in refused(capsys, made, "--to", "hf", "--out", made)
 
     def test_what_fails_leaves_nothing(self, made, tmp_path, capsys, monkeypatch):
         def fail(*_):

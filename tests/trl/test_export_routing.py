@@ -196,11 +196,11 @@ class TestStandingAlone:
             (["brevity=0.7"], "add to 0.7, must add to 1"),
             (["brevity=0.7,help=0.3"], "no objective 'help', must be brevity, helpfulness"),
             (["brevity"], "'brevity' must be name=value"),
-            (["brevity=0.5,brevity=0.5"], "each name once"),
-            (["brevity=x,helpfulness=1"], "'x' is not a number"),
+            (["brevity=0.5,brevity=0.5"], "without duplicates"),
+            (["brevity=x,helpfulness=1"], "'x' must be a number"),
             (["brevity=2,helpfulness=-1"], "must be finite and not negative"),
             (["brevity=nan,helpfulness=1"], "must be finite and not negative"),
-            ([], "takes one weight vector"),
+            ([], "must be one weight vector"),
         ],
     )
     def test_what_is_no_weight_vector(self, folder, asked, said):

@@ -84,7 +84,10 @@ def test_the_first_of_all_can_be_asked_for(tmp_path):
     ("rows", "said"),
     [
         ([{"question": "1?"}], 'row 0: must have "prompt", or "messages" as RLVR has; has \'que'),
-        ([{"messages": [{"role": "assistant", "content": "1"}]}], "row 0: messages have none of"),
+        (
+            [{"messages": [{"role": "assistant", "content": "1"}]}],
+            "row 0: messages must have at least one of",
+        ),
         ([{"prompt": 3}], "row 0: prompt is of type int"),
     ],
 )

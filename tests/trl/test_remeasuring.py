@@ -94,5 +94,5 @@ def test_what_cannot_be_measured_again_is_told(task, tmp_path):
     oracle = measured_tasks.make_oracle(task)
     with pytest.raises(InputError, match="24 prompts, must have 25 after skip = 0"):
         oracle.remeasure(policy_of(0), artifact=task / "adapters" / "adapter-0", prompts=25)
-    with pytest.raises(InputError, match="policy 'grpo-0': .* is no folder, must be its model"):
+    with pytest.raises(InputError, match="policy 'grpo-0': .* must be its model's folder"):
         oracle.remeasure(policy_of(0), artifact=tmp_path / "none", prompts=2)

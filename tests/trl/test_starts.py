@@ -91,7 +91,7 @@ def test_an_adapter_of_other_options_is_refused(begun, make_oracle, tmp_path):
         trained(make_oracle(**WARM), tmp_path, start=empty)
     shutil.copytree(begun, empty)
     (empty / "adapter_model.safetensors").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"^start = .*none: cannot be taken"):
+    with pytest.raises(InputError, match=r"^start = .*none: cannot be loaded"):
         trained(make_oracle(**WARM), tmp_path, start=empty)
 
 

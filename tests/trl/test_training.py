@@ -278,7 +278,7 @@ def test_weights_that_are_not_finite_end_it_with_the_step(make_oracle, tmp_path)
     oracle = make_oracle(steps=5, trainer={**AT_ONCE, "learning_rate": 1e30})
     with pytest.raises(
         WorkError,
-        match=r"step 2: the weights are not finite any more; lower "
+        match=r"step 2: the weights are no longer finite; lower "
         r"trainer\.learning_rate = 1e\+30",
     ):
         trained(oracle, tmp_path)

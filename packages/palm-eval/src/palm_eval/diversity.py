@@ -144,7 +144,7 @@ def embedding_distance(responses: Responses, embed: Callable[[list[str]], ArrayL
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (length > 0).all():
         text = texts[int(np.argmin(length[:, 0]))]
-        raise InputError(f"embed: the vector of {text[:40]!r} is zero, it has no direction")
+        raise InputError(f"embed: the vector of {text[:40]!r} is zero, must have a direction")
     units = vectors / length
     place = {text: row for row, text in enumerate(texts)}
     found = []
@@ -160,7 +160,7 @@ def _per_prompt(responses: Responses, *, least: int) -> list[list[str]]:
     """The responses of all policies, prompt by prompt."""
     rows = [list(answers) for answers in responses]
     if len(rows) < least:
-        raise InputError(f"responses: {len(rows)} policies given, at least {least} are needed")
+        raise InputError(f"responses: of {len(rows)} policies, must be of at least {least}")
     sizes = {len(row) for row in rows}
     if len(sizes) != 1 or not all(sizes):
         shown = ", ".join(str(len(row)) for row in rows[:8])

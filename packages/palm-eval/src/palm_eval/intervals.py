@@ -490,7 +490,7 @@ def _interval(
     if unfit.any() or not np.isfinite(value).all():
         raise WorkError(
             f"the statistic is not finite in {int(unfit.sum())} of {n_resamples} resamples; "
-            "an epsilon is not where opt can be 0 or below: take delta, or other units"
+            "epsilon is infinite where opt can be 0 or below: use delta, or other units"
         )
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     if method == "bca":

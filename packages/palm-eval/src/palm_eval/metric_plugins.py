@@ -153,6 +153,6 @@ def _defined(value: float, weights: Weights | None) -> float:
         return value
     shown = ", ".join(f"{entry:.3g}" for entry in weights)
     raise WorkError(
-        f"no policy is worth more than 0 at weights ({shown}), where a multiplicative "
-        "gap means nothing; take delta, or normalize = 'minmax'"
+        f"the best value at weights ({shown}) is not positive, so the multiplicative gap is "
+        "undefined there; use delta, or normalize = 'minmax'"
     )

@@ -106,15 +106,15 @@ def sampled_gaps(
         >>> round(found.epsilon, 6), round(found.delta, 6), found.delta_weights
         (0.333333, 0.25, array([0.5, 0.5]))
     """
-    ours, theirs = vertex_values(portfolio), vertex_values(candidates)
-    if ours.shape[1] != theirs.shape[1]:
+    chosen, every = vertex_values(portfolio), vertex_values(candidates)
+    if chosen.shape[1] != every.shape[1]:
         raise InputError(
-            f"portfolio: {ours.shape[1]} objectives, the candidates have {theirs.shape[1]}"
+            f"portfolio: has {chosen.shape[1]} objectives, must have {every.shape[1]} as candidates"
         )
-    rows = check_weights(weights, ours.shape[1])
+    rows = check_weights(weights, chosen.shape[1])
     if not len(rows):
         raise InputError("weights: at least one is needed, got none")
-    ratio, loss = _losses(ours, theirs, rows)
+    ratio, loss = _losses(chosen, every, rows)
     return SampledGaps(
         epsilon=float(ratio.max()),
         delta=float(loss.max()),

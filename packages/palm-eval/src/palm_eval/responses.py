@@ -74,7 +74,7 @@ def completions_of(prompts: Sequence[Any], completions: Sequence[Any]) -> list[l
             raise InputError(f"{name} is of type {type(values).__name__}: must be a list")
     if len(prompts) != len(completions):
         raise InputError(
-            f"{len(completions)} entries of completions for {len(prompts)} prompts: must be as many"
+            f"completions: has {len(completions)} entries, must have {len(prompts)}, one per prompt"
         )
     nested = []
     for index, entry in enumerate(completions):

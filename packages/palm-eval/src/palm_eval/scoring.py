@@ -122,7 +122,7 @@ class ScoreCache:
         tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if tables and application != _APPLICATION:
             self._connection.execute("ROLLBACK")
-            raise WorkError(f"{one_line(self._file)}: is no cache of scores, must be moved away")
+            raise WorkError(f"{one_line(self._file)}: is not a cache of scores; move it away")
         if not tables:
             self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._connection.execute(
@@ -133,7 +133,7 @@ class ScoreCache:
     def _cannot(self, error: Exception) -> WorkError:
         return WorkError(
             f"{one_line(self._file)}: the cache of scores cannot be used: {one_line(error, 200)}; "
-            "it can be deleted, its scores are then computed anew"
+            "delete it to compute its scores again"
         )
 
 
@@ -340,7 +340,7 @@ class _Plan:
             )
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
-                f"columns {', '.join(map(repr, read))}: a value is none of JSON's: "
+                f"columns {', '.join(map(repr, read))}: must hold JSON values: "
                 f"{one_line(error, 200)}"
             ) from error
         return hashlib.sha256(written.encode()).digest()

@@ -239,7 +239,7 @@ class _RewardTrial:
         except Exception as error:
             raise _broken(rule, f"it raised {type(error).__name__}: {error}") from error
         if "unchanged" not in self.skip and (prompts, completions, columns) != kept:
-            raise _broken("unchanged", "prompts, completions or columns are others after a call")
+            raise _broken("unchanged", "prompts, completions or columns have changed after a call")
         try:
             return check_scores(found, kept[0], self.name)
         except WorkError as error:
@@ -269,7 +269,7 @@ class _MetricTrial:
             text = f"d = {self.d}: it raised {type(error).__name__}: {error}"
             raise _broken(rule, text) from error
         if "unchanged" not in self.skip and not np.array_equal(weights, kept):
-            raise _broken("unchanged", f"d = {self.d}: the weights are others after the call")
+            raise _broken("unchanged", f"d = {self.d}: the weights have changed after the call")
         try:
             return check_number(found, name=f"d = {self.d}: value")
         except InputError as error:

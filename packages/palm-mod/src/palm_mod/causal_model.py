@@ -156,9 +156,8 @@ class Running:
         logits = self._model.run(ids, self._mask, positions, self.cache)
         if self.cache.get_seq_length() != self._mask.shape[1]:
             raise WorkError(
-                f"{self._model.name}: {type(self._model.inner).__name__} does not keep what it "
-                "read in the cache that it is given, must be a model whose generation "
-                "can use transformers' DynamicCache"
+                f"{self._model.name}: {type(self._model.inner).__name__} does not fill the cache "
+                "passed to it, must be a model whose generation can use transformers' DynamicCache"
             )
         kept = logits[:, : self._vocabulary].float()
         if not self._raw:
@@ -215,9 +214,7 @@ def with_adapters(
 def require_peft() -> None:
     """Raise :class:`InputError` if peft is not installed."""
     if find_spec("peft") is None:
-        raise InputError(
-            "adapters: need peft, not installed: install palm-mod with its extra [lora]"
-        )
+        raise InputError("adapters: peft is not installed; install palm-mod with its extra [lora]")
 
 
 def _check(label: str, source: Source, base: Any) -> list[str]:
@@ -304,7 +301,7 @@ def _compare(model: CausalModel, found: Tensor, prefixes: list[list[int]], vocab
                     raise WorkError(f"{model.name}: a logit is not a number, for any prompt")
                 if distance > tolerance:
                     raise WorkError(
-                        f"{model.name}: {type(model.inner).__name__} predicts otherwise in a "
+                        f"{model.name}: {type(model.inner).__name__} predicts differently in a "
                         f"batch than alone (total variation {distance:.2g}, must be at most "
                         f"{tolerance:g}); it cannot be decoded in batches"
                     )

@@ -172,10 +172,10 @@ class Answering:
         f is measured in float32, whose last digits depend on the rest of the batch, and equal
         ids must have equal f. So the weights are hashed too where f is not 0.
         """
-        told = repr([[one.tokens for one in several] for several in responses]).encode()
+        content = repr([[one.tokens for one in several] for several in responses]).encode()
         if self.beta > 0:
-            told += weights.tobytes()
-        return hashlib.sha256(told).hexdigest()[:16]
+            content += weights.tobytes()
+        return hashlib.sha256(content).hexdigest()[:16]
 
     def _write(
         self, name: str, texts: Sequence[Sequence[str]], model: Callable[[Path], None] | None
@@ -298,7 +298,7 @@ def decode(
                 nats = max(0.0, -leaf.log_probs[-1])
             response = Response(leaf.tokens, leaf.ended, nats)
             found[member][leaf.prompt // samples].append(response)
-    print(told(counts, k, len(prompts)), file=sys.stderr, flush=True)
+    print(cost_text(counts, k, len(prompts)), file=sys.stderr, flush=True)
     return found, counts
 
 
@@ -314,7 +314,7 @@ class _Progress:
             print(f"{counts.rows} rows run, {left} prefixes go on", file=sys.stderr, flush=True)
 
 
-def told(counts: Counts, k: int, prompts: int) -> str:
+def cost_text(counts: Counts, k: int, prompts: int) -> str:
     """The cost of decoding k weight vectors, on one line."""
     saved = counts.alone / max(1, counts.rows)
     return (

@@ -120,7 +120,7 @@ class Experts:
         self.raw_logits = False
         self.cache_bytes = 0
         if sum(model.width for model in models) != len(self.names):
-            raise InputError(f"{len(self.names)} names for {len(models)} models")
+            raise InputError(f"names: has {len(self.names)} entries, must have {len(models)}")
 
     @property
     def device(self) -> torch.device:
@@ -154,10 +154,10 @@ class Experts:
         """
         from palm_eval.plugin import source_identity
 
-        told = [source_identity(source.name, source.revision) for source in self.sources]
-        told += [str(model.inner.dtype) for model in self.models]
-        told += [str(self.has_reference), str(self.vocabulary)]
-        return hashlib.sha256("\0".join(told).encode()).hexdigest()
+        parts = [source_identity(source.name, source.revision) for source in self.sources]
+        parts += [str(model.inner.dtype) for model in self.models]
+        parts += [str(self.has_reference), str(self.vocabulary)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def rows_that_fit(self, length: int, *, most: int = 256) -> int | None:
         """How many prefixes of ``length`` tokens fit in free memory, up to ``most``.
@@ -417,7 +417,7 @@ def _sources(
     if (models is None) == (adapters is None):
         raise InputError("experts: must be given by 'models', or by 'base' and 'adapters'")
     if (base is None) != (adapters is None):
-        raise InputError("base: must be given with 'adapters', and only then")
+        raise InputError("base: must be given exactly if 'adapters' is given")
     field, given = ("models", models) if adapters is None else ("adapters", adapters)
     if isinstance(given, (str, Path)) or given is None or len(given) < 2:
         raise InputError(f"{field} = {given!r}: must be a list of at least 2")

@@ -118,7 +118,7 @@ class Mixing:
             check_number(self.alpha, name="alpha", above=0.0)
         elif self.alpha is not None:
             raise InputError(
-                f"alpha = {self.alpha!r}: only divergence 'alpha' has one, not {self.divergence!r}"
+                f"alpha = {self.alpha!r}: requires divergence = 'alpha', it is {self.divergence!r}"
             )
 
     @property
@@ -201,7 +201,7 @@ class Mixing:
             InputError: the divergence is not ``affine``.
         """
         if not self.affine:
-            raise InputError(f"divergence {self.divergence!r}: its scores are not affine in w")
+            raise InputError(f"divergence = {self.divergence!r}: its scores are not affine in w")
         values = log_probs.double()
         if self.power == 0:
             return values

@@ -42,6 +42,9 @@ class ModOracle(LanguageOracle):
         published: mix raw logits as the code published with MOD does, see
             :mod:`palm_mod.mixing`; to compare with its results.
 
+    Raises:
+        InputError: an option with a value that is not accepted, or without one that it requires.
+
     Attributes:
         counts: the cost of the last call; ``None`` before.
 
@@ -72,7 +75,7 @@ class ModOracle(LanguageOracle):
     def __post_init__(self) -> None:
         check_choice(self.divergence, _CHOICES, name="divergence")
         if self.needs_reference and self.reference is None:
-            raise InputError(f"divergence = {self.divergence!r}: needs 'reference'")
+            raise InputError(f"divergence = {self.divergence!r}: requires 'reference'")
         if not isinstance(self.published, bool):
             raise InputError(f"published = {self.published!r}: must be true or false")
         if self.published and self.beta != 0:
@@ -93,7 +96,12 @@ class ModOracle(LanguageOracle):
         return kind(self.divergence, self.alpha)  # type: ignore[arg-type]  # checked there
 
     def load(self) -> Loaded:
-        """Load the experts, once."""
+        """Load the experts, once.
+
+        Raises:
+            InputError: experts or tokenizers that cannot be loaded or do not match.
+            WorkError: out of memory.
+        """
         if self._loaded is None:
             from palm_mod.decoding import prepare
             from palm_mod.experts import load_experts
@@ -123,7 +131,11 @@ class ModOracle(LanguageOracle):
             yield loaded.answering.policy(row, responses, kind=self.kind, measured=self.measured)
 
     def family(self, *, leaves: int = 1000, most_cells: int = 20_000) -> Family:
-        """The policies for *all* weights, exactly; see :func:`palm_mod.family_of`."""
+        """The policies for *all* weights, exactly; see :func:`palm_mod.family_of`.
+
+        Raises:
+            InputError: as :func:`palm_mod.family_of`.
+        """
         from palm_mod.simplex_family import family_of
 
         return family_of(self, leaves=leaves, most_cells=most_cells)

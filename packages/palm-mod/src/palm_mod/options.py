@@ -97,15 +97,16 @@ class LanguageSettings:
                 check_count(getattr(self, name), name=name, least=least)
         if self.samples > 1 and self.temperature == 0:
             raise InputError(
-                f"samples = {self.samples}: greedy decoding has one response; must be 1, or "
-                "temperature above 0"
+                f"samples = {self.samples}: must be 1, or temperature above 0; greedy decoding has "
+                "one response"
             )
         if self.beta > 0 and self.reference is None:
-            raise InputError(f"beta = {self.beta:g}: needs 'reference', the model KL is taken to")
+            raise InputError(
+                f"beta = {self.beta:g}: requires 'reference', the model KL is taken to"
+            )
         if self.reference is not None and self.beta == 0 and not self.needs_reference:
             raise InputError(
-                f"reference = {self.reference!r}: would be run for nothing, must go with beta "
-                "above 0"
+                f"reference = {self.reference!r}: requires beta above 0; otherwise it has no effect"
             )
         self.put = PromptFormat(
             form=self.format,
@@ -133,7 +134,7 @@ class LanguageSettings:
         if (self.models is None) == (self.adapters is None):
             raise InputError("experts: must be given by 'models', or by 'base' and 'adapters'")
         if (self.base is None) != (self.adapters is None):
-            raise InputError("base: must be given with 'adapters', and only then")
+            raise InputError("base: must be given exactly if 'adapters' is given")
         if isinstance(given, (str, Path)) or not isinstance(given, (list, tuple)):
             raise InputError(f"{name} = {given!r}: must be a list of names or folders")
         if len(given) != len(self.objectives):
@@ -173,7 +174,7 @@ class LanguageSettings:
             models=[None if name is None else source_of(name) for name in named],
             prompts=[self.asked],
             rewards=self.functions,
-            settings={name: getattr(self, name) for name in self._told()},
+            settings={name: getattr(self, name) for name in self._fingerprint_names()},
         )
 
     @property
@@ -185,7 +186,7 @@ class LanguageSettings:
             return "beta * KL, exact: -log of the reference's probability of the response"
         return "beta * KL, exact at each step along the responses drawn"
 
-    def _told(self) -> list[str]:
+    def _fingerprint_names(self) -> list[str]:
         """Names of the settings that are part of the fingerprint."""
         elsewhere = {"rewards", "prompts", "models", "base", "adapters", "reference", "tokenizer"}
         unimportant = {"rows", "device", "folder", "cache", "artifact_dir", "epsilon", "delta"}

@@ -165,6 +165,9 @@ class Limits:
             and are recomputed (counted in :attr:`Counts.read_again`).
         stop: from a prompt's number and the tokens so far, whether the response is
             complete (for example at a stop string); or ``None``.
+
+    Raises:
+        InputError: a limit that is not a whole number in its range.
     """
 
     end_tokens: frozenset[int] = frozenset()
@@ -247,7 +250,7 @@ def grow(
     limits: Limits,
     *,
     noise: Callable[[int, Sequence[int], Any], Tensor] | None = None,
-    told: Callable[[Leaf[M]], None] | None = None,
+    on_complete: Callable[[Leaf[M]], None] | None = None,
     progress: Callable[[Counts, int], None] | None = None,
 ) -> tuple[list[Leaf[M]], Counts]:
     """Decode all members of each prompt, sharing prefixes.
@@ -269,10 +272,10 @@ def grow(
         noise: from a prompt's number, the tokens so far and a device, (V,) values that are
             added to all log-probabilities of the next token (see
             :mod:`palm_mod.sampling`); ``None`` decodes greedily.
-        told: callback for each response as soon as it is complete.
+        on_complete: callback for each response as soon as it is complete.
         progress: callback after each step, with the cost so far and the number of active
             prefixes. An exception of either callback ends decoding and is passed on;
-            responses already reported to ``told`` remain valid.
+            responses already reported to ``on_complete`` remain valid.
 
     Returns:
         The responses, by prompt, in the order of their tokens; and the cost.
@@ -322,8 +325,8 @@ def grow(
                 counts.alone += len(leaf.tokens) * splitter.count(leaf.members)
                 counts.least_margin = min(counts.least_margin, leaf.margin)
                 leaves.append(leaf)
-                if told is not None:
-                    told(leaf)
+                if on_complete is not None:
+                    on_complete(leaf)
             kept, aside = on[:rows], on[rows:]
             # Last in, first out: the deepest waiting prefixes are taken first, so that few wait.
             waiting.extendleft(grown[place] for place in reversed(aside))

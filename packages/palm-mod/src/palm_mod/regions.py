@@ -86,7 +86,11 @@ class Region:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """For d = 2, the least and the greatest w_1."""
+        """For d = 2, the least and the greatest w_1.
+
+        Raises:
+            InputError: not two objectives.
+        """
         if len(self.corners[0]) != 2:
             raise InputError(f"interval: {len(self.corners[0])} objectives, must be 2")
         return self.corners[0][0], self.corners[1][0]
@@ -100,7 +104,7 @@ def whole_simplex(n_experts: int, root: int = 0) -> Region:
     """
     if n_experts not in (2, 3):
         raise InputError(
-            f"experts: {n_experts}, must be 2 or 3 for regions of weights; decode a grid instead"
+            f"experts: has {n_experts}, must have 2 or 3 for regions; decode a grid instead"
         )
     corners = np.eye(n_experts)
     return Region(_tuples(corners if n_experts == 3 else corners[::-1]), root)
@@ -114,7 +118,7 @@ def decode_regions(
     *,
     leaves: int = 1000,
     noise: Callable[[int, Sequence[int], Any], Tensor] | None = None,
-    told: Callable[[Leaf[Region]], None] | None = None,
+    on_complete: Callable[[Leaf[Region]], None] | None = None,
     progress: Callable[[Counts, int], None] | None = None,
 ) -> tuple[list[Leaf[Region]], Counts]:
     """Every response of some weights, with the region of those weights.
@@ -127,8 +131,8 @@ def decode_regions(
         leaves: maximum responses of a prompt. A region with too many parts is not divided
             further but decoded at its centre; ``exact`` is then False. (Which regions those
             are depends on the order of work, and so on ``limits.rows``.)
-        noise: as for :func:`palm_mod.prefix_tree.grow`, and so are ``told`` and ``progress``.
-        told: callback for each response as soon as it is complete.
+        noise: as for :func:`palm_mod.prefix_tree.grow`, as are ``on_complete``, ``progress``.
+        on_complete: callback for each response as soon as it is complete.
         progress: callback after each step.
 
     Returns:
@@ -146,7 +150,7 @@ def decode_regions(
         RegionSplitter(mixing, leaves),
         limits,
         noise=noise,
-        told=told,
+        on_complete=on_complete,
         progress=progress,
     )
 

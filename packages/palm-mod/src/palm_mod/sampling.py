@@ -107,8 +107,8 @@ class Sampling:
             value = getattr(self, name)
             if value is not None:
                 raise InputError(
-                    f"{name} = {value!r}: must be left out, the likeliest tokens depend on the "
-                    "weights; temperature shapes what is sampled"
+                    f"{name} = {value!r}: must be omitted, the most likely tokens depend on the "
+                    "weights; use temperature"
                 )
         if self.temperature == 0 and self.samples > 1:
             raise InputError(

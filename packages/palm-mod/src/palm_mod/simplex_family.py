@@ -71,7 +71,7 @@ class RegionPolicies:
             InputError: no weights, or the cells are unknown.
         """
         if not self.complete:
-            raise InputError("policies: not complete, their cells are not known")
+            raise InputError("policies: must be complete, with known cells")
         points = check_weights(weights, self.weights.shape[1])
         return place(list(self.cells), points)
 
@@ -150,7 +150,7 @@ def policies_of_regions(
 
 def _check_rewards(leaves: Sequence[Leaf[Region]], rewards: ArrayLike) -> Array:
     if not leaves:
-        raise InputError("leaves: none, must be at least one")
+        raise InputError("leaves: must be at least one, got none")
     d = len(leaves[0].members.corners[0])
     try:
         values = np.array(rewards, dtype=np.float64)
@@ -178,8 +178,8 @@ def _by_prompt(leaves: Sequence[Leaf[Region]]) -> dict[int, list[int]]:
         tiled = sum(leaves[one].members.share for one in found)
         if abs(tiled - 1.0) > _TILED:
             raise InputError(
-                f"leaves: the regions of prompt {prompt} take up {tiled:.6g} of the simplex, "
-                "must be all of it"
+                f"leaves: the regions of prompt {prompt} cover {tiled:.6g} of the simplex, must "
+                "cover 1"
             )
     return places
 

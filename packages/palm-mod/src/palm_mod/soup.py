@@ -48,6 +48,9 @@ class SoupOracle(LanguageOracle):
             adapters: one adapter), ready to be deployed. Full models take disk space for
             each weight vector.
 
+    Raises:
+        InputError: an option with a value that is not accepted, or without one that it requires.
+
     Attributes:
         counts: the cost of the last decoding; ``None`` before.
     """
@@ -71,7 +74,12 @@ class SoupOracle(LanguageOracle):
         return {**super().__getstate__(), "_mixer": None}
 
     def load(self) -> Loaded:
-        """Load the experts, once."""
+        """Load the experts, once.
+
+        Raises:
+            InputError: experts or tokenizers that cannot be loaded or do not match.
+            WorkError: out of memory.
+        """
         if self._loaded is None:
             from palm_mod.decoding import prepare
             from palm_mod.experts import load_experts
@@ -218,6 +226,6 @@ def _check_same(mine: Mapping[str, Any], other: Mapping[str, Any], first: str, s
             )
         if not mine[name].is_floating_point() and not bool((mine[name] == other[name]).all()):
             raise WorkError(
-                f"{second}: cannot be averaged with {first}: {one_line(repr(name), 120)} is no "
+                f"{second}: cannot be averaged with {first}: {one_line(repr(name), 120)} is not a "
                 "floating-point number and differs (a quantised model?)"
             )

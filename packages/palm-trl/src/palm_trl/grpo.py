@@ -40,11 +40,11 @@ def estimated(settings: GrpoSettings, calls: int | None) -> dict[str, str]:
     if model.parameters is None:
         return found
     found["memory"] = _memory(settings, model, judges)
-    told = settings.options
-    completions = told.get("generation_batch_size") or told[
+    trainer = settings.options
+    completions = trainer.get("generation_batch_size") or trainer[
         "per_device_train_batch_size"
     ] * settings.processes * (
-        told.get("steps_per_generation") or told["gradient_accumulation_steps"]
+        trainer.get("steps_per_generation") or trainer["gradient_accumulation_steps"]
     )
     trained_tokens = float(completions * (settings.steps or 0) * (settings.new_tokens or 0))
     measured = (

@@ -281,7 +281,9 @@ class Measurement:
                 }
             )
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InputError) as error:
-            raise InputError(f"{one_line(path)}: is no measurement: {one_line(error)}") from error
+            raise InputError(
+                f"{one_line(path)}: is not a measurement: {one_line(error)}"
+            ) from error
 
 
 class _Saved(msgspec.Struct, forbid_unknown_fields=True):

@@ -208,7 +208,7 @@ def remeasured(
     """
     given = settings.more_prompts(prompts)
     if not artifact.is_dir():
-        raise InputError(f"policy {policy.id!r}: {str(artifact)!r} is no folder, must be its model")
+        raise InputError(f"policy {policy.id!r}: {str(artifact)!r} must be its model's folder")
     base = _LOADED.get(settings)
     if base is None:
         base = _LOADED[settings] = load_base(settings)

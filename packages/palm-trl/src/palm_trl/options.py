@@ -146,12 +146,10 @@ def trainer_options(
             cannot be divided into groups.
     """
     if (preset, algorithm) not in RECIPES:
-        raise InputError(
-            f"preset = {preset!r}: is for algorithm = 'grpo', must be 'objective' for {algorithm!r}"
-        )
+        raise InputError(f"preset = {preset!r}: must be 'objective' with algorithm = {algorithm!r}")
     for name in given:
         if name in OURS:
-            raise InputError(f"trainer.{name}: is set by {OURS[name]}, must be left out")
+            raise InputError(f"trainer.{name}: is set by {OURS[name]}, must be omitted")
     if given:
         known = trl_names(algorithm)
         for name in given:
@@ -387,7 +385,7 @@ class GrpoSettings:
         self.trainer = _table(self.trainer, "trainer")
         self.lora = _table(self.lora, "lora")
         if self.tuning == "full" and self.lora:
-            raise InputError("lora: goes with tuning = 'lora' only")
+            raise InputError("lora: requires tuning = 'lora'")
         for name in ("model", "tokenizer"):
             value = getattr(self, name)
             if not (isinstance(value, str) and value) and (name == "model" or value is not None):
@@ -412,7 +410,7 @@ class GrpoSettings:
         self.objectives = tuple(self.functions)
         if self.launcher != "here" and (unnamed := self._unnamed_rewards()):
             raise InputError(
-                f"rewards.{unnamed}: is a function, which a process of its own cannot be told of; "
+                f"rewards.{unnamed}: is a function, which cannot be passed to another process; "
                 "must be the name of a reward or 'module:function', or launcher = 'here'"
             )
         self.options = trainer_options(
@@ -423,9 +421,9 @@ class GrpoSettings:
         if self.warm_steps is not None:
             check_count(self.warm_steps, name="warm_steps", least=1)
             if self.start == "base":
-                raise InputError(f"warm_steps = {self.warm_steps}: goes with start = 'nearest'")
+                raise InputError(f"warm_steps = {self.warm_steps}: requires start = 'nearest'")
         if self.start == "nearest" and self.tuning == "full":
-            raise InputError("start = 'nearest': needs adapters, must go with tuning = 'lora'")
+            raise InputError("start = 'nearest': requires tuning = 'lora'")
 
     def _check_launch(self) -> None:
         if isinstance(self.launch, str) or not all(isinstance(one, str) for one in self.launch):
@@ -440,7 +438,7 @@ class GrpoSettings:
                     "or launcher = 'torchrun' or 'accelerate'"
                 )
             if self.launch:
-                raise InputError("launch: goes with launcher = 'torchrun' or 'accelerate' only")
+                raise InputError("launch: requires launcher = 'torchrun' or 'accelerate'")
 
     def _unnamed_rewards(self) -> str | None:
         for name, given in self.rewards.items():
@@ -492,10 +490,11 @@ class GrpoSettings:
             models=[self.source, self.tokenizer_source],
             prompts=[self.training_prompts, self.evaluation_prompts],
             rewards=self.functions,
-            settings={name: getattr(self, name) for name in self._told()} | self.options,
+            settings={name: getattr(self, name) for name in self._fingerprint_names()}
+            | self.options,
         )
 
-    def _told(self) -> list[str]:
+    def _fingerprint_names(self) -> list[str]:
         """Names of the settings that are part of the fingerprint."""
         elsewhere = {"rewards", "prompts", "evaluation", "model", "tokenizer", "trainer"}
         unimportant = {

@@ -78,11 +78,11 @@ def save_policy(ready: Prepared, settings: GrpoSettings, folder: Path) -> None:
 
 def _name_base(file: Path, settings: GrpoSettings) -> None:
     """Set the adapter's base model to its name in the task, not its local path."""
-    told = json.loads(file.read_text(encoding="utf-8"))
+    config = json.loads(file.read_text(encoding="utf-8"))
     source = settings.source
-    told["base_model_name_or_path"] = settings.model if source.revision is None else source.name
-    told["revision"] = source.revision
-    file.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    config["base_model_name_or_path"] = settings.model if source.revision is None else source.name
+    config["revision"] = source.revision
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _cast(place: Path, dtype: torch.dtype) -> None:
@@ -120,7 +120,7 @@ def failure(error: Exception, settings: GrpoSettings, where: str) -> PalmError:
         return WorkError(f"{where}: out of memory; {smaller(settings)}: {text}")
     if any(said in str(error) for said in _NOT_NUMBERS):
         return WorkError(
-            f"{where}: the weights are not finite any more; lower trainer.learning_rate = "
+            f"{where}: the weights are no longer finite; lower trainer.learning_rate = "
             f"{settings.options['learning_rate']:g}: {text}"
         )
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -163,8 +163,8 @@ def write_failure(folder: Path, error: PalmError) -> None:
 def read_failure(folder: Path) -> PalmError | None:
     """Read the error of a call's processes, or ``None``."""
     try:
-        told = json.loads((folder / ERROR).read_text(encoding="utf-8"))
+        stored = json.loads((folder / ERROR).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None  # no process wrote an error
-    message = str(told["message"])
-    return InputError(message) if told["kind"] == "input" else WorkError(message)
+    message = str(stored["message"])
+    return InputError(message) if stored["kind"] == "input" else WorkError(message)

@@ -92,8 +92,8 @@ def check_config(settings: GrpoSettings) -> None:
 
 def seed_of(run_seed: int, weights: NDArray[np.float64]) -> int:
     """The seed of a call, below 2³¹: a function of the run's seed and the weights (d,) only."""
-    told = json.dumps([run_seed, [float(one) for one in weights]])
-    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:4], "big") % 2**31
+    content = json.dumps([run_seed, [float(one) for one in weights]])
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:4], "big") % 2**31
 
 
 def steps_of(settings: GrpoSettings, start: Path | None) -> int:
@@ -259,10 +259,10 @@ def begin_from(model: Any, start: Path) -> None:
         wrong = sorted([*missing, *found.unexpected_keys])
     except Exception as error:
         raise InputError(
-            f"start = {one_line(start)}: cannot be taken: {error_reason(error)}"
+            f"start = {one_line(start)}: cannot be loaded: {error_reason(error)}"
         ) from error
     if wrong:
         raise InputError(
-            f"start = {one_line(start)}: is no adapter of this model with these options, "
+            f"start = {one_line(start)}: must be an adapter of this model with these options, "
             f"differs in {one_line(', '.join(wrong), 200)}"
         )

@@ -188,10 +188,12 @@ class Curves(TrainerCallback):
         self._said = now
         left = (now - self._begun) / (state.global_step - self._first)
         left *= state.max_steps - state.global_step
-        told = ", ".join(
+        values = ", ".join(
             f"{name} {logs[name]:.4g}" for name in ("reward", "kl", "loss") if name in logs
         )
-        _log.info("step %d of %d: %s; %.0f s left", state.global_step, state.max_steps, told, left)
+        _log.info(
+            "step %d of %d: %s; %.0f s left", state.global_step, state.max_steps, values, left
+        )
 
 
 class FiniteGradients(TrainerCallback):

@@ -90,8 +90,8 @@ class _Rewarding:
         except PalmError as error:
             raise type(error)(self._line(state.global_step, str(error))) from error
         except Exception as error:
-            told = one_line(f"{type(error).__name__}: {error}", 300)
-            raise WorkError(self._line(state.global_step, f"failed: {told}")) from error
+            reason = one_line(f"{type(error).__name__}: {error}", 300)
+            raise WorkError(self._line(state.global_step, f"failed: {reason}")) from error
 
     def _rewards(self, given: Mapping[str, Any]) -> list[float | None]:
         rows: Sequence[int] = given[ROW]
@@ -110,8 +110,8 @@ class _Rewarding:
         scores = called(self._function, prompts, texts, columns)
         return check_scores(scores, prompts, self._objective)
 
-    def _line(self, done: int, told: str) -> str:
-        return f"rewards.{self._objective}, step {done + 1}: {told}"
+    def _line(self, done: int, text: str) -> str:
+        return f"rewards.{self._objective}, step {done + 1}: {text}"
 
 
 def _named(objective: str, rewarding: _Rewarding) -> Callable[..., list[float | None]]:
@@ -188,7 +188,7 @@ def prepared(
             model.float()
     ends = sorted(end_tokens(tokenizer, [model]))
     if not ends:
-        raise InputError(f"{place}: neither it nor its tokenizer says which token ends a text")
+        raise InputError(f"{place}: the model or its tokenizer must have an end-of-text token")
     _generate_freely(model, ends)
     task = _task(settings, tokenizer, model, config)
     config.model_init_kwargs = None if source.revision is None else {"revision": source.revision}
@@ -209,7 +209,7 @@ def prepared(
             normalized=settings.preset == "paper",
         )
     except (ValueError, TypeError, ImportError) as error:
-        raise InputError(f"{place}: TRL refuses to train it: {_said(error)}") from error
+        raise InputError(f"{place}: TRL refuses to train it: {_reason(error)}") from error
     except Exception as error:
         raise failure(error, settings, "before step 1") from error
     trainer.remove_callback(PrinterCallback)
@@ -241,8 +241,8 @@ def _task(settings: GrpoSettings, tokenizer: Any, model: Any, config: Any) -> _T
     batch = config.generation_batch_size // config.num_generations
     if len(encoded.kept) < batch:
         raise InputError(
-            f"prompts: {len(encoded.kept)} to train on, must be at least {batch}: so many make a "
-            f"batch of {config.generation_batch_size} completions with trainer.num_generations = "
+            f"prompts: {len(encoded.kept)} to train on, must be at least {batch}, for one batch "
+            f"of {config.generation_batch_size} completions with trainer.num_generations = "
             f"{config.num_generations}; or lower trainer.gradient_accumulation_steps"
         )
     texts = [settings.put.text(tokenizer, prompts.texts[number]) for number in encoded.kept]
@@ -256,5 +256,5 @@ def _generate_freely(model: Any, ends: list[int]) -> None:
     model.generation_config = GenerationConfig.from_dict(settings)
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:400] or type(error).__name__

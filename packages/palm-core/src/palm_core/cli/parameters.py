@@ -139,7 +139,11 @@ def check_portfolio_file(save: Path | None) -> None:
 
 
 def check_output_folder(folder: Path, option: str = "--out") -> None:
-    """Refuse a folder that is not writable or cannot be created; creates none."""
+    """Refuse a folder that is not writable or cannot be created; creates none.
+
+    Raises:
+        InputError: ``folder`` is a file, cannot be created or is not writable.
+    """
     name = f"{option} {one_line(folder)}"
     try:
         if folder.is_file():

@@ -254,13 +254,21 @@ class AdaptiveGrid:
         self._model = subdivision(known, everyone) if model is None else model
 
     def forget(self, weights: ArrayLike) -> None:
-        """Remove ``weights`` (d,) or (k, d) from the pending ones: these calls failed."""
+        """Remove ``weights`` (d,) or (k, d) from the pending ones: these calls failed.
+
+        Raises:
+            InputError: weights that are not on the simplex.
+        """
         for row in clean_weights(weights, self.d):
             near = np.flatnonzero((np.abs(self._pending - row) <= _SAME).all(axis=1))
             self._pending = np.delete(self._pending, near[:1], axis=0)
 
     def give_up(self, weights: ArrayLike) -> None:
-        """Never ask at ``weights`` (d,) or (k, d) again: the oracle fails there."""
+        """Never ask at ``weights`` (d,) or (k, d) again: the oracle fails there.
+
+        Raises:
+            InputError: weights that are not on the simplex.
+        """
         self.forget(weights)
         self._given_up = np.concatenate([self._given_up, clean_weights(weights, self.d)])
 

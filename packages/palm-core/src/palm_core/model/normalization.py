@@ -84,6 +84,9 @@ class Normalization:
 
         A policy outside the set that the limits were computed from may lie
         outside [0, 1].
+
+        Raises:
+            InputError: a value that is not finite after scaling.
         """
         if self.method == "none":
             return policies
@@ -108,6 +111,9 @@ class Normalization:
         Returns:
             Array (k, d), w'_i ∝ w_i/(b_i − a_i): the weights to ask an oracle for,
             to be optimal in normalised space.
+
+        Raises:
+            InputError: weights that are not on the simplex.
         """
         scaled = check_weights(weights, len(self.lower)) / self.spread
         scaled /= scaled.sum(axis=1, keepdims=True)

@@ -284,7 +284,7 @@ class PolicySet:
         self.regularizer: NDArray[np.float64] = _regularizer(regularizer, m)
         self.names: tuple[str, ...] = _names(names, m, "names", "policies", str)
         self.objectives: tuple[str, ...] = _names(
-            objectives, d, "objectives", "objectives", lambda i: f"objective {i + 1}"
+            objectives, d, "objectives", "columns of rewards", lambda i: f"objective {i + 1}"
         )
         #: (m, d) u(π) = r(π) − f(π)·1: J at the d vertices of the simplex.
         self.vertex_values: NDArray[np.float64] = np.ascontiguousarray(
@@ -297,7 +297,11 @@ class PolicySet:
     def from_policies(
         cls, policies: Sequence[Policy], objectives: Sequence[str] | None = None
     ) -> PolicySet:
-        """A policy set of measured policies; rewards (m, d), names from their ids."""
+        """A policy set of measured policies; rewards (m, d), names from their ids.
+
+        Raises:
+            InputError: no policies, or as the constructor.
+        """
         if not policies:
             raise InputError("policies: at least one is needed, got none")
         return cls(
@@ -332,6 +336,9 @@ class PolicySet:
         Returns:
             Array (k, m). For many weights and policies at once prefer
             :func:`palm_core.cover_weights`, which never builds this matrix.
+
+        Raises:
+            InputError: weights that are not on the simplex.
         """
         return check_weights(weights, self.n_objectives) @ self.vertex_values.T
 
@@ -411,7 +418,7 @@ def _names(
         return tuple(default(i) for i in range(count))
     names = tuple(str(item) for item in given)
     if len(names) != count:
-        raise InputError(f"{name}: has {len(names)} entries, must have {count}, as many as {of}")
+        raise InputError(f"{name}: {len(names)} given, must be {count}, as many as {of}")
     if len(set(names)) != count:
         twice = next(item for item in names if names.count(item) > 1)
         raise InputError(f"{name}: duplicate name {twice!r}, every name must be unique")

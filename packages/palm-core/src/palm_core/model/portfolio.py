@@ -180,7 +180,11 @@ class Portfolio:
         return [self.policies[i] for i in chosen.tolist()]
 
     def route_indices(self, weights: ArrayLike) -> NDArray[np.intp]:
-        """Index into :attr:`policies` of the best policy, (k,) for (k, d) weights."""
+        """Index into :attr:`policies` of the best policy, (k,) for (k, d) weights.
+
+        Raises:
+            InputError: weights that are not on the simplex.
+        """
         from palm_core.model.policy import best_policies
 
         return best_policies(self.policy_set, weights).indices.astype(np.intp, copy=False)

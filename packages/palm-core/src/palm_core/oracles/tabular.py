@@ -139,12 +139,20 @@ class TabularOracle:
         return map(self._policy, rows)
 
     def value(self, weights: ArrayLike) -> NDArray[np.float64]:
-        """opt(w) for each row of ``weights`` (k, d): array (k,), exact."""
+        """opt(w) for each row of ``weights`` (k, d): array (k,), exact.
+
+        Raises:
+            InputError: weights that are not on the simplex.
+        """
         rows = check_weights(weights, len(self.objectives))
         return np.array([self._mean(self._tilt(row)[1]).item() for row in rows])
 
     def probabilities(self, weights: ArrayLike) -> NDArray[np.float64]:
-        """π_w(y|x) for one weight vector (d,): array (n_prompts, n_responses)."""
+        """π_w(y|x) for one weight vector (d,): array (n_prompts, n_responses).
+
+        Raises:
+            InputError: weights that are not on the simplex, or more than one row.
+        """
         rows = check_weights(weights, len(self.objectives))
         if len(rows) != 1:
             raise InputError(f"weights: has {len(rows)} rows, must be one weight vector")

@@ -58,6 +58,10 @@ def load_task_oracle(task: Task, artifact_dir: Path | None = None) -> Oracle:
     be paths. A factory with a parameter ``run_seed`` gets the seed of ``[run]``, to derive
     its seeds from (run seed, weight vector), so that results do not depend on order and
     workers.
+
+    Raises:
+        InputError: an oracle that is not installed, or an option that it does not accept; as
+            :func:`load_oracle`.
     """
     work_dir = None if artifact_dir is None else artifact_dir.with_name(WORK)
     offers = {

@@ -162,6 +162,9 @@ class Run:
         """Choose a portfolio with other pruning settings on the same grid.
 
         The stopping reason of an adaptive run is unchanged.
+
+        Raises:
+            WorkError: a solver failed.
         """
         task = {**self.task, **settings.tables()}
         return assemble(

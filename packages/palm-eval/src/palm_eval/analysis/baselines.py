@@ -279,4 +279,4 @@ class _Nobody:
         self.objectives = objectives
 
     def solve(self, weights: NDArray[np.float64]) -> Any:
-        raise AssertionError(f"asked at {weights}")
+        raise AssertionError(f"unexpected call at {weights}")

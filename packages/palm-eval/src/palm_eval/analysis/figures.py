@@ -348,10 +348,10 @@ def run_figures(
             portfolio.policy_set, found.candidates, styles, scaled=found.normalization.method
         ),
     }
-    drawn["curve"], told = draw_curve(
+    drawn["curve"], curve_notes = draw_curve(
         run, portfolio, found, asked, most=most, resamples=resamples, seed=seed
     )
-    notes += told
+    notes += curve_notes
     if len(run.objectives) > 3:
         notes.append(
             f"weights, cells, grids: drawn for 2 and 3 objectives, not {found.weights.shape[1]}"
@@ -447,8 +447,8 @@ def models_of(portfolio: Portfolio, table: Table) -> PolicySet:
         if scale == limits and _agree(portfolio.gaps, models, own):
             return models
     raise InputError(
-        f"{table.source}: has the models of the portfolio, but others must have changed: their "
-        "limits and gaps are not those that were recorded; select from it again"
+        f"{table.source}: limits or gaps differ from those recorded in the portfolio, so other "
+        "models of the table have changed; select from it again"
     )
 
 

@@ -324,8 +324,8 @@ def certificate_of(
     if resamples is None and seconds * count > PATIENCE:
         count = LEAST
     if resamples is None and seconds * count > PATIENCE:
-        told = f"it takes {seconds:.2g} s to compute, {count} times that is too long"
-        return RunCertificate(found=found, stopped=run.stopped, no_limits=told), ""
+        reason = f"it takes {seconds:.2g} s to compute, {count} times that is too long"
+        return RunCertificate(found=found, stopped=run.stopped, no_limits=reason), ""
 
     without: list[bool] = []
 

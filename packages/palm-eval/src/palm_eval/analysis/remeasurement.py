@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from palm_core import Oracle, Run
     from palm_core.plugin import Artifact
 
-    Told = Callable[[str], None]
+    Notify = Callable[[str], None]
 
 #: The folder of remeasurements in a run's folder, by the number of prompts.
 FOLDER = "measured"
@@ -69,7 +69,7 @@ class Remeasurer:
         name: the oracle's name in messages.
         fingerprint: of the oracle; cached results of another one are measured again.
         prompts: their number, at least 2: a single prompt has no standard error.
-        told: callback with one line for each measured policy.
+        notify: callback with one line for each measured policy.
 
     Attributes:
         count: the number of requested policies.
@@ -87,18 +87,18 @@ class Remeasurer:
         name: str,
         fingerprint: str | None,
         prompts: int,
-        told: Told | None = None,
+        notify: Notify | None = None,
     ) -> None:
         self.prompts = check_count(prompts, name="prompts", least=2)
         if not callable(getattr(oracle, "remeasure", None)):
             raise InputError(
-                f"--prompts: oracle {name!r} cannot measure a policy again (it has no method "
-                "remeasure), must be left out"
+                f"--prompts: oracle {name!r} has no method remeasure and cannot measure a policy "
+                "again, must be omitted"
             )
         self.folder = folder / FOLDER / str(prompts)
         self.count = 0
         self._oracle: Any = oracle
-        self._objectives, self._fingerprint, self._told = objectives, fingerprint, told
+        self._objectives, self._fingerprint, self._notify = objectives, fingerprint, notify
         self._known: dict[Path, Policy] = {}
 
     def again(self, policy: Policy, artifacts: Path, sealed: Artifact | None = None) -> Policy:
@@ -163,9 +163,9 @@ class Remeasurer:
             info=dict(found.info),
         )
         write_atomically(file, msgspec.json.encode(kept) + b"\n")
-        if self._told is not None:
+        if self._notify is not None:
             seconds = time.monotonic() - began
-            self._told(f"measured {policy.id} on {self.prompts} prompts, {seconds:.3g} s")
+            self._notify(f"measured {policy.id} on {self.prompts} prompts, {seconds:.3g} s")
 
     def _read(self, policy: Policy, file: Path) -> Policy:
         data = read_bounded(file, LARGEST_FILE, kind="measured policy")
@@ -190,8 +190,8 @@ class Remeasurer:
 
     def _digest(self, policy: Policy) -> str:
         """Digest of the policy and the oracle, to detect stale cached results."""
-        told = [self._fingerprint, policy.id, policy.rewards.tolist(), policy.regularizer]
-        return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
+        content = [self._fingerprint, policy.id, policy.rewards.tolist(), policy.regularizer]
+        return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:32]
 
 
 def measured_run(run: Run, folder: Path, remeasurer: Remeasurer) -> Run:

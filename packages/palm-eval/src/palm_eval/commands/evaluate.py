@@ -138,7 +138,7 @@ def _measured(
         name=str(asked.get("name", type(oracle).__name__)),
         fingerprint=asked.get("fingerprint"),
         prompts=prompts,
-        told=output.note,
+        notify=output.note,
     )
     baselines = folder.absolute() / BASELINES / ARTIFACTS
     return measured_run(made, folder, again), MeasuredOracle(oracle, baselines, again), again

@@ -86,7 +86,7 @@ def figures(
     if format != "svg" and (boxes := missing_note(one.figure for one in drawn.values())):
         notes.append(boxes)
     if json:
-        told = {
+        documents = {
             name: {
                 "file": str(files[name]),
                 "title": one.title,
@@ -95,7 +95,7 @@ def figures(
             }
             for name, one in drawn.items()
         }
-        output.print_json({"figures": told, "notes": notes})
+        output.print_json({"figures": documents, "notes": notes})
         return
     for file in files.values():
         output.say(str(file))

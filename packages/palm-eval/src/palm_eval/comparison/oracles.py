@@ -92,7 +92,7 @@ def compare_oracles(
     check_count(samples, name="samples", least=1)
     check_count(seed, name="seed", least=0)
     if len(runs) < 2:
-        raise InputError(f"runs: {len(runs)} given, must be two or more")
+        raise InputError(f"runs: must be at least 2, got {len(runs)}")
     objectives, method = check_runs(runs, normalize, same_oracle=False)
     policies = policies_of(runs)
     _check_prompts(runs)

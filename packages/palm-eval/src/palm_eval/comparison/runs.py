@@ -279,7 +279,7 @@ def check_runs(
     methods = {run.settings.pruning.normalize for run in runs.values()}
     if len(methods) > 1 and normalize is None:
         raise InputError(
-            f"normalize: is {' in one run, '.join(sorted(methods))} in another; say which"
+            f"normalize: differs between the runs ({', '.join(sorted(methods))}), must be given"
         )
     return runs[first].objectives, methods.pop() if len(methods) == 1 else str(normalize)
 

@@ -53,8 +53,8 @@ def load_causal(place: str, source: Source, device: torch.device, dtype: Any) ->
             f"or a folder made by save_pretrained: {error_reason(error)}"
         ) from error
     raise InputError(
-        f"{place}: is no trained causal language model of {type(model).__name__}, weights "
-        f"missing: {one_line(', '.join(wrong), 200)}"
+        f"{place}: must be a trained causal language model, but weights of "
+        f"{type(model).__name__} are missing: {one_line(', '.join(wrong), 200)}"
     )
 
 

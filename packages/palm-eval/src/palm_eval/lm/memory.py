@@ -55,10 +55,10 @@ def halved(rows: int, error: BaseException) -> int:
     Raises:
         WorkError: a single row did not fit.
     """
-    told = _first_line(error)
+    reason = _first_line(error)
     if rows <= 1:
-        raise WorkError(f"out of memory with a single row: {told}")
-    _log.warning("out of memory with %d rows, going on with %d: %s", rows, rows // 2, told)
+        raise WorkError(f"out of memory with a single row: {reason}")
+    _log.warning("out of memory with %d rows, retrying with %d: %s", rows, rows // 2, reason)
     return rows // 2
 
 

@@ -42,8 +42,8 @@ class Prompts:
     @property
     def fingerprint(self) -> str:
         """Hash of all prompts and columns."""
-        told = json.dumps([self.texts, dict(self.columns)], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
+        content = json.dumps([self.texts, dict(self.columns)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def chosen(self, numbers: Sequence[int]) -> Prompts:
         """The prompts with these numbers, in that order, possibly repeated."""
@@ -145,7 +145,7 @@ def prompt_of(row: Mapping[str, Any], where: str) -> Any:
     said = messages(row["messages"], role="user", name=f"{where}: messages")
     asked = max((i for i, one in enumerate(said) if one["role"] == "user"), default=None)
     if asked is None:
-        raise InputError(f"{where}: messages have none of role 'user', must end in a question")
+        raise InputError(f"{where}: messages must have at least one of role 'user'")
     return said[: asked + 1]
 
 
@@ -155,7 +155,7 @@ def _decoded(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict[str,
         try:
             row = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{where}: is no JSON: {one_line(error, 200)}") from error
+            raise InputError(f"{where}: is not JSON: {one_line(error, 200)}") from error
         if not isinstance(row, dict):
             raise InputError(f'{where}: must be an object with "prompt"')
         yield where, row
@@ -198,7 +198,7 @@ class PromptFormat:
                 "template with {prompt}"
             )
         if self.system is not None and self.form != "chat":
-            raise InputError(f"system = {self.system!r}: only format 'chat' has one")
+            raise InputError(f"system = {self.system!r}: requires format = 'chat'")
         check_count(self.shortest, name="shortest", least=1)
         if self.longest is not None:
             check_count(self.longest, name="longest", least=self.shortest)

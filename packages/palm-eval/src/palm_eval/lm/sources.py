@@ -87,7 +87,7 @@ def source_identity(source: str, revision: str | None) -> str:
     except Exception as error:
         raise cannot_load("model", source, error) from error
     if commit is None:
-        raise InputError(f"model = {one_line(repr(source), 200)}: its commit cannot be told")
+        raise InputError(f"model = {one_line(repr(source), 200)}: its commit cannot be determined")
     return f"hub:{source}@{commit}"
 
 
@@ -164,11 +164,11 @@ def fingerprint_of(
     Raises:
         InputError: a model was not found.
     """
-    told = {
+    content = {
         "kind": kind,
         "models": [None if source is None else source.identity for source in models],
         "prompts": [one.fingerprint for one in prompts],
         "rewards": [[name, identity(function)] for name, function in rewards.items()],
         "settings": dict(settings),
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

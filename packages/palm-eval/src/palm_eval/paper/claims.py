@@ -63,19 +63,19 @@ def published(name: str) -> Published:
         >>> published("safety-alignment").quality[5]["palm"]
         (0.0131, 0.0076)
     """
-    told = _tables()[name]
+    table = _tables()[name]
     return Published(
-        title=told["title"],
+        title=table["title"],
         quality={
             size: dict(zip(_RIVALS, map(tuple, pairs), strict=True))
-            for size, *pairs in told["table_1"]
+            for size, *pairs in table["table_1"]
         },
         perplexity={
-            size: dict(zip(_RIVALS, values, strict=True)) for size, *values in told["table_3"]
+            size: dict(zip(_RIVALS, values, strict=True)) for size, *values in table["table_3"]
         },
         budgets={
             calls: {"palm": tuple(palm), "uniform_palm": tuple(uniform)}
-            for calls, palm, uniform in told["table_4"]
+            for calls, palm, uniform in table["table_4"]
         },
         prunings=tuple(
             Pruning(
@@ -87,7 +87,7 @@ def published(name: str) -> Published:
                 epsilon=epsilon,
                 delta=delta,
             )
-            for mu, alpha, calls, prune_mu, size, epsilon, delta in told["prunings"]
+            for mu, alpha, calls, prune_mu, size, epsilon, delta in table["prunings"]
         ),
     )
 
@@ -153,13 +153,13 @@ class Numbers:
         )
 
     @classmethod
-    def printed(cls, told: Published) -> Numbers:
+    def printed(cls, paper: Published) -> Numbers:
         """The numbers of the paper."""
         return cls(
-            quality=told.quality,
-            perplexity=told.perplexity,
-            budgets=told.budgets,
-            prunings=tuple((row.size, row.epsilon) for row in told.prunings),
+            quality=paper.quality,
+            perplexity=paper.perplexity,
+            budgets=paper.budgets,
+            prunings=tuple((row.size, row.epsilon) for row in paper.prunings),
         )
 
 

@@ -116,9 +116,9 @@ def write_page(
 
 def verdict_text(found: Experiment) -> str:
     """A summary of the verdicts, in a paragraph."""
-    told = verdicts(Numbers.of(found.exact))
-    hold = [one.claim for one in told.values() if one.holds]
-    fail = [one.claim for one in told.values() if one.holds is False]
+    by_claim = verdicts(Numbers.of(found.exact))
+    hold = [one.claim for one in by_claim.values() if one.holds]
+    fail = [one.claim for one in by_claim.values() if one.holds is False]
     kept = f"Over every weight {len(hold)} of {len(hold) + len(fail)} claims of the paper hold here"
     small = min(found.exact.methods["palm"].items(), key=lambda item: item[1].epsilon)
     best = (
@@ -143,11 +143,11 @@ def _exceptions(found: Experiment) -> str:
     printed = {}
     if found.study.published is not None:
         printed = verdicts(Numbers.printed(published(found.study.published)))
-    for title, told in (
+    for title, by_claim in (
         ("In the paper's own numbers", printed),
         ("Here, over every weight", verdicts(Numbers.of(found.exact))),
     ):
-        failing: list[Verdict] = [one for one in told.values() if one.exceptions]
+        failing: list[Verdict] = [one for one in by_claim.values() if one.exceptions]
         if failing:
             lines.append(f"{title}, this does not hold:\n")
             for one in failing:
@@ -198,19 +198,19 @@ def answers_text(found: Experiment, run: Path) -> str:
         for method, title in (("palm", "PALM"), ("uniform", "Uniform"))
     }
     chosen: dict[str, Policy] = {one.id: one for several in portfolios.values() for one in several}
-    told = responses_of(run, list(chosen.values()))
-    if not told.prompts:
+    responses = responses_of(run, list(chosen.values()))
+    if not responses.prompts:
         return ""
     place = found.study.prompt
     if place is None:
         said = [
-            len({completion_text(answers[number][0]) for answers in told.answers.values()})
-            for number in range(len(told.prompts))
+            len({completion_text(answers[number][0]) for answers in responses.answers.values()})
+            for number in range(len(responses.prompts))
         ]
         place = said.index(max(said))
-    place = min(place, len(told.prompts) - 1)
+    place = min(place, len(responses.prompts) - 1)
     lines = [
-        f"To the prompt “{one_line(prompt_text(told.prompts[place]), 300)}”, "
+        f"To the prompt “{one_line(prompt_text(responses.prompts[place]), 300)}”, "
         f"portfolios of {size} (Table 2 of the paper):",
         "",
         "| weights | in | answer |",
@@ -219,7 +219,7 @@ def answers_text(found: Experiment, run: Path) -> str:
     for policy in chosen.values():
         where = ", ".join(title for title, several in portfolios.items() if policy in several)
         weights = ", ".join(f"{value:.4g}" for value in policy.weights)
-        answer = completion_text(told.answers[policy.id][place][0])
+        answer = completion_text(responses.answers[policy.id][place][0])
         lines.append(f"| ({weights}) | {where} | {markdown(one_line(answer, 600))} |")
     return "\n".join(lines)
 

@@ -506,11 +506,14 @@ def claim_rates(found: Sequence[Drawn], gaps: str) -> dict[str, tuple[Rate, Rate
     """
     rates = {}
     for key in found[0].exact:
-        told = [getattr(one, gaps)[key] for one in found]
-        told = [one for one in told if one.checks]
-        if told:
+        checked = [getattr(one, gaps)[key] for one in found]
+        checked = [one for one in checked if one.checks]
+        if checked:
             rates[key] = (
-                Rate(held=sum(bool(one.holds) for one in told), of=len(told)),
-                Rate(held=sum(one.held for one in told), of=sum(len(one.checks) for one in told)),
+                Rate(held=sum(bool(one.holds) for one in checked), of=len(checked)),
+                Rate(
+                    held=sum(one.held for one in checked),
+                    of=sum(len(one.checks) for one in checked),
+                ),
             )
     return rates

@@ -22,13 +22,13 @@ _NOTHING = "nothing to check"
 
 def claims_table(found: Experiment) -> Table:
     """The paper's claims, checked on the paper's numbers and on the study's."""
-    told = None if found.study.published is None else published(found.study.published)
+    paper = None if found.study.published is None else published(found.study.published)
     columns = {
         "at V": verdicts(Numbers.of(found.sampled)),
         "every weight": verdicts(Numbers.of(found.exact)),
     }
-    if told is not None:
-        columns = {"the paper's own numbers": verdicts(Numbers.printed(told))} | columns
+    if paper is not None:
+        columns = {"the paper's own numbers": verdicts(Numbers.printed(paper))} | columns
     rows = [
         (Cell(values=(claim,)), *(Cell(values=(_verdict(one[key]),)) for one in columns.values()))
         for key, claim in CLAIMS.items()
@@ -56,13 +56,13 @@ def _verdict(one: Verdict) -> str:
 
 def quality_table(found: Experiment) -> Table:
     """Table 1 as the paper measures it, with the paper's numbers."""
-    told = _printed(found)
-    quality = told.quality if told else {}
+    paper = _printed(found)
+    quality = paper.quality if paper else {}
     cells = []
     for size in found.sampled.sizes:
         row = [Cell(values=(size,))]
         for method in _METHODS:
-            if told:
+            if paper:
                 row.append(Cell(values=quality.get(size, {}).get(method, (None, None))))
             one = found.sampled.methods[method].get(size)
             row.append(Cell(values=(None, None) if one is None else one.quality))
@@ -70,21 +70,21 @@ def quality_table(found: Experiment) -> Table:
     return Table(
         number="1",
         caption=f"Approximation quality (ε, δ) at the {found.sampled.samples} weights of V"
-        + (", beside what the paper prints." if told else "."),
-        columns=(Column(title="Size", fields=("size",)), *_columns(told, ("epsilon", "delta"))),
+        + (", beside what the paper prints." if paper else "."),
+        columns=(Column(title="Size", fields=("size",)), *_columns(paper, ("epsilon", "delta"))),
         sections=(Section(title="", blocks=(tuple(cells),)),),
     )
 
 
 def usage_table(found: Experiment) -> Table:
     """Table 3, with the paper's numbers."""
-    told = _printed(found)
-    printed = told.perplexity if told else {}
+    paper = _printed(found)
+    printed = paper.perplexity if paper else {}
     cells = []
     for size in found.exact.sizes:
         row = [Cell(values=(size,))]
         for method in _METHODS:
-            if told:
+            if paper:
                 row.append(Cell(values=(printed.get(size, {}).get(method),)))
             one = found.exact.methods[method].get(size)
             row.append(Cell(values=(None if one is None else one.perplexity,)))
@@ -92,15 +92,15 @@ def usage_table(found: Experiment) -> Table:
     return Table(
         number="3",
         caption=f"Perplexity of the policy usage over {found.exact.samples} weights.",
-        columns=(Column(title="Size", fields=("size",)), *_columns(told, ("perplexity",))),
+        columns=(Column(title="Size", fields=("size",)), *_columns(paper, ("perplexity",))),
         sections=(Section(title="", blocks=(tuple(cells),)),),
     )
 
 
-def _columns(told: Published | None, values: tuple[str, ...]) -> list[Column]:
+def _columns(paper: Published | None, values: tuple[str, ...]) -> list[Column]:
     columns = []
     for method, title in _METHODS.items():
-        if told:
+        if paper:
             fields = tuple(f"{method}_{value}_paper" for value in values)
             columns.append(Column(title=f"{title}, paper", fields=fields, digits=_DIGITS))
         fields = tuple(f"{method}_{value}" for value in values)
@@ -118,8 +118,8 @@ def exact_table(found: Experiment) -> Table:
             row.append(Cell(values=(None, None) if one is None else one.quality))
             if method == "random":
                 continue
-            told = found.intervals.get((method, size))
-            row.append(Cell(values=(None if told is None else _within(told),)))
+            interval = found.intervals.get((method, size))
+            row.append(Cell(values=(None if interval is None else _within(interval),)))
         row.append(Cell(values=(_missed(found, size),)))
         cells.append(tuple(row))
     notes = [
@@ -146,8 +146,8 @@ def exact_table(found: Experiment) -> Table:
     )
 
 
-def _within(told: Mapping[str, object]) -> str:
-    one = told["epsilon"]
+def _within(intervals: Mapping[str, object]) -> str:
+    one = intervals["epsilon"]
     return f"{one.lower:.4f} to {one.upper:.4f}"  # type: ignore[attr-defined]  # an Interval
 
 
@@ -170,8 +170,8 @@ def _at_v(sampled: Comparison, policies: tuple[str, ...]) -> float | None:
 
 def budget_table(found: Experiment) -> Table:
     """Table 4 over every weight and at V, with the paper's numbers."""
-    told = _printed(found)
-    printed = told.budgets if told else {}
+    paper = _printed(found)
+    printed = paper.budgets if paper else {}
     cells = []
     for exact, sampled in zip(found.exact.budgets, found.sampled.budgets, strict=True):
         calls = exact.oracle_calls

@@ -185,8 +185,8 @@ def called(
     if by_position:
         scores = function(prompts, completions, **columns)
     else:
-        told = {name: value for name, value in given.items() if anything or name in names}
-        scores = function(**told, **columns)
+        extras = {name: value for name, value in given.items() if anything or name in names}
+        scores = function(**extras, **columns)
     found: Sequence[float | None] = awaited(scores)
     return found
 
@@ -244,7 +244,7 @@ def check_lengths(prompts: Sequence[Any], completions: Sequence[Any]) -> None:
             raise InputError(f"{name} is of type {type(values).__name__}: must be a list")
     if len(prompts) != len(completions):
         raise InputError(
-            f"{len(prompts)} prompts and {len(completions)} completions: must be as many"
+            f"completions: has {len(completions)} entries, must have {len(prompts)}, one per prompt"
         )
 
 

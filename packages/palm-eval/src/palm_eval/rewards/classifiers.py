@@ -170,10 +170,10 @@ def _check(settings: dict[str, Any]) -> None:
     template = settings["template"]
     if fields is None and template is not None:
         raise InputError(
-            f"template: goes with input = 'template' or 'pair', not {settings['input']!r}"
+            f"template: requires input = 'template' or 'pair', input is {settings['input']!r}"
         )
     if settings["input"] == "template" and template is None:
-        raise InputError("template: missing, input = 'template' needs it")
+        raise InputError("template: missing, input = 'template' requires it")
     if fields is not None and template is not None:
         found = set(_FIELD.findall(template))
         if not fields <= found or (settings["input"] == "pair" and found != {"prompt"}):

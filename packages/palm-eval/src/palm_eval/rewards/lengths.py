@@ -43,7 +43,7 @@ def length(
 class _Length(Reward):
     def __init__(self, unit: str, tokenizer: Any, sign: int, name: str | None) -> None:
         if tokenizer is not None and unit != "tokens":
-            raise InputError(f"tokenizer: goes with unit = 'tokens', unit is {unit!r}")
+            raise InputError(f"tokenizer: requires unit = 'tokens', unit is {unit!r}")
         self._tokens = Tokens(tokenizer)
         options = {"unit": unit, "tokenizer": self._tokens.given, "sign": sign}
         defaults = {"unit": "characters", "sign": 1}
@@ -109,7 +109,7 @@ def brevity(
         given = dict(correct_options or {})
         judge: Any = ours(**given) if ours else load_reward(correct, **given)
     elif correct_options:
-        raise InputError("correct_options: goes with a name for 'correct'")
+        raise InputError("correct_options: requires the name of a reward as 'correct'")
     else:
         judge = correct
     if not isinstance(judge, Reward):

@@ -81,7 +81,7 @@ class _Judge:
             if _exchange(self._process, {"seconds": _START}) != "true":
                 self._end()
                 raise WorkError(
-                    "math: the process that compares answers does not start: "
+                    "math: the process that compares answers cannot be started: "
                     f"try {sys.executable} -m palm_eval.rewards.math_process"
                 )
         return self._process

@@ -78,7 +78,7 @@ class _Regex(Reward):
             compiled = engine.compile(pattern, flags)
         except (engine.error, RecursionError, OverflowError) as error:
             raise InputError(
-                f"pattern = {one_line(repr(pattern), 80)}: is no regular expression: {error}"
+                f"pattern = {one_line(repr(pattern), 80)}: must be a regular expression: {error}"
             ) from error
         self._matches = getattr(compiled, options["method"])
         self._pattern, self._sign, self._seconds = pattern, options["sign"], seconds

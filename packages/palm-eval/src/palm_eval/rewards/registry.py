@@ -46,8 +46,7 @@ def load_reward(name: str, folder: str | Path | None = None, /, **options: Any) 
     if ":" in name:
         if options:
             raise InputError(
-                f"reward {name!r}: a function of one's own is used as it is, takes no options, "
-                f"got {', '.join(sorted(options))}"
+                f"reward {name!r}: a function takes no options, got {', '.join(sorted(options))}"
             )
         return cast("RewardFunction", _REWARD.load_function(name, folder, _SIGNATURE))
     factory = _REWARD.load(name)

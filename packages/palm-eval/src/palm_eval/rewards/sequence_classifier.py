@@ -133,10 +133,9 @@ class Model:
         wrong += sorted(key for key in info["unexpected_keys"] if _of_head(key, head))
         if wrong:
             raise InputError(
-                f"model = {one_line(repr(self._source), 200)}: is no trained sequence classifier "
-                f"of {type(model).__name__}, weights missing or without a place: "
-                f"{one_line(', '.join(wrong), 200)}; "
-                "'head' names a last layer that is called otherwise"
+                f"model = {one_line(repr(self._source), 200)}: must be a trained sequence "
+                f"classifier, but weights of {type(model).__name__} are missing or unexpected: "
+                f"{one_line(', '.join(wrong), 200)}; option 'head' sets the name of the last layer"
             )
         return model
 

@@ -112,20 +112,20 @@ def model_card(gathered: Gathered, model: Model) -> str:
 def _front(gathered: Gathered, model: Model) -> str:
     from huggingface_hub import ModelCardData
 
-    told: dict[str, Any] = {}
+    base_fields: dict[str, Any] = {}
     base = gathered.base
     if base is not None and base.on_hub:
-        told["base_model"] = base.name
+        base_fields["base_model"] = base.name
     elif base is None and isinstance(source := model.policy.info.get("base"), str):
-        told["base_model"] = source
+        base_fields["base_model"] = source
     adapter = model.files.kind == ADAPTER
-    if adapter and "base_model" in told:
-        told["base_model_relation"] = "adapter"
+    if adapter and "base_model" in base_fields:
+        base_fields["base_model_relation"] = "adapter"
     data = ModelCardData(
         library_name="peft" if adapter else "transformers",
         pipeline_tag="text-generation",
         tags=_tags(model),
-        **told,
+        **base_fields,
     )
     return str(data.to_yaml()).rstrip()
 

@@ -138,8 +138,7 @@ def _check_free(folder: Path) -> None:
         earlier = False
     if not earlier:
         raise InputError(
-            f"--out {one_line(folder)}: has other things in it, must be new, empty or an earlier "
-            "export"
+            f"--out {one_line(folder)}: has other files, must be new, empty or an earlier export"
         )
 
 

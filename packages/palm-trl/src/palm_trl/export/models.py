@@ -106,7 +106,7 @@ def find_model(folder: Path, what: str) -> ModelFiles:
     config = read_config(place / _CONFIG[kind], what)
     weights = [*place.glob(f"{_WEIGHTS[kind]}*.safetensors")]
     if not weights:
-        raise InputError(f"{what}: has no {_WEIGHTS[kind]}.safetensors, must have its weights so")
+        raise InputError(f"{what}: must have its weights in {_WEIGHTS[kind]}.safetensors")
     extra = [
         file
         for name in (f"{_WEIGHTS[kind]}.safetensors.index.json", "generation_config.json")
@@ -275,10 +275,10 @@ def gather(run: Path, task_dir: Path | None = None, base: str | None = None) -> 
     )
     kinds = {model.files.kind for model in models}
     if len(kinds) > 1:
-        raise InputError(f"{run}: some policies are adapters and some whole models, must be alike")
+        raise InputError(f"{run}: must have only adapters or only full models, has both")
     adapters = kinds == {ADAPTER}
     if base is not None and not adapters:
-        raise InputError(f"base = {one_line(repr(base), 200)}: the models are whole, and need none")
+        raise InputError(f"base = {one_line(repr(base), 200)}: requires adapters, has full models")
     found = None
     if adapters:
         given, revision = _named_base(models, oracle_options(portfolio))
@@ -340,12 +340,12 @@ def _model(root: Path, policy: Policy, name: str, answers: Sequence[Answer]) -> 
         )
     if answer.artifact is None:
         raise InputError(
-            f"{what}: its model {one_line(repr(policy.artifact), 200)} lies outside the run, whose "
-            "ledger cannot tell whether it is the one that was measured"
+            f"{what}: its model {one_line(repr(policy.artifact), 200)} must be inside the run, "
+            "whose ledger has the hash of the measured model"
         )
     wrong = verify_artifact(root, answer.artifact)
     if wrong is not None:
-        raise InputError(f"{what}: is not what was measured: {wrong}")
+        raise InputError(f"{what}: differs from the measured model: {wrong}")
     place = locate_artifact(root, answer.artifact.path)
     if not place.is_dir():
         raise InputError(f"{what}: {one_line(place.name)} is a file, must be a folder with a model")
@@ -386,7 +386,7 @@ def base_of(given: str, revision: str | None, task_dir: Path | None) -> Base:
     if _HUB.fullmatch(given):
         return Base(name=given, revision=revision, config=_cached_config(given, revision))
     raise InputError(
-        f"base model {one_line(repr(given), 200)}: is no folder here; must be beside the task "
+        f"base model {one_line(repr(given), 200)}: no such folder; must be beside the task "
         "(--task TASK), or given (--base MODEL)"
     )
 
@@ -434,6 +434,6 @@ def _named_base(models: Sequence[Model], asked: Mapping[str, Any]) -> tuple[str,
     ((given, model),) = names.items()
     revision = model.files.config.get("revision")
     if revision is None:  # the adapter may lack it; the task has "name@revision"
-        told = source_of(model.policy.info.get("base") or asked.get("base") or given)
-        revision = told.revision if told.name == given else None
+        source = source_of(model.policy.info.get("base") or asked.get("base") or given)
+        revision = source.revision if source.name == given else None
     return given, revision if isinstance(revision, str) else None

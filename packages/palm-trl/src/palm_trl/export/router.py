@@ -85,11 +85,11 @@ def _read(text: str) -> dict[str, float]:
         name, equals, value = part.rpartition("=")
         name = name.strip()
         if not equals or name in found:
-            raise ValueError(f"weights: {part!r} must be name=value, and each name once")
+            raise ValueError(f"weights: {part!r} must be name=value, without duplicates")
         try:
             found[name] = float(value)
         except ValueError:
-            raise ValueError(f"weights: {value!r} is not a number") from None
+            raise ValueError(f"weights: {value!r} must be a number") from None
     return found
 
 
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     given = [argument for argument in arguments if argument != "--port"]
     try:
         if len(given) != 1:
-            raise ValueError("takes one weight vector, as brevity=0.7,helpfulness=0.3")
+            raise ValueError("must be one weight vector, as brevity=0.7,helpfulness=0.3")
         print(entry_for(_read(given[0]))[wanted])
     except ValueError as error:
         sys.stderr.write(f"route.py: {error}\n")

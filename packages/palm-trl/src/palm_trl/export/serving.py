@@ -73,14 +73,14 @@ def asking_of(portfolio: Portfolio) -> Asking:
 
         preset = PRESET_OPTIONS.get(str(options.get("preset", "objective")), {})
         options = {**{one.name: one.default for one in fields(GrpoSettings)}, **preset, **options}
-    told = {name: info.get(name, options.get(name)) for name in _READ}
-    form, temperature = told["format"], told["temperature"]
+    recorded = {name: info.get(name, options.get(name)) for name in _READ}
+    form, temperature = recorded["format"], recorded["temperature"]
     return Asking(
         form=FORMATS.get(form, form) if isinstance(form, str) else None,
-        system=_if(told["system"], str),
+        system=_if(recorded["system"], str),
         temperature=None if _if(temperature, (int, float)) is None else float(temperature),
-        new_tokens=_if(told["new_tokens"], int),
-        dtype=None if told["dtype"] == "auto" else _if(told["dtype"], str),
+        new_tokens=_if(recorded["new_tokens"], int),
+        dtype=None if recorded["dtype"] == "auto" else _if(recorded["dtype"], str),
     )
 
 
@@ -129,7 +129,7 @@ def check_served(gathered: Gathered) -> None:
         reason = unserved(model.files)
         if reason is not None:
             shown = one_line(repr(model.policy.id), 80)
-            raise InputError(f"policy {shown}: its adapter has {reason}; must be --to hf")
+            raise InputError(f"policy {shown}: its adapter has {reason}; requires --to hf")
 
 
 def serve_script(gathered: Gathered, asking: Asking) -> str:
@@ -206,10 +206,10 @@ def _other_tokenizer(gathered: Gathered) -> bool:
 
 def _common(asking: Asking, dtype: str | None) -> list[str]:
     """Options that make vLLM sample and compute as in the measurement."""
-    told = asking.defaults()
+    defaults = asking.defaults()
     return [
         "--generation-config vllm",
-        *([] if told is None else [f"--override-generation-config {shlex.quote(told)}"]),
+        *([] if defaults is None else [f"--override-generation-config {shlex.quote(defaults)}"]),
         *([] if dtype is None else [f"--dtype {shlex.quote(dtype)}"]),
     ]
 
@@ -298,7 +298,7 @@ def _openai(gathered: Gathered, asking: Asking) -> str:
     body = asking.body("…")
     what = "chat.completions" if asking.chat else "completions"
     answer = "choices[0].message.content" if asking.chat else "choices[0].text"
-    told = "".join(f", {name}={value!r}" for name, value in body.items())
+    arguments = "".join(f", {name}={value!r}" for name, value in body.items())
     return "\n".join(
         [
             "from openai import OpenAI",
@@ -307,7 +307,7 @@ def _openai(gathered: Gathered, asking: Asking) -> str:
             f"model = entry_for({_example(gathered)[1]!r})",
             "url = f\"http://localhost:{model['port']}/v1\"",
             'client = OpenAI(base_url=url, api_key="none")',
-            f'answer = client.{what}.create(model=model["name"]{told})',
+            f'answer = client.{what}.create(model=model["name"]{arguments})',
             f"print(answer.{answer})",
         ]
     )
