@@ -85,12 +85,12 @@ RECORD = {"prompt_index": 0, "prompt": "q", "completion": "a", "columns": {}}
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([b"{"], "line 1: is no record of a response"),
-        ([b""], "line 1: is no record"),
-        ([RECORD, b"", RECORD], "line 2: is no record"),
-        ([b"[]"], "line 1: is no record .*Expected `object`"),
-        ([b"\xff"], "line 1: is no record"),
-        ([b"[" * 100_000], "line 1: is no record"),
+        ([b"{"], "line 1: must be a record of a response"),
+        ([b""], "line 1: must be a record"),
+        ([RECORD, b"", RECORD], "line 2: must be a record"),
+        ([b"[]"], "line 1: must be a record .*Expected `object`"),
+        ([b"\xff"], "line 1: must be a record"),
+        ([b"[" * 100_000], "line 1: must be a record"),
         ([{**RECORD, "reward": 1}], "line 1: .*unknown field `reward`"),
         ([{**RECORD, "prompt": 3}], "line 1: .*prompt"),
         ([{**RECORD, "prompt": [{"content": "x"}]}], "line 1: prompt has a message"),
@@ -103,7 +103,7 @@ RECORD = {"prompt_index": 0, "prompt": "q", "completion": "a", "columns": {}}
         ([RECORD, {**RECORD, "prompt_index": 1, "columns": {"a": 1}}], "line 2: columns differ"),
         (
             [b'{"prompt_index":0,"prompt":"q","completion":"a","columns":{"a":NaN}}'],
-            "line 1: is no",
+            "line 1: must be a record",
         ),
     ],
 )

@@ -129,7 +129,7 @@ def test_why_there_is_none(tmp_path: Path) -> None:
     found, why = portfolio_diversity(tmp_path, [policy("gone"), policy("lost")])
     assert found is None
     assert why.startswith(
-        "none of the portfolio's policies has responses; 'gone': artifact 'gone': there is no such"
+        "none of the portfolio's policies has responses; 'gone': artifact 'gone': no such"
     )
     with pytest.raises(InputError, match="n_resamples = 9"):
         portfolio_diversity(tmp_path, [policy("a")], n_resamples=9)
@@ -185,7 +185,7 @@ def test_the_command_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     text = evaluate(capsys, tmp_path)
     assert "all 2 together" not in text
     assert "No answers of second: " in text
-    assert "line 1: is no record of a response" in text
+    assert "line 1: must be a record of a response" in text
 
 
 def test_a_run_without_responses_is_told_so_in_one_line(

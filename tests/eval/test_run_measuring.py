@@ -293,7 +293,7 @@ def test_a_damaged_file_is_told(models) -> None:
     (file,) = models.parent.glob("measured/3/*.json")
     for content in ("", "{}", file.read_text().replace("1.5", "null"), "[" * 50_000):
         file.write_text(content)
-        with pytest.raises(InputError, match="is no policy as it was measured: .* can be deleted"):
+        with pytest.raises(InputError, match="must be a measured policy: .* delete it"):
             remeasurer(models.parent).again(policy(), models)
 
 

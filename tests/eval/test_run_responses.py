@@ -145,9 +145,9 @@ def run(tmp_path: Path) -> Path:
         ("folder", "its artifact 'folder' has no responses.jsonl of its own"),
         ("pipe", "is a pipe, a socket or a device"),
         ("empty", "its artifact 'empty' has an empty responses.jsonl"),
-        ("cut", "responses.jsonl, line 1: is no record of a response"),
-        ("binary", "responses.jsonl, line 1: is no record of a response"),
-        ("deep", "responses.jsonl, line 1: is no record of a response"),
+        ("cut", "responses.jsonl, line 1: must be a record of a response"),
+        ("binary", "responses.jsonl, line 1: must be a record of a response"),
+        ("deep", "responses.jsonl, line 1: must be a record of a response"),
         ("part", "line 1: prompt has a message"),
     ],
 )

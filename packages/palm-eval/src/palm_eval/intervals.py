@@ -186,7 +186,11 @@ class PromptScores:
         return self.set_of(self.values.mean(axis=1))
 
     def set_of(self, means: Array) -> PolicySet:
-        """The policies with (m, d) ``means`` as rewards."""
+        """The policies with (m, d) ``means`` as rewards.
+
+        Raises:
+            InputError: a mean that is not finite, or another shape.
+        """
         return PolicySet(means, names=self.names, objectives=self.objectives)
 
 

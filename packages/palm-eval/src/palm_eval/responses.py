@@ -173,7 +173,7 @@ def read_responses(path: str | Path) -> Responses:
             record = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(
-                f"{where}: is no record of a response: {one_line(error, 200)}"
+                f"{where}: must be a record of a response: {one_line(error, 200)}"
             ) from error
         messages(record.prompt, role="user", name=f"{where}: prompt")
         messages(record.completion, role="assistant", name=f"{where}: completion")

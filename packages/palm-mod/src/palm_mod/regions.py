@@ -182,7 +182,11 @@ class RegionSplitter:
         return 1
 
     def split(self, log_probs: Tensor, sums: Tensor, members: Sequence[Region]) -> list[Children]:
-        """See :class:`palm_mod.prefix_tree.Splitter`."""
+        """See :class:`palm_mod.prefix_tree.Splitter`.
+
+        Raises:
+            InputError: a divergence whose scores are not affine in the weights.
+        """
         d = len(members[0].corners[0])
         left, which = contenders(log_probs[:, :d], sums[:, :d], self.mixing)
         tokens = which.cpu().numpy()

@@ -184,8 +184,8 @@ class Remeasurer:
             return check_answer(found, policy.weights, self._objectives)
         except (msgspec.DecodeError, ValueError, RecursionError, OracleAnswerError) as error:
             raise InputError(
-                f"{one_line(file)}: is no policy as it was measured: {one_line(error, 200)}; it "
-                "can be deleted, and is then measured again"
+                f"{one_line(file)}: must be a measured policy: {one_line(error, 200)}; delete it "
+                "to measure the policy again"
             ) from error
 
     def _digest(self, policy: Policy) -> str:
