@@ -69,7 +69,8 @@ class Page:
         monkeypatch.setattr(sys, "path", [str(folder), str(self.installed), *sys.path])
         binaries = str(Path(sys.executable).parent)
         self.environment = {
-            **os.environ,
+            # Refused by pip where it builds without an environment of its own, as here.
+            **{name: x for name, x in os.environ.items() if name != "PIP_BUILD_CONSTRAINT"},
             "COLUMNS": "100",
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(folder),
