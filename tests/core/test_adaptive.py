@@ -399,7 +399,7 @@ class TestRefusals:
             ({"target_epsilon": 0.1, "target_delta": 0.1}, "exclude each other"),
             ({"target_epsilon": 1.5}, "target_epsilon = 1.5"),
             ({"target_delta": -1.0}, "target_delta = -1"),
-            ({"oracle_epsilon": 1.0}, "must be below 1"),
+            ({"oracle_epsilon": 1.0}, "oracle_epsilon = 1"),
         ],
     )
     def test_options(self, options, message):

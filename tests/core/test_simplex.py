@@ -62,7 +62,7 @@ def test_refusals_name_the_row_and_the_sum(weights: object, message: str) -> Non
 
 
 def test_the_number_of_objectives_is_checked() -> None:
-    with pytest.raises(InputError, match="2 values a row, must be 3"):
+    with pytest.raises(InputError, match="weights: 2 values"):
         check_weights([0.5, 0.5], 3)
 
 

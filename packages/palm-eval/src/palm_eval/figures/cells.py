@@ -198,7 +198,7 @@ def covered_share(weights: ArrayLike, *, epsilon: float, delta: float) -> float:
     """
     rows = check_weights(weights)
     if rows.shape[1] > 3:
-        raise InputError(f"weights: {rows.shape[1]} values a row, must be 2 or 3")
+        raise InputError(f"weights: {rows.shape[1]} values per row, must be 2 or 3")
     return _share(uncovered(rows, epsilon=epsilon, delta=delta))
 
 
