@@ -82,7 +82,7 @@ class TestReport:
             (["run", "--prompts", "-1"], "prompts = -1"),
             (["run", "--seed", "-1"], "seed = -1"),
             (["run", "--task", "absent.toml"], "absent.toml"),
-            (["run/portfolio.json", "--task", "task.toml"], "is no run"),
+            (["run/portfolio.json", "--task", "task.toml"], "is a portfolio file"),
         ],
     )
     def test_what_cannot_be(self, arguments, said, capsys):

@@ -215,5 +215,5 @@ def test_a_damaged_measurement_is_told(calls, asked, tmp_path):
     answer(asked(), W)
     file = tmp_path / "run" / ARTIFACTS / weight_id(W) / "measurement.json"
     file.write_text("{}", encoding="utf-8")
-    with pytest.raises(InputError, match="measurement.json: is no measurement"):
+    with pytest.raises(InputError, match="measurement.json: is not a measurement"):
         answer(asked(), W)
