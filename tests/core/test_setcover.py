@@ -392,6 +392,21 @@ def test_bounds_hold_however_little_time_there_is(table, seconds):
     assert (found.status == "optimal") == (found.lower_bound == found.upper_bound)
 
 
+@pytest.mark.parametrize("solver", [None, "cbc"])
+def test_a_solver_that_crashes_at_its_limit_is_asked_again(solver, monkeypatch):
+    """CBC does, one time in twenty, where the limit is a few milliseconds."""
+    table = few_rows_each(np.random.default_rng(9), 18, 52)
+
+    def crash(*_: object) -> None:
+        time.sleep(0.02)
+        raise pulp.PulpSolverError("crashed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pulp.LpProblem, "solve", crash)
+        assert integer_program(table, solver=solver, seconds=0.01) == ("cbc", False, None)
+    assert integer_program(table, solver=solver, seconds=60.0)[:2] == ("cbc", True)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_timeout_is_not_sold_as_optimal(solver):
     """A81: the minimum, 61, is beyond these solvers' reach in two seconds."""

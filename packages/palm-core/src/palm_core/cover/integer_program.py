@@ -68,19 +68,20 @@ def integer_program(
     Raises:
         WorkError: the solver failed, or answered with something that is not a cover.
     """
-    if solver == "cbc":
-        try:
-            return "cbc", *_by_pulp(table, "cbc", seconds, start, most)
-        except WorkError as error:
-            raise WorkError(f"{error}; reinstall pulp, or omit the solver to use HiGHS") from error
-    if solver is not None:
+    if solver == "highs":
         return solver, *_by_pulp(table, solver, seconds, start, most)
     begun = time.perf_counter()
     path = _cbc_path()
-    if path not in _failed:
+    if solver == "cbc" or path not in _failed:
         try:
             return "cbc", *_by_pulp(table, "cbc", seconds, start, most)
         except WorkError as error:
+            if time.perf_counter() - begun >= seconds:
+                # CBC may crash as it stops at its limit, which then says nothing of CBC.
+                return "cbc", False, None
+            if solver == "cbc":
+                hint = "reinstall pulp, or omit the solver to use HiGHS"
+                raise WorkError(f"{error}; {hint}") from error
             _failed.add(path)
             warnings.warn(f"{error}; SciPy's HiGHS is used instead", PalmWarning, stacklevel=2)
     left = seconds - (time.perf_counter() - begun)
