@@ -31,6 +31,7 @@ def main(driver: int, command: list[str]) -> None:
         file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
         setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores
     )
+    os.closerange(3, 1 << 16)  # what the command inherits closes when the command ends
     _thread.start_new_thread(kill_when_asked, (driver, child))
     ended = status = 0
     while ended != child:
